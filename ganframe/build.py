@@ -1,0 +1,200 @@
+"""From a recipe to the engine's state: builds every part, checks that they fit, and writes nothing.
+
+Accelerate owns devices, processes and precision; everything it is asked for here is asked in `_accelerator`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import platform
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
+
+from ganframe import callbacks, plugins
+from ganframe.components import Constraint, DataSpec, mixes_samples
+from ganframe.engine import Player, State
+from ganframe.errors import RecipeError, did_you_mean
+from ganframe.feed import Feed, Latents, Share, open_feed
+from ganframe.recipe import Recipe
+
+
+@attrs.frozen
+class Session:
+    """A recipe made ready to train."""
+
+    recipe: Recipe
+    spec: DataSpec
+    accelerator: Accelerator
+    state: State
+    feed: Feed
+    latents: Latents
+    averaged: AveragedModel | None
+    schedules: list[LRScheduler]
+
+    @property
+    def sampled(self) -> nn.Module:
+        """The generator to sample from: the moving average where there is one."""
+        return self.state.G.network if self.averaged is None else self.averaged.module
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that a checkpoint holds."""
+        both = {"generator": self.state.G.network, "discriminator": self.state.D.network}
+        return both if self.averaged is None else {**both, "average": self.averaged.module}
+
+
+def prepare(recipe: Recipe) -> Session:
+    """Builds networks, optimisers and data, and checks that they fit together. Writes nothing.
+
+    Raises RecipeError with every part that cannot be built.
+    """
+    accelerator = _accelerator(recipe)
+    share = Share(accelerator.device, accelerator.num_processes, accelerator.process_index)
+    if accelerator.device.type == "cpu":
+        _keep_freed_memory()
+    init_seed, data_seed, latent_seed, *_ = seeds(recipe.seed)
+    problems: list[str] = []
+    attempt = functools.partial(_attempt, problems, recipe.name)
+    batch, g_batch = _batch_sizes(recipe, share, problems)
+
+    torch.manual_seed(init_seed)
+    spec = attempt("dataset", lambda: recipe.dataset.spec)
+    if spec is None:
+        raise RecipeError(problems)
+    G = attempt("generator", lambda: recipe.generator.build(spec, recipe.latent.dim))
+    D = attempt("discriminator", lambda: recipe.discriminator.build(spec))
+    for index, constraint in enumerate(recipe.constraints if D is not None else ()):
+        attempt(f"constraints[{index}]", functools.partial(constraint.check, D))
+    feed = attempt(
+        "dataset",
+        lambda: open_feed(recipe.dataset.build(), spec, batch, data_seed, share, recipe.train.workers),
+    )
+    if problems:
+        raise RecipeError(problems)
+    for constraint in recipe.constraints:
+        D = constraint.wrap(D)
+    G, D = (_placed(network, spec, accelerator.device) for network in (G, D))
+    g_optimizer = attempt("optimizer.generator", lambda: recipe.optimizer.generator.build(G.parameters()))
+    d_optimizer = attempt("optimizer.discriminator", lambda: recipe.optimizer.discriminator.build(D.parameters()))
+    if problems:
+        raise RecipeError(problems)
+    pairs = ((recipe.optimizer.generator, g_optimizer), (recipe.optimizer.discriminator, d_optimizer))
+    latents = Latents(recipe.latent.dim, recipe.latent.distribution, latent_seed, share)
+    state = State(
+        G=Player(G, g_optimizer),
+        D=Player(D, d_optimizer),
+        objective=recipe.objective,
+        constraints=_named(recipe.constraints),
+        batches=feed,
+        latents=latents,
+        joint=not mixes_samples(D),
+        generator_batch_size=g_batch,
+        device=accelerator.device,
+        autocast=nullcontext if recipe.train.precision == "no" else accelerator.autocast,
+        scaler=accelerator.scaler,
+        average=functools.partial(_average, accelerator) if share.processes > 1 else None,
+    )
+    # What is left to torch's own generator (dropout, a penalty's ε) must differ between processes.
+    torch.manual_seed(seeds(recipe.seed, share.rank)[3])
+    return Session(
+        recipe=recipe,
+        spec=spec,
+        accelerator=accelerator,
+        state=state,
+        feed=feed,
+        latents=latents,
+        averaged=callbacks.moving_average(G) if recipe.train.ema is not None else None,
+        schedules=[config.schedule.build(optimizer) for config, optimizer in pairs if config.schedule is not None],
+    )
+
+
+def _attempt(problems: list[str], name: str, place: str, build: Callable[[], Any]) -> Any:
+    """What `build` returns, or None and one more problem where the user can mend why not."""
+    try:
+        return build()
+    except (ValueError, OSError) as error:
+        problems.append(f"{name}: {place}: {error}")
+        return None
+
+
+def _accelerator(recipe: Recipe) -> Accelerator:
+    available = {str(tracker.value): tracker for tracker in get_available_trackers()}
+    for tracker in recipe.log.trackers:
+        if tracker not in available:
+            extra = "; pip install 'ganframe[tensorboard]'" if tracker == "tensorboard" else ""
+            raise RecipeError(
+                [f"{recipe.name}: log.trackers: '{tracker}' is not installed{extra}{did_you_mean(tracker, available)}"]
+            )
+    # Accelerate keeps the precision for the life of a process; a second run in it may want another.
+    AcceleratorState._reset_state()
+    try:
+        return Accelerator(mixed_precision=recipe.train.precision, log_with=list(recipe.log.trackers) or None)
+    except ValueError as error:
+        raise RecipeError([f"{recipe.name}: train.precision: {error}"]) from None
+
+
+def _batch_sizes(recipe: Recipe, share: Share, problems: list[str]) -> tuple[int, int]:
+    """The size of a critic's batch over all processes, and of a generator's batch in each."""
+    batch = recipe.train.batch_size
+    g_batch = recipe.train.generator_batch_size or batch
+    for name, size in (("batch_size", batch), ("generator_batch_size", g_batch)):
+        if size % share.processes:
+            problems.append(f"{recipe.name}: train.{name}: {share.processes} processes cannot share {size} evenly")
+    if recipe.objective.compares_real and g_batch != batch:
+        problems.append(
+            f"{recipe.name}: train.generator_batch_size: this objective compares each fake with a real sample; "
+            f"it must be batch_size, {batch}"
+        )
+    return batch, g_batch // share.processes
+
+
+def _named(constraints: tuple[Constraint, ...]) -> dict[str, Constraint]:
+    """The constraints by their names in the metrics; the second of one name ends in _2."""
+    registry = plugins.load()
+    named: dict[str, Constraint] = {}
+    for constraint in constraints:
+        name = registry.locate(type(constraint))[1]
+        free = (f"{name}_{i}" for i in itertools.count(2))
+        named[name if name not in named else next(f for f in free if f not in named)] = constraint
+    return named
+
+
+def _placed(network: nn.Module, spec: DataSpec, device: torch.device) -> nn.Module:
+    """The network on its device, in training mode, its convolutions' weights laid out with channels last."""
+    network = network.to(device).train()
+    return network.to(memory_format=torch.channels_last) if spec.is_image else network
+
+
+def _average(accelerator: Accelerator, tensors: list[Tensor]) -> None:
+    """One reduction for all: flat, averaged over processes, and copied back."""
+    flat = accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean")
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view(tensor.shape))
+
+
+def seeds(seed: int, rank: int = 0) -> list[int]:
+    """Independent seeds: networks' weights, data, latents, torch's own generator, pictures."""
+    return [int(s) for s in np.random.SeedSequence((seed, rank)).generate_state(5)]
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory: giving large activations back costs half a million page faults a step."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, -1)

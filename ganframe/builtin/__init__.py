@@ -1,0 +1,43 @@
+"""The first-party components: a plugin like any other, using only what a third party may use."""
+
+from ganframe import hookimpl
+from ganframe.builtin.constraints import GradientPenalty, SpectralNorm, WeightClipping
+from ganframe.builtin.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganframe.builtin.distributions import Gaussian1D, Grid, Ring, SwissRoll
+from ganframe.builtin.images import Digits, ImageFolder, TorchvisionDataset
+from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
+from ganframe.builtin.objectives import WGAN, NonSaturating, Vanilla
+from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
+
+
+@hookimpl
+def ganframe_generators() -> dict[str, type]:
+    return {"mlp": MLPGenerator, "dcgan": DCGANGenerator, "resnet": ResNetGenerator}
+
+
+@hookimpl
+def ganframe_discriminators() -> dict[str, type]:
+    return {"mlp": MLPDiscriminator, "dcgan": DCGANDiscriminator, "resnet": ResNetDiscriminator}
+
+
+@hookimpl
+def ganframe_objectives() -> dict[str, type]:
+    return {"vanilla": Vanilla, "non_saturating": NonSaturating, "wgan": WGAN}
+
+
+@hookimpl
+def ganframe_constraints() -> dict[str, type]:
+    return {"weight_clipping": WeightClipping, "gradient_penalty": GradientPenalty, "spectral_norm": SpectralNorm}
+
+
+@hookimpl
+def ganframe_datasets() -> dict[str, type]:
+    return {
+        "ring": Ring,
+        "grid": Grid,
+        "gaussian_1d": Gaussian1D,
+        "swiss_roll": SwissRoll,
+        "digits": Digits,
+        "image_folder": ImageFolder,
+        "torchvision": TorchvisionDataset,
+    }

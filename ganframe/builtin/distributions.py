@@ -1,0 +1,118 @@
+"""Datasets that are drawn on the device, every batch anew: Gaussian mixtures and the Swiss roll."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import torch
+from attrs.validators import deep_iterable, ge, gt, min_len
+from torch import Tensor
+
+from ganframe import Dataset, DataSpec, Distribution, option
+
+
+class Mixture(Distribution):
+    """A mixture of isotropic Gaussians: means (K, D), stds (K,), weights (K,) that sum to 1. The label is the mode."""
+
+    def __init__(self, means: Tensor, stds: Tensor, weights: Tensor) -> None:
+        self.means, self.stds, self.weights = means, stds, weights
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        device = generator.device
+        if self.means.device != device:
+            self.means, self.stds, self.weights = (t.to(device) for t in (self.means, self.stds, self.weights))
+        y = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.means.shape[1], generator=generator, device=device)
+        return torch.addcmul(self.means[y], noise, self.stds[y, None]), y
+
+
+def _uniform(means: Tensor, std: float) -> Mixture:
+    modes = len(means)
+    return Mixture(means, torch.full((modes,), std), torch.full((modes,), 1 / modes))
+
+
+@attrs.frozen
+class Ring(Dataset):
+    """Gaussians on a circle, the modes evenly spaced and equally likely (Srivastava et al. 2017, VEEGAN, section 4)."""
+
+    modes: int = option(8, help="Gaussians; the label is the mode's index", validator=ge(1))
+    radius: float = option(1.0, help="radius of the circle", validator=gt(0))
+    std: float = option(0.01, help="standard deviation of each Gaussian", validator=gt(0))
+
+    @property
+    def spec(self) -> DataSpec:
+        return DataSpec((2,), classes=self.modes)
+
+    def build(self) -> Mixture:
+        angles = torch.arange(self.modes) * (2 * math.pi / self.modes)  # the circle's end is not its start again
+        return _uniform(self.radius * torch.stack([angles.cos(), angles.sin()], dim=1), self.std)
+
+
+@attrs.frozen
+class Grid(Dataset):
+    """Gaussians on a square grid around 0, equally likely (Srivastava et al. 2017, VEEGAN, section 4)."""
+
+    side: int = option(5, help="Gaussians along each side; the label is the mode's index, row by row", validator=ge(1))
+    spacing: float = option(2.0, help="distance between neighbours", validator=gt(0))
+    std: float = option(0.05, help="standard deviation of each Gaussian", validator=gt(0))
+
+    @property
+    def spec(self) -> DataSpec:
+        return DataSpec((2,), classes=self.side**2)
+
+    def build(self) -> Mixture:
+        ticks = (torch.arange(self.side) - (self.side - 1) / 2) * self.spacing
+        return _uniform(torch.cartesian_prod(ticks, ticks), self.std)
+
+
+@attrs.frozen
+class Gaussian1D(Dataset):
+    """A mixture of Gaussians on the line; one Gaussian gives the first figure of Goodfellow et al. 2014."""
+
+    means: tuple[float, ...] = option((0.0,), help="mean of each Gaussian", validator=min_len(1))
+    stds: tuple[float, ...] = option((1.0,), help="standard deviation of each Gaussian", validator=deep_iterable(gt(0)))
+    weights: tuple[float, ...] | None = option(
+        None,
+        help="share of each Gaussian, in any scale; equal by default",
+        validator=attrs.validators.optional(deep_iterable(gt(0))),
+    )
+
+    def __attrs_post_init__(self) -> None:
+        lengths = {len(self.means), len(self.stds), len(self.weights or self.means)}
+        if len(lengths) > 1:
+            raise ValueError("means, stds and weights must have one length")
+
+    @property
+    def spec(self) -> DataSpec:
+        return DataSpec((1,), classes=len(self.means))
+
+    def build(self) -> Mixture:
+        weights = torch.tensor(self.weights or (1.0,) * len(self.means))
+        return Mixture(torch.tensor(self.means)[:, None], torch.tensor(self.stds), weights / weights.sum())
+
+
+class _SwissRollPoints(Distribution):
+    def __init__(self, noise: float) -> None:
+        self.noise = noise
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        device = generator.device
+        t = 1.5 * math.pi * (1 + 2 * torch.rand(n, generator=generator, device=device))
+        x = torch.stack([t * t.cos(), t * t.sin()], dim=1) / 7.5
+        x += self.noise * torch.randn(n, 2, generator=generator, device=device)
+        return x, torch.zeros(n, dtype=torch.long, device=device)
+
+
+@attrs.frozen
+class SwissRoll(Dataset):
+    """A spiral in the plane, as in the toy figure of Gulrajani et al. 2017 (figure 1), about 2 across each way."""
+
+    noise: float = option(0.03, help="standard deviation of the noise around the spiral", validator=ge(0))
+
+    @property
+    def spec(self) -> DataSpec:
+        return DataSpec((2,))
+
+    def build(self) -> _SwissRollPoints:
+        return _SwissRollPoints(self.noise)

@@ -1,0 +1,258 @@
+"""Datasets of real images: scikit-learn's digit scans, folders, and torchvision's sets by name.
+
+Everything that fits in memory becomes one uint8 tensor. torchvision, PIL and scikit-learn are imported only where
+images are read.
+"""
+
+from __future__ import annotations
+
+import collections
+import gzip
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import numpy as np
+import torch
+from attrs.validators import ge, gt, optional
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import TensorDataset
+
+from ganframe import Dataset, DataSpec, option
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+
+def _resized(images: Tensor, size: int | None) -> Tensor:
+    """uint8 (N, C, H, W) -> uint8 (N, C, size, size), bilinear with antialiasing; unchanged without a size."""
+    if size is None or images.shape[2:] == (size, size):
+        return images
+    chunks = images.split(4096)  # floats of a whole data set would be four times its size
+    resized = [F.interpolate(c.float(), (size, size), mode="bilinear", antialias=True) for c in chunks]
+    return torch.cat([r.round_().clamp_(0, 255).to(torch.uint8) for r in resized])
+
+
+@attrs.frozen
+class Digits(Dataset):
+    """1,797 real scans of handwritten digits, 8×8 grey, in ten classes: scikit-learn's `load_digits` (UCI)."""
+
+    size: int = option(8, help="pixels along each side; other than 8 they are resized", validator=ge(8))
+
+    @property
+    def spec(self) -> DataSpec:
+        return DataSpec((1, self.size, self.size), classes=10)
+
+    def build(self) -> TensorDataset:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
+        return TensorDataset(_resized(images[:, None], self.size), torch.from_numpy(digits.target).long())
+
+
+@attrs.frozen
+class ImageFolder(Dataset):
+    """Images in a folder; where it holds only subfolders, each of them is a class.
+
+    All images must have one size unless `size` is set, which scales the shorter side and cuts out the centre.
+    """
+
+    root: str = option(help="the folder")
+    size: int | None = option(None, help="pixels along each side after scaling and cropping", validator=optional(ge(1)))
+    channels: Literal[1, 3] = option(3, help="3 for colour, 1 for grey")
+    memory: float = option(
+        2.0, help="GiB up to which the images are held in memory rather than read again", validator=ge(0)
+    )
+
+    @property
+    def spec(self) -> DataSpec:
+        files, classes = self._files()
+        if self.size is not None:
+            return DataSpec((self.channels, self.size, self.size), classes)
+        width, height = self._one_size(files)
+        return DataSpec((self.channels, height, width), classes)
+
+    def build(self) -> TorchDataset[Any]:
+        files, _ = self._files()
+        lazy = _Files([file for file, _ in files], [label for _, label in files], self.size, self.channels)
+        if len(files) * math.prod(self.spec.shape) > self.memory * 2**30:
+            return lazy
+        images, broken = [], []
+        for index, (file, _) in enumerate(files):
+            try:
+                images.append(lazy[index][0])
+            except ValueError:
+                broken.append(file)
+        if broken:
+            named = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
+            raise ValueError(f"{len(broken)} of {len(files)} images cannot be read: {named}; remove or replace them")
+        return TensorDataset(torch.stack(images), torch.tensor(lazy.labels))
+
+    def _files(self) -> tuple[list[tuple[Path, int]], int | None]:
+        """The images with their labels, in order of name, and the number of classes."""
+        root = Path(self.root).expanduser()
+        if not root.is_dir():
+            raise ValueError(f"{root}: no such folder")
+        files = [(file, 0) for file in _images_in(root)]
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if files or not folders:
+            classes = None
+        else:
+            files = [(file, label) for label, folder in enumerate(folders) for file in _images_in(folder, deep=True)]
+            classes = len(folders)
+        if not files:
+            raise ValueError(f"{root}: no images there; their names end in {', '.join(SUFFIXES)}")
+        return files, classes
+
+    def _one_size(self, files: list[tuple[Path, int]]) -> tuple[int, int]:
+        """(width, height), read from the headers alone."""
+        from PIL import Image, UnidentifiedImageError
+
+        sizes: dict[tuple[int, int], list[Path]] = collections.defaultdict(list)
+        for file, _ in files:
+            try:
+                with Image.open(file) as image:
+                    sizes[image.size].append(file)
+            except (UnidentifiedImageError, OSError) as error:
+                raise ValueError(f"{file}: not an image that can be read; remove or replace it") from error
+        if len(sizes) > 1:
+            common = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
+            shown = ", ".join(f"{len(paths)} of {w}×{h} ({paths[0].name})" for (w, h), paths in common)
+            raise ValueError(f"{self.root}: images of {len(sizes)} sizes: {shown}; set size to bring them to one")
+        return next(iter(sizes))
+
+
+def _images_in(folder: Path, deep: bool = False) -> Iterator[Path]:
+    found = folder.rglob("*") if deep else folder.iterdir()
+    return iter(sorted(p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()))
+
+
+class _Files(TorchDataset[tuple[Tensor, int]]):
+    """Images read from their files each time: x uint8 (C, H, W), y the folder's index."""
+
+    def __init__(self, files: list[Path], labels: list[int], size: int | None, channels: int) -> None:
+        self.files, self.labels, self.size, self.channels = files, labels, size, channels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        try:
+            with Image.open(self.files[index]) as image:
+                return _pixels(image.convert("RGB" if self.channels == 3 else "L"), self.size), self.labels[index]
+        except (OSError, SyntaxError) as error:  # PIL raises either for a damaged file
+            raise ValueError(f"{self.files[index]}: not an image that can be read: {error}") from error
+
+
+def _pixels(image: Image, size: int | None) -> Tensor:
+    """uint8 (C, H, W); with a size, the shorter side scaled to it and the centre cut out."""
+    from PIL.ImageOps import fit
+
+    if size is not None and image.size != (size, size):
+        image = fit(image, (size, size))
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+
+
+TorchvisionName = Literal["MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "SVHN", "STL10", "CelebA"]
+_SHAPES: dict[str, tuple[tuple[int, int, int], int | None]] = {
+    "MNIST": ((1, 28, 28), 10),
+    "FashionMNIST": ((1, 28, 28), 10),
+    "KMNIST": ((1, 28, 28), 10),
+    "CIFAR10": ((3, 32, 32), 10),
+    "CIFAR100": ((3, 32, 32), 100),
+    "SVHN": ((3, 32, 32), 10),
+    "STL10": ((3, 96, 96), 10),
+    "CelebA": ((3, 218, 178), None),
+}
+
+
+@attrs.frozen
+class TorchvisionDataset(Dataset):
+    """A set that torchvision knows by name, from `root`, downloaded there only if asked for.
+
+    FashionMNIST is also read from Debian's package dataset-fashion-mnist where that is installed.
+    """
+
+    name: TorchvisionName = option(help="torchvision's name of the set")
+    root: str = option("data", help="the folder that holds it, or will")
+    download: bool = option(False, help="fetch it from the network if it is not there")
+    split: Literal["train", "test"] = option("train", help="which part")
+    size: int | None = option(None, help="pixels along each side; by default the set's own", validator=optional(gt(0)))
+
+    @property
+    def spec(self) -> DataSpec:
+        shape, classes = _SHAPES[self.name]
+        return DataSpec(shape if self.size is None else (shape[0], self.size, self.size), classes)
+
+    def build(self) -> TorchDataset[Any]:
+        root = Path(self.root).expanduser()
+        if self.name == "FashionMNIST" and (folder := _idx_folder(root)) is not None:
+            images, labels = _read_idx_pair(folder, self.split)
+            return TensorDataset(_resized(images[:, None], self.size), labels)
+        opened = self._open(root)
+        if self.name == "CelebA":
+            return opened  # 200,000 large images: read from their files
+        images = torch.as_tensor(opened.data)
+        if images.ndim == 3:
+            images = images[:, None]
+        elif images.shape[-1] == 3:
+            images = images.permute(0, 3, 1, 2).contiguous()
+        labels = torch.as_tensor(opened.labels if hasattr(opened, "labels") else opened.targets).long()
+        return TensorDataset(_resized(images, self.size), labels)
+
+    def _open(self, root: Path) -> Any:
+        from torchvision import datasets
+
+        known = getattr(datasets, self.name)
+        options: dict[str, Any] = {"root": root, "download": self.download}
+        if self.name in ("SVHN", "STL10", "CelebA"):
+            options["split"] = self.split
+        else:
+            options["train"] = self.split == "train"
+        if self.name == "CelebA":
+            options |= {"transform": lambda image: _pixels(image, self.size), "target_transform": lambda _: 0}
+        try:
+            return known(**options)
+        except (RuntimeError, OSError, ValueError) as error:  # torchvision's several ways to say: not there
+            package = ", install Debian's package dataset-fashion-mnist" if self.name == "FashionMNIST" else ""
+            raise ValueError(
+                f"{self.name} cannot be opened in {root}: {str(error).splitlines()[0]}; set download = true to fetch it"
+                f"{package}, or set root to the folder that holds it"
+            ) from error
+
+
+def _idx_folder(root: Path) -> Path | None:
+    """The folder with Fashion-MNIST's idx.gz files, `root` before Debian's; None where neither holds them."""
+    if (root / "FashionMNIST" / "raw").is_dir():
+        return None  # torchvision's own layout: torchvision reads it
+    return next((f for f in (root, DEBIAN_FASHION_MNIST) if (f / "train-images-idx3-ubyte.gz").is_file()), None)
+
+
+def _read_idx_pair(folder: Path, split: str) -> tuple[Tensor, Tensor]:
+    prefix = "train" if split == "train" else "t10k"
+    images = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
+    return images, _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz").long()
+
+
+def _read_idx(file: Path) -> Tensor:
+    """A gzipped idx file of bytes: a magic number 0x0000080d for d dimensions, the sizes, the values."""
+    try:
+        raw = gzip.decompress(file.read_bytes())
+        if raw[:3] != b"\x00\x00\x08":
+            raise ValueError("no idx file of bytes")
+        shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
+        values = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+    except (OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
+    return torch.from_numpy(values.copy())

@@ -1,0 +1,103 @@
+"""Multilayer perceptrons for data of any shape."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Literal
+
+import attrs
+from attrs.validators import and_, deep_iterable, ge, lt
+from torch import Tensor, nn
+
+from ganframe import DataSpec, Discriminator, Generator, option
+from ganframe.builtin.layers import (
+    ConditionalBatchNorm,
+    DiscriminatorCondition,
+    GeneratorCondition,
+    Head,
+    JoinLabel,
+    Norm,
+    classes_for,
+    make_norm,
+)
+
+Activation = Literal["relu", "leaky_relu", "tanh"]
+
+
+def _activation(name: Activation) -> nn.Module:
+    return {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "tanh": nn.Tanh()}[name]
+
+
+@attrs.frozen
+class MLPGenerator(Generator):
+    """A perceptron from z to a sample of any shape (Goodfellow et al. 2014 used one for MNIST)."""
+
+    hidden: tuple[int, ...] = option((128, 128), help="units of each hidden layer", validator=deep_iterable(ge(1)))
+    activation: Activation = option("relu", help="between the layers; leaky_relu has slope 0.2")
+    batch_norm: bool = option(False, help="BatchNorm after each hidden layer")
+    output: Literal["auto", "linear", "tanh"] = option("auto", help="last activation; auto is tanh for images")
+    condition: GeneratorCondition = option("none", help="how labels join: beside z, or in conditional BatchNorm")
+
+    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
+        if self.condition == "batch_norm" and not self.batch_norm:
+            raise ValueError("condition = 'batch_norm' needs batch_norm = true")
+        return _MLPGenerator(self, data, latent_dim)
+
+
+class _MLPGenerator(nn.Module):
+    def __init__(self, config: MLPGenerator, data: DataSpec, latent_dim: int) -> None:
+        super().__init__()
+        joined = classes_for(config.condition, "concat", data.classes)
+        in_norm = classes_for(config.condition, "batch_norm", data.classes)
+        widths = (latent_dim + (joined or 0), *config.hidden)
+        self.join = JoinLabel(joined)
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        self.norms = nn.ModuleList(
+            ConditionalBatchNorm(width, in_norm, dims=1) for width in widths[1:] if config.batch_norm
+        )
+        self.activation = _activation(config.activation)
+        self.last = nn.Linear(widths[-1], math.prod(data.shape))
+        tanh = config.output == "tanh" or (config.output == "auto" and data.is_image)
+        self.output = nn.Tanh() if tanh else nn.Identity()
+        self.shape = data.shape
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        h = self.join(z, y)
+        for i, linear in enumerate(self.linears):
+            h = linear(h)
+            if self.norms:
+                h = self.norms[i](h, y)
+            h = self.activation(h)
+        return self.output(self.last(h)).unflatten(1, self.shape)
+
+
+@attrs.frozen
+class MLPDiscriminator(Discriminator):
+    """A perceptron from a sample of any shape, flattened, to its score."""
+
+    hidden: tuple[int, ...] = option((128, 128), help="units of each hidden layer", validator=deep_iterable(ge(1)))
+    activation: Activation = option("leaky_relu", help="between the layers; leaky_relu has slope 0.2")
+    norm: Norm = option("none", help="normalisation after each hidden layer")
+    dropout: float = option(0.0, help="share of hidden units dropped in training", validator=and_(ge(0), lt(1)))
+    condition: DiscriminatorCondition = option("none", help="how labels join: beside x, or by projection")
+
+    def build(self, data: DataSpec) -> nn.Module:
+        return _MLPDiscriminator(self, data)
+
+
+class _MLPDiscriminator(nn.Module):
+    def __init__(self, config: MLPDiscriminator, data: DataSpec) -> None:
+        super().__init__()
+        joined = classes_for(config.condition, "concat", data.classes)
+        widths = (math.prod(data.shape) + (joined or 0), *config.hidden)
+        layers: list[nn.Module] = []
+        for a, b in itertools.pairwise(widths):
+            layers += [nn.Linear(a, b), make_norm(config.norm, b, dims=1), _activation(config.activation)]
+            layers += [nn.Dropout(config.dropout)] if config.dropout else []
+        self.join = JoinLabel(joined)
+        self.layers = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
+        self.head = Head(widths[-1], classes_for(config.condition, "projection", data.classes))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.head(self.layers(self.join(x.flatten(1), y)), y)

@@ -1,0 +1,137 @@
+"""The residual networks of SN-GAN (Miyato et al. 2018, tables 4 and 5), for images of 32, 64 and 128 pixels."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import attrs
+from attrs.validators import ge
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganframe import DataSpec, Discriminator, Generator, option
+from ganframe.builtin.dcgan import square_size
+from ganframe.builtin.layers import (
+    ConditionalBatchNorm,
+    ConvThenPool,
+    DiscriminatorCondition,
+    GeneratorCondition,
+    Head,
+    JoinLabel,
+    UpsampleThenConv,
+    classes_for,
+)
+
+# Channels of each block as multiples of `width`, by the size of the image. A generator block doubles the resolution;
+# a critic block halves it, but for those marked 0 in _HALVES.
+_UP = {32: (4, 4, 4, 4), 64: (16, 8, 4, 2, 1), 128: (16, 16, 8, 4, 2, 1)}
+_DOWN = {32: (2, 2, 2, 2), 64: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8, 16, 16)}
+_HALVES = {32: (1, 1, 0, 0), 64: (1, 1, 1, 1, 1), 128: (1, 1, 1, 1, 1, 0)}
+
+
+def _init(module: nn.Module) -> None:
+    """Glorot uniform weights, with gain √2 in the residual branches' 3×3 convolutions; biases 0."""
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        residual = isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
+        nn.init.xavier_uniform_(module.weight, gain=math.sqrt(2) if residual else 1.0)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+@attrs.frozen
+class ResNetGenerator(Generator):
+    """Residual blocks with BatchNorm and nearest-neighbour upsampling (Miyato et al. 2018, tables 4a and 5a)."""
+
+    width: int = option(
+        64, help="unit of channels: 4 of it in each block at 32 pixels, 16 to 1 of it above", validator=ge(1)
+    )
+    condition: GeneratorCondition = option("none", help="how labels join: beside z, or in conditional BatchNorm")
+
+    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
+        return _ResNetGenerator(self, data, latent_dim)
+
+
+class _UpBlock(nn.Module):
+    def __init__(self, channels: int, out: int, classes: int | None) -> None:
+        super().__init__()
+        self.norm1 = ConditionalBatchNorm(channels, classes, dims=2)
+        self.conv1 = UpsampleThenConv(channels, out)
+        self.norm2 = ConditionalBatchNorm(out, classes, dims=2)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        self.shortcut = nn.Conv2d(channels, out, 1)
+
+    def forward(self, h: Tensor, y: Tensor) -> Tensor:
+        branch = self.conv1(self.norm1(h, y).relu())
+        branch = self.conv2(self.norm2(branch, y).relu())
+        # A 1×1 convolution commutes with upsampling, and is cheaper before it.
+        return branch + F.interpolate(self.shortcut(h), scale_factor=2)
+
+
+class _ResNetGenerator(nn.Module):
+    def __init__(self, config: ResNetGenerator, data: DataSpec, latent_dim: int) -> None:
+        super().__init__()
+        widths = [config.width * m for m in _UP[square_size("resnet", data, tuple(_UP))]]
+        joined = classes_for(config.condition, "concat", data.classes)
+        in_norm = classes_for(config.condition, "batch_norm", data.classes)
+        self.join = JoinLabel(joined)
+        self.first = nn.Linear(latent_dim + (joined or 0), widths[0] * 16)
+        self.blocks = nn.ModuleList(_UpBlock(a, b, in_norm) for a, b in itertools.pairwise(widths))
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.last = nn.Conv2d(widths[-1], data.shape[0], 3, padding=1)
+        self.apply(_init)
+        nn.init.xavier_uniform_(self.last.weight)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        h = self.first(self.join(z, y)).unflatten(1, (-1, 4, 4))
+        for block in self.blocks:
+            h = block(h, y)
+        return self.last(self.norm(h).relu()).tanh()
+
+
+@attrs.frozen
+class ResNetDiscriminator(Discriminator):
+    """Residual blocks without normalisation, then a sum over positions (Miyato et al. 2018, tables 4b and 5b)."""
+
+    width: int = option(
+        64, help="unit of channels: 2 of it in each block at 32 pixels, 1 to 16 of it above", validator=ge(1)
+    )
+    condition: DiscriminatorCondition = option("none", help="how labels join: as channels beside x, or by projection")
+
+    def build(self, data: DataSpec) -> nn.Module:
+        return _ResNetDiscriminator(self, data)
+
+
+class _DownBlock(nn.Module):
+    """A residual block; the first of a network takes the image itself, so it starts without a ReLU."""
+
+    def __init__(self, channels: int, out: int, halve: bool, first: bool) -> None:
+        super().__init__()
+        self.first = first
+        self.halve = halve
+        self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
+        self.conv2 = ConvThenPool(out, out) if halve else nn.Conv2d(out, out, 3, padding=1)
+        self.shortcut = nn.Conv2d(channels, out, 1) if halve or channels != out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.conv2(self.conv1(x if self.first else x.relu()).relu())
+        # Pooling commutes with a 1×1 convolution, which is cheaper after it.
+        return branch + self.shortcut(F.avg_pool2d(x, 2) if self.halve else x)
+
+
+class _ResNetDiscriminator(nn.Module):
+    def __init__(self, config: ResNetDiscriminator, data: DataSpec) -> None:
+        super().__init__()
+        size = square_size("resnet", data, tuple(_DOWN))
+        joined = classes_for(config.condition, "concat", data.classes)
+        widths = [data.shape[0] + (joined or 0), *(config.width * m for m in _DOWN[size])]
+        blocks = zip(widths, widths[1:], _HALVES[size], strict=False)
+        self.join = JoinLabel(joined)
+        self.blocks = nn.Sequential(
+            *(_DownBlock(a, b, bool(halve), first=i == 0) for i, (a, b, halve) in enumerate(blocks))
+        )
+        self.head = Head(widths[-1], classes_for(config.condition, "projection", data.classes))
+        self.apply(_init)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.head(self.blocks(self.join(x, y)).relu().sum((2, 3)), y)

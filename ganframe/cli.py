@@ -1,0 +1,260 @@
+"""The commands. Whatever is heavy is imported inside them, so that --help answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ganframe import __version__
+from ganframe.errors import RequestError, RunError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """What a user can mend becomes one message on standard error and an exit code."""
+    try:
+        yield
+    except RequestError as error:
+        click.echo(error, err=True)
+        sys.exit(WRONG_REQUEST)
+    except RunError as error:
+        click.echo(error, err=True)
+        sys.exit(FAILED)
+    except KeyboardInterrupt as error:
+        click.echo(error if error.args else "interrupted", err=True)
+        sys.exit(INTERRUPTED)
+
+
+class _Command(click.Command):
+    def invoke(self, context: click.Context) -> Any:
+        with _exit_codes():
+            return super().invoke(context)
+
+
+class _Group(click.Group):
+    command_class = _Command
+
+
+def _block(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> None:
+    """Adds the plugins named by --block to the environment's list, where the loader looks."""
+    if names:
+        before = os.environ.get("GANFRAME_BLOCK")
+        os.environ["GANFRAME_BLOCK"] = ",".join(filter(None, [before, *names]))
+
+
+def _options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+blocking = click.option(
+    "--block", multiple=True, metavar="PLUGIN", expose_value=False, callback=_block, help="Do not load this plugin."
+)
+setting = click.option(
+    "--set", "overrides", multiple=True, metavar="K=V", help="Override an option, as in train.steps=10."
+)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ganframe")
+def main() -> None:
+    """Trains generative adversarial networks out of parts that anyone can publish."""
+
+
+@main.command()
+@click.argument("recipe", required=False, metavar="RECIPE")
+@click.option("--out", metavar="DIR", help="The run's folder. By default runs/<recipe>/<number>.")
+@click.option("--resume", metavar="DIR", help="Go on with the run in this folder; no RECIPE then.")
+@_options(setting, blocking)
+def run(recipe: str | None, out: str | None, resume: str | None, overrides: tuple[str, ...]) -> None:
+    """Train as RECIPE says."""
+    if (recipe is None) == (resume is None):
+        raise click.UsageError("give either a RECIPE or --resume DIR")
+    if resume is not None and out is not None:
+        raise click.UsageError("--out and --resume exclude each other: a resumed run stays in its folder")
+    import ganframe
+    from ganframe.runfolder import RunFolder
+
+    if resume is not None:
+        done = ganframe.resume(resume, overrides)
+    else:
+        assert recipe is not None
+        done = ganframe.run(ganframe.load_recipe(recipe, overrides), out)
+    if os.environ.get("RANK", "0") == "0":
+        folder = RunFolder(done.folder)
+        picture = folder.samples(done.metrics[-1]["step"])
+        found = [str(p.relative_to(done.folder)) for p in (folder.generator, picture, folder.metrics) if p.exists()]
+        click.echo(f"done: {done.folder}/ holds {', '.join(found)}")
+
+
+@main.command()
+@click.argument("recipe", metavar="RECIPE")
+@_options(setting, blocking)
+def check(recipe: str, overrides: tuple[str, ...]) -> None:
+    """Validate RECIPE, build everything and take a few real steps. Keeps nothing."""
+    import ganframe
+    from ganframe import session
+
+    report = session.check(ganframe.load_recipe(recipe, overrides))
+    classes = f", {report.spec.classes} classes" if report.spec.classes else ""
+    click.echo(f"{recipe}: sound")
+    click.echo(f"data           shape {report.spec.shape}{classes}")
+    click.echo(f"generator      {report.generator_parameters:,} parameters")
+    click.echo(f"discriminator  {report.discriminator_parameters:,} parameters")
+    click.echo(f"time           {report.seconds_per_step:.3g} s a step, about {_duration(report.seconds)} in all")
+    click.echo(f"memory         {report.memory / 2**30:.2f} GiB at the most so far, on {report.device}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@blocking
+def plugins(as_json: bool) -> None:
+    """List the installed plugins, and what became of each."""
+    from ganframe.plugins import load
+
+    found = load().plugins
+    if as_json:
+        rows = [
+            {
+                "name": p.name,
+                "distribution": p.distribution,
+                "version": p.version,
+                "entry_point": p.target,
+                "status": p.status,
+                "cause": p.cause,
+                "seconds": round(p.seconds, 4),
+                "components": {kind: sorted(table) for kind, table in p.components.items()},
+            }
+            for p in found
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = _table("plugin", "distribution", "entry point", "status", "load", "components")
+    for p in found:
+        listed = "\n".join(f"{kind}s: {', '.join(sorted(names))}" for kind, names in p.components.items())
+        row = (p.name, f"{p.distribution} {p.version}", p.target, p.status, f"{p.seconds:.2f} s", listed or p.cause)
+        table.add_row(*row)
+    _print(table)
+
+
+@main.command()
+@click.argument("kind", required=False)
+@click.argument("name", required=False)
+@blocking
+def describe(kind: str | None, name: str | None) -> None:
+    """Show what a component does and its options: type, default, help. Without NAME or KIND, list them."""
+    import inspect
+
+    import attrs
+
+    from ganframe.components import KINDS
+    from ganframe.errors import did_you_mean
+    from ganframe.plugins import load
+
+    registry = load()
+    if kind is not None and kind not in KINDS:
+        kind = kind.removesuffix("s")
+        if kind not in KINDS:
+            raise RequestError(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}")
+    if kind is None or name is None:
+        table = _table("kind", "name", "plugin", "what it is")
+        for plugin, its_kind, its_name, component in registry:
+            if kind in (None, its_kind):
+                table.add_row(its_kind, its_name, plugin.name, (inspect.getdoc(component) or "").partition("\n")[0])
+        _print(table)
+        return
+    component = registry.find(kind, name)
+    plugin, short = registry.locate(component)
+    click.echo(f"{kind} {plugin.name}:{short}, from {plugin.distribution} {plugin.version}\n")
+    click.echo(f"{inspect.getdoc(component)}\n")
+    fields = attrs.fields(component)
+    if not fields:
+        click.echo("It has no options.")
+        return
+    table = _table("option", "type", "default", "what it does")
+    for field in fields:
+        written = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+        default = "required" if field.default is attrs.NOTHING else _toml(field.default)
+        table.add_row(field.name, written, default, field.metadata.get("help", ""))
+    _print(table)
+
+
+@main.command()
+@click.argument("run", metavar="RUN")
+@click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="How many samples.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the latents.")
+@click.option("--label", type=int, help="The class to make; by default classes are drawn evenly.")
+@click.option("--out", metavar="FILE", help="A picture (.png) or an array (.npy). By default RUN/samples/seed-<S>.png.")
+@blocking
+def sample(run: str, count: int, seed: int, label: int | None, out: str | None) -> None:
+    """Make samples with the generator of a finished RUN."""
+    from pathlib import Path
+
+    import numpy as np
+
+    import ganframe
+    from ganframe import pictures
+
+    file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}.png"
+    if file.suffix not in (".png", ".npy"):
+        raise RequestError(f"--out {file}: the name must end in .png or .npy")
+    G = ganframe.load_generator(run)
+    try:
+        samples = G.sample(count, seed=seed, y=label)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".npy":
+            np.save(file, samples.numpy())
+        else:
+            pictures.draw(file, G.spec, samples)
+    except (ValueError, OSError) as error:
+        raise RequestError(str(error)) from None
+    if not file.exists():
+        raise RequestError(f"samples of shape {G.spec.shape} cannot be drawn; use --out FILE.npy")
+    click.echo(f"{count} samples: {file}")
+
+
+def _table(*headings: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    # Redirected output has no width; cells folded at 80 columns could not be searched.
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
+    console.print(table)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return "none" if value is None else json.dumps(value) if isinstance(value, str) else str(value)

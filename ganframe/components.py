@@ -1,0 +1,177 @@
+"""The base types that a plugin sees: the five kinds of component and the little they share.
+
+A component is an `attrs.frozen` class. Its fields, declared with `option`, are what a recipe may set; its methods
+are the behaviour. Nothing here knows of recipes, plugins, files or the training loop.
+
+Shapes: N samples in a batch, `spec.shape` for one sample, x for samples, y for integer labels (N,), z for latents
+(N, latent_dim), scores (N,) raw, before any sigmoid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset as TorchDataset
+
+KINDS = ("generator", "discriminator", "objective", "constraint", "dataset")
+
+
+def option(default: Any = attrs.NOTHING, *, help: str, validator: Callable[..., Any] | None = None) -> Any:
+    """A field that a recipe may set.
+
+    `help` is one line for `ganframe describe`; `validator` is any attrs validator (`attrs.validators.gt(0)`) and its
+    complaint is reported at the option's place in the recipe. Without a default the option must be given.
+    """
+    return attrs.field(default=default, validator=validator, metadata={"help": help})
+
+
+@attrs.frozen
+class DataSpec:
+    """What networks must know of the data: the shape of one sample and the number of classes.
+
+    `shape` is (C, H, W) for images, whose values lie in [-1, 1], and (D,) for points of any scale; other shapes are
+    open to plugins. `classes` is None where the data has no labels.
+    """
+
+    shape: tuple[int, ...]
+    classes: int | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether samples are (C, H, W) images."""
+        return len(self.shape) == 3
+
+
+@attrs.frozen
+class Scored:
+    """One side, real or fake, of a critic step: samples x (N, *shape), labels y (N,) and their scores (N,)."""
+
+    x: Tensor
+    y: Tensor
+    scores: Tensor
+
+
+class Generator:
+    """The configuration of a generator; `build` returns the network.
+
+    `build` raises ValueError where the options do not fit the data.
+    """
+
+    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
+        """A module G with G(z, y) -> (N, *data.shape), for z (N, latent_dim) and y (N,)."""
+        raise NotImplementedError
+
+
+class Discriminator:
+    """The configuration of a discriminator (a critic); `build` returns the network.
+
+    `build` raises ValueError where the options do not fit the data.
+    """
+
+    def build(self, data: DataSpec) -> nn.Module:
+        """A module D with D(x, y) -> raw scores (N,), for x (N, *data.shape) and y (N,)."""
+        raise NotImplementedError
+
+
+class Dataset:
+    """The configuration of a dataset; `build` opens it.
+
+    `spec` must be cheap: it is asked for before anything is built. Both raise ValueError, or an OSError, with a
+    message for the user where the data cannot be had.
+    """
+
+    @property
+    def spec(self) -> DataSpec:
+        """The shape of one sample and the number of classes."""
+        raise NotImplementedError
+
+    def build(self) -> TorchDataset[Any]:
+        """A torch dataset of items (x, y), with y = 0 where the data has no labels.
+
+        x is a float tensor, or an image in uint8, which the engine scales from 0..255 to [-1, 1] on the device. A
+        `torch.utils.data.TensorDataset` is kept on the device and indexed; a `Distribution` is drawn from there;
+        anything else is read through a DataLoader.
+        """
+        raise NotImplementedError
+
+
+class Distribution(TorchDataset[tuple[Tensor, Tensor]]):
+    """What `Dataset.build` may return for data that is drawn rather than stored: every batch is new.
+
+    As a torch dataset it offers one fixed sample per index, for whoever wants a finite set.
+    """
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n samples x (n, *shape), float, and their labels y (n,), drawn with `generator` on `generator.device`."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return 100_000
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        x, y = self.draw(1, torch.Generator().manual_seed(index))
+        return x[0], y[0]
+
+
+class Objective:
+    """The game: a loss for each player, on raw scores. It has no weights, so the configuration is the thing itself.
+
+    Both players minimise. Losses are means over the batch.
+    """
+
+    compares_real: ClassVar[bool] = False
+    """Whether the generator's loss needs the scores of real samples too (relativistic losses)."""
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """D's loss, a scalar, from the scores of real and fake samples, each (N,)."""
+        raise NotImplementedError
+
+    def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """G's loss, a scalar, from the scores of fake samples (N,); `real` (N,) is given where `compares_real`."""
+        raise NotImplementedError
+
+
+class Constraint:
+    """Something that holds the critic back. Override the one moment you need; the others do nothing."""
+
+    input_gradients: ClassVar[bool] = False
+    """Whether `penalty` differentiates `real.scores` or `fake.scores` by their x, which then require grad."""
+
+    def check(self, D: nn.Module) -> None:
+        """Raises ValueError, with the reason and the remedy, for a critic this constraint cannot live with."""
+
+    def wrap(self, D: nn.Module) -> nn.Module:
+        """The critic to train, called once, before its optimiser is made."""
+        return D
+
+    def penalty(self, D: nn.Module, real: Scored, fake: Scored) -> Tensor | None:
+        """A scalar that is added to D's loss in each critic step. Called outside autocast, in float32."""
+        return None
+
+    def project(self, D: nn.Module) -> None:
+        """Moves D's weights back into the allowed set, after each of D's optimiser steps."""
+
+
+BASES: dict[str, type] = {
+    "generator": Generator,
+    "discriminator": Discriminator,
+    "objective": Objective,
+    "constraint": Constraint,
+    "dataset": Dataset,
+}
+
+
+def mixes_samples(network: nn.Module) -> bool:
+    """Whether one sample's output depends on the others in its batch, as under BatchNorm.
+
+    Batch normalisation is recognised; a module of another kind that mixes samples (a minibatch statistic) says so
+    with an attribute `mixes_samples = True`.
+    """
+    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    return any(isinstance(m, batch_norms) or getattr(m, "mixes_samples", False) for m in network.modules())

@@ -1,0 +1,31 @@
+"""What a user can mend: one message, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RequestError(Exception):
+    """The request was wrong: a recipe, a name, a flag, a file. The command line prints it and exits with 2."""
+
+
+class RecipeError(RequestError):
+    """A recipe with mistakes; `problems` holds each of them, one line with its place."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class RunError(Exception):
+    """The run failed for a reason that its message explains. The command line prints it and exits with 1."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the known name nearest to `name`, or else `; known: …` with all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(known)}" if known else ""

@@ -1,0 +1,197 @@
+"""Where real batches and latents come from: this process's share of each batch, on the device.
+
+All processes draw the same batch from the same seed and each takes its own rows of it, so that a run of several
+processes sees what a run of one would. Whatever has to be stored to go on exactly is in `state_dict`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+import attrs
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import Dataset as TorchDataset
+
+from ganframe.components import DataSpec, Distribution
+
+
+@attrs.frozen
+class Share:
+    """Which rows of a batch are this process's: `rank`, rank + `processes`, …; and the device they go to."""
+
+    device: torch.device
+    processes: int = 1
+    rank: int = 0
+
+    def of(self, batch: Tensor) -> Tensor:
+        return batch if self.processes == 1 else batch[self.rank :: self.processes]
+
+
+class Feed(Protocol):
+    """A source of real batches that can be stored and restored."""
+
+    def __call__(self) -> tuple[Tensor, Tensor]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def open_feed(
+    data: TorchDataset[Any], spec: DataSpec, batch_size: int, seed: int, share: Share, workers: int = 0
+) -> Feed:
+    """The feed for what `Dataset.build` returned: drawn, indexed on the device, or read through a DataLoader.
+
+    Raises ValueError where the data is not what `spec` says, or smaller than a batch.
+    """
+    _check(data, spec, batch_size)
+    if isinstance(data, Distribution):
+        return DrawnFeed(data, batch_size, seed, share)
+    if isinstance(data, TensorDataset):
+        return IndexedFeed(data, batch_size, seed, share)
+    return LoadedFeed(data, batch_size, seed, share, workers)
+
+
+class Latents:
+    """z ~ N(0, I) or U(-√3, √3)^dim, (n, dim) for this process: its rows of a batch of n · processes."""
+
+    def __init__(self, dim: int, distribution: Literal["normal", "uniform"], seed: int, share: Share) -> None:
+        self.dim, self.distribution, self.share = dim, distribution, share
+        self.generator = torch.Generator(share.device).manual_seed(seed)
+
+    def __call__(self, n: int) -> Tensor:
+        shape = (n * self.share.processes, self.dim)
+        device = self.share.device
+        if self.distribution == "normal":
+            return self.share.of(torch.randn(shape, generator=self.generator, device=device))
+        unit = torch.rand(shape, generator=self.generator, device=device)
+        return self.share.of(unit.sub_(0.5).mul_(2 * math.sqrt(3)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["generator"])
+
+
+class DrawnFeed:
+    """Batches of a `Distribution`, each of them new."""
+
+    def __init__(self, data: Distribution, batch_size: int, seed: int, share: Share) -> None:
+        self.data, self.batch_size, self.share = data, batch_size, share
+        self.generator = torch.Generator(share.device).manual_seed(seed)
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        x, y = self.data.draw(self.batch_size, self.generator)
+        return self.share.of(x), self.share.of(y)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["generator"])
+
+
+class Order:
+    """The order of a finite set: each epoch a new permutation, cut into whole batches, its remainder left out.
+
+    An epoch's permutation depends on the seed and the epoch alone, so any place in the order is found at once.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, device: torch.device) -> None:
+        self.count, self.batch_size, self.seed, self.device = count, batch_size, seed, device
+        self.per_epoch = count // batch_size
+        self.epoch, self.permutation = -1, torch.empty(0)
+
+    def batch(self, index: int) -> Tensor:
+        """The indices (batch_size,) of the batch at a place counted from the start of training."""
+        epoch, place = divmod(index, self.per_epoch)
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(self.seed + epoch)
+            self.epoch = epoch
+            self.permutation = torch.randperm(self.count, generator=generator).to(self.device)
+        return self.permutation[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+class IndexedFeed:
+    """Batches indexed from a set held as tensors, on the device where there is room for it."""
+
+    def __init__(self, data: TensorDataset, batch_size: int, seed: int, share: Share) -> None:
+        x, y = data.tensors
+        room = torch.cuda.mem_get_info(share.device)[0] / 4 if share.device.type == "cuda" else math.inf
+        home = share.device if x.nbytes < room else x.device
+        self.x, self.y, self.share = x.to(home), y.to(home), share
+        self.order = Order(len(x), batch_size, seed, home)
+        self.drawn = 0
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        rows = self.share.of(self.order.batch(self.drawn))
+        self.drawn += 1
+        x, y = self.x[rows], self.y[rows]
+        return _ready(x.to(self.share.device)), y.to(self.share.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn = state["drawn"]
+
+
+class LoadedFeed:
+    """Batches read item by item through a DataLoader, in the same order as indexed ones."""
+
+    def __init__(self, data: TorchDataset[Any], batch_size: int, seed: int, share: Share, workers: int) -> None:
+        self.data, self.share, self.workers = data, share, workers
+        self.order = Order(len(data), batch_size, seed, torch.device("cpu"))  # type: ignore[arg-type]
+        self.drawn = 0
+        self.batches: Iterator[Any] | None = None
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        if self.batches is None:
+            rows = _Rows(self.order, self.drawn, self.share)
+            pinned = self.share.device.type == "cuda"
+            loader = DataLoader(self.data, batch_sampler=rows, num_workers=self.workers, pin_memory=pinned)
+            self.batches = iter(loader)
+        x, y = next(self.batches)
+        self.drawn += 1
+        return _ready(x.to(self.share.device, non_blocking=True)), y.to(self.share.device, non_blocking=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn, self.batches = state["drawn"], None
+
+
+class _Rows:
+    """An endless batch sampler: this process's indices of batch `start`, start + 1, …"""
+
+    def __init__(self, order: Order, start: int, share: Share) -> None:
+        self.order, self.start, self.share = order, start, share
+
+    def __iter__(self) -> Iterator[list[int]]:
+        index = self.start
+        while True:
+            yield self.share.of(self.order.batch(index)).tolist()
+            index += 1
+
+
+def _ready(x: Tensor) -> Tensor:
+    """Floats; images in uint8 scaled from 0..255 to [-1, 1]; images laid out with their channels last."""
+    x = x.float().div_(127.5).sub_(1) if x.dtype == torch.uint8 else x.float()
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def _check(data: TorchDataset[Any], spec: DataSpec, batch_size: int) -> None:
+    count = len(data)  # type: ignore[arg-type]
+    if count < batch_size:
+        raise ValueError(f"a batch of {batch_size} is larger than the data, which has {count} samples")
+    x = data[0][0]
+    if tuple(x.shape) != spec.shape:
+        raise ValueError(f"samples have shape {tuple(x.shape)}, and the dataset's spec says {spec.shape}")
+    if isinstance(data, TensorDataset) and spec.classes is not None:
+        low, high = (int(v) for v in data.tensors[1].aminmax())
+        if low < 0 or high >= spec.classes:
+            raise ValueError(f"labels lie in {low}..{high}, and the dataset's spec says {spec.classes} classes")

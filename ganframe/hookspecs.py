@@ -1,0 +1,128 @@
+"""The five hooks. A plugin implements any of them; each takes nothing and returns a table of components.
+
+A plugin is a module, named by an entry point in the group `ganframe`:
+
+    [project.entry-points.ganframe]
+    hinge = "ganframe_hinge"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
+
+import pluggy
+
+from ganframe.components import KINDS, Constraint, Dataset, Discriminator, Generator, Objective
+
+PROJECT = "ganframe"
+
+F = TypeVar("F", bound=Callable[..., object])
+hookspec = cast(Callable[[F], F], pluggy.HookspecMarker(PROJECT))
+hookimpl = cast(Callable[[F], F], pluggy.HookimplMarker(PROJECT))
+"""Marks a function as the implementation of the hook of its name."""
+
+HOOKS: dict[str, str] = {f"ganframe_{kind}s": kind for kind in KINDS}
+"""Hook name -> the kind of component it hands over."""
+
+
+@hookspec
+def ganframe_generators() -> Mapping[str, type[Generator]]:  # type: ignore[empty-body]
+    """Generators by name.
+
+    Example:
+
+        @attrs.frozen
+        class Affine(Generator):
+            \"\"\"G(z) = A z + b: enough to fit one Gaussian.\"\"\"
+            def build(self, data, latent_dim):
+                return AffineNet(latent_dim, *data.shape)   # forward(z, y) -> (N, *data.shape)
+
+        @hookimpl
+        def ganframe_generators():
+            return {"affine": Affine}
+    """
+
+
+@hookspec
+def ganframe_discriminators() -> Mapping[str, type[Discriminator]]:  # type: ignore[empty-body]
+    """Discriminators by name.
+
+    Example:
+
+        @attrs.frozen
+        class Quadratic(Discriminator):
+            \"\"\"D(x) = x'Ax + b'x + c.\"\"\"
+            def build(self, data):
+                return QuadraticNet(*data.shape)            # forward(x, y) -> scores (N,)
+
+        @hookimpl
+        def ganframe_discriminators():
+            return {"quadratic": Quadratic}
+    """
+
+
+@hookspec
+def ganframe_objectives() -> Mapping[str, type[Objective]]:  # type: ignore[empty-body]
+    """Objectives by name.
+
+    Example:
+
+        @attrs.frozen
+        class Hinge(Objective):
+            \"\"\"Hinge loss (Lim & Ye 2017).\"\"\"
+            margin: float = option(1.0, help="distance from zero beyond which a score costs nothing")
+            def discriminator_loss(self, real, fake):
+                return relu(self.margin - real).mean() + relu(self.margin + fake).mean()
+            def generator_loss(self, fake, real=None):
+                return -fake.mean()
+
+        @hookimpl
+        def ganframe_objectives():
+            return {"hinge": Hinge}
+    """
+
+
+@hookspec
+def ganframe_constraints() -> Mapping[str, type[Constraint]]:  # type: ignore[empty-body]
+    """Lipschitz constraints and other regularisers of the critic, by name.
+
+    Example:
+
+        @attrs.frozen
+        class R1(Constraint):
+            \"\"\"Gradient penalty on real samples (Mescheder et al. 2018, eq. 9).\"\"\"
+            gamma: float = option(1.0, help="weight; the penalty is gamma/2 times the mean squared norm")
+            input_gradients = True
+            def penalty(self, D, real, fake):
+                (g,) = torch.autograd.grad(real.scores.sum(), real.x, create_graph=True)
+                return self.gamma / 2 * g.flatten(1).square().sum(1).mean()
+
+        @hookimpl
+        def ganframe_constraints():
+            return {"r1": R1}
+    """
+
+
+@hookspec
+def ganframe_datasets() -> Mapping[str, type[Dataset]]:  # type: ignore[empty-body]
+    """Datasets by name.
+
+    Example:
+
+        @attrs.frozen
+        class Helix(Dataset):
+            \"\"\"Points on a helix in three dimensions.\"\"\"
+            count: int = option(10_000, help="points")
+            @property
+            def spec(self):
+                return DataSpec(shape=(3,))
+            def build(self):
+                t = torch.rand(self.count) * 12
+                x = torch.stack([t.cos(), t.sin(), t / 6 - 1], dim=1)
+                return TensorDataset(x, torch.zeros(self.count, dtype=torch.long))
+
+        @hookimpl
+        def ganframe_datasets():
+            return {"helix": Helix}
+    """

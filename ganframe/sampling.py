@@ -1,0 +1,66 @@
+"""A trained generator, loaded from its run: no dataset, tracker or GPU needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ganframe import runfolder
+from ganframe.components import DataSpec
+from ganframe.feed import Latents, Share
+from ganframe.recipe import Latent, load_recipe
+
+
+def load_generator(path: str | Path) -> TrainedGenerator:
+    """The trained generator of a run, in evaluation mode, on the CPU. Needs no dataset.
+
+    Raises RequestError where the run, its weights or a plugin it uses are missing.
+    """
+    folder = runfolder.existing(path)
+    made = load_recipe(folder.recipe)
+    spec = runfolder.generator_spec(folder.generator)
+    network = made.generator.build(spec, made.latent.dim)
+    runfolder.load_weights(folder.generator, network)
+    return TrainedGenerator(network, spec, made.latent)
+
+
+class TrainedGenerator(nn.Module):
+    """A generator with its latent distribution; `spec` tells the shape and classes of what it makes."""
+
+    def __init__(self, network: nn.Module, spec: DataSpec, latent: Latent) -> None:
+        super().__init__()
+        self.network = network
+        self.spec = spec
+        self.latent = latent
+        self.eval()
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """z (N, latent_dim), y (N,) -> (N, *shape)."""
+        return self.network(z, torch.zeros(len(z), dtype=torch.long, device=z.device) if y is None else y)
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0, y: int | Sequence[int] | Tensor | None = None) -> Tensor:
+        """n samples (n, *shape), the same for the same seed on any device.
+
+        `y` is a class for all or one for each; without it classes are drawn evenly. Raises ValueError where there
+        are no such classes.
+        """
+        latents, labels = draw_latents(self.latent, self.spec, n, seed)
+        if y is not None:
+            labels = torch.as_tensor(y, dtype=torch.long).expand(n)
+            classes = self.spec.classes
+            if classes is None or (labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
+                raise ValueError(f"y = {y}: the data has {f'classes 0 to {classes - 1}' if classes else 'no classes'}")
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        parts = zip(latents.split(256), labels.split(256), strict=True)
+        return torch.cat([self(z.to(device), label.to(device)).cpu() for z, label in parts])
+
+
+def draw_latents(latent: Latent, spec: DataSpec, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """n latents (n, dim) and as many labels (n,), drawn evenly from the classes, on the CPU."""
+    source = Latents(latent.dim, latent.distribution, seed, Share(torch.device("cpu")))
+    z = source(n)
+    return z, torch.randint(spec.classes or 1, (n,), generator=source.generator)
