@@ -46,7 +46,7 @@ class DataSpec:
         return len(self.shape) == 3
 
 
-@attrs.frozen
+@attrs.define  # not frozen, which would cost more to make than the rest of a step's own code
 class Scored:
     """One side, real or fake, of a critic step: samples x (N, *shape), labels y (N,) and their scores (N,)."""
 

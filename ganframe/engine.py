@@ -88,9 +88,9 @@ def discriminator_step(state: State) -> None:
     """
     x, y = state.batches()
     with torch.no_grad(), state.autocast():
-        fakes = state.G.network(state.latents(len(x)), y)
+        fakes = state.G.network(state.latents(y.shape[0]), y)
     with parametrize.cached():  # one weight for the whole step: spectral normalisation iterates once
-        real, fake = score_both(state, x, fakes.to(x.dtype), y)
+        real, fake = _both_sides(state, x, fakes, y)
         loss = state.objective.discriminator_loss(real.scores, fake.scores)
         state.latest = {"loss_discriminator": loss, "score_real": real.scores, "score_fake": fake.scores}
         for name, constraint in state.constraints.items():
@@ -108,39 +108,41 @@ def discriminator_step(state: State) -> None:
 def generator_step(state: State) -> None:
     """One update of G. D's weights are frozen meanwhile: gradients pass through them and stop at none."""
     n = state.generator_batch_size
-    objective = state.objective
     for parameter in state.D.parameters:
         parameter.requires_grad_(False)
-    if objective.compares_real:
-        x, y = state.batches()
-    else:
-        x, y = None, _cycle(state.labels, n)
+    x, y = state.batches() if state.objective.compares_real else (None, _cycle(state.labels, n))
     with state.autocast(), parametrize.cached():
         fakes = state.G.network(state.latents(n), y)
-        fake_scores = state.D.network(fakes, y).float()
-        real_scores = None if x is None else state.D.network(x, y).float()
-    loss = objective.generator_loss(fake_scores, real_scores)
+        real, fake = (None, state.D.network(fakes, y).float()) if x is None else score(state, x, fakes, y)
+    loss = state.objective.generator_loss(fake, real)
     descend(state, state.G, loss)
     for parameter in state.D.parameters:
         parameter.requires_grad_(True)
     state.latest["loss_generator"] = loss
 
 
-def score_both(state: State, x: Tensor, fakes: Tensor, y: Tensor) -> tuple[Scored, Scored]:
-    """Scores real and fake samples: in one call of D where it treats samples independently, else in one each.
-
-    Where a constraint differentiates the scores by the samples, both samples require grad and D runs in float32.
-    """
+def score(state: State, x: Tensor, fakes: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (N,) of real and of fake samples: in one call of D where it treats samples independently."""
     D = state.D.network
-    differentiable = any(c.input_gradients for c in state.constraints.values())
-    if differentiable:
+    if state.joint:
+        real, fake = D(torch.cat([x, fakes]), torch.cat([y, y])).float().split(y.shape[0])
+        return real, fake
+    return D(x, y).float(), D(fakes, y).float()
+
+
+def _both_sides(state: State, x: Tensor, fakes: Tensor, y: Tensor) -> tuple[Scored, Scored]:
+    """Both sides of a critic step.
+
+    Where a constraint differentiates the scores by the samples, these require grad and D runs in float32.
+    """
+    fakes = fakes.to(x.dtype)
+    if any(constraint.input_gradients for constraint in state.constraints.values()):
         x, fakes = x.requires_grad_(), fakes.requires_grad_()
-    with nullcontext() if differentiable else state.autocast():
-        if state.joint:
-            real_scores, fake_scores = D(torch.cat([x, fakes]), torch.cat([y, y])).float().split(len(x))
-        else:
-            real_scores, fake_scores = D(x, y).float(), D(fakes, y).float()
-    return Scored(x, y, real_scores), Scored(fakes, y, fake_scores)
+        real, fake = score(state, x, fakes, y)
+    else:
+        with state.autocast():
+            real, fake = score(state, x, fakes, y)
+    return Scored(x, y, real), Scored(fakes, y, fake)
 
 
 def descend(state: State, player: Player, loss: Tensor) -> None:
@@ -168,4 +170,5 @@ def _full_precision(state: State) -> AbstractContextManager[None]:
 def _cycle(labels: Tensor | None, n: int) -> Tensor:
     """n labels for fakes: those of the last real batch, repeated or cut where G's batch is of another size."""
     assert labels is not None, "a generator step follows a critic step"
-    return labels if len(labels) == n else labels.repeat(-(-n // len(labels)))[:n]
+    size = labels.shape[0]
+    return labels if size == n else labels.repeat(-(-n // size))[:n]

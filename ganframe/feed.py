@@ -123,6 +123,7 @@ class IndexedFeed:
         room = torch.cuda.mem_get_info(share.device)[0] / 4 if share.device.type == "cuda" else math.inf
         home = share.device if x.nbytes < room else x.device
         self.x, self.y, self.share = x.to(home), y.to(home), share
+        self.away = home != share.device
         self.order = Order(len(x), batch_size, seed, home)
         self.drawn = 0
 
@@ -130,7 +131,9 @@ class IndexedFeed:
         rows = self.share.of(self.order.batch(self.drawn))
         self.drawn += 1
         x, y = self.x[rows], self.y[rows]
-        return _ready(x.to(self.share.device)), y.to(self.share.device)
+        if self.away:
+            x, y = x.to(self.share.device), y.to(self.share.device)
+        return _ready(x), y
 
     def state_dict(self) -> dict[str, Any]:
         return {"drawn": self.drawn}

@@ -114,29 +114,16 @@ def check(recipe: Recipe) -> Report:
 
 def _train(session: Session, folder: RunFolder, records: list[dict[str, Any]]) -> Run:
     """Trains from the session's step to the end, with all callbacks, and leaves the run folder complete."""
-    accelerator, state, settings = session.accelerator, session.state, session.recipe
-    steps, log, main = settings.train.steps, settings.log, accelerator.is_main_process
+    accelerator, state, settings = session.accelerator, session.state, session.recipe.train
     _start_trackers(session, folder)
-    save: Callback = lambda state: _save(session, folder)  # noqa: E731
-    record = callbacks.record_metrics(
-        records, folder.metrics if main else None, lambda t: accelerator.reduce(t, "mean"), accelerator.log
-    )
-    draw: Callback = _pictures(session, folder) if main else lambda state: None
-    actions: list[Callback] = []
-    if session.schedules:
-        actions.append(callbacks.advance(session.schedules))
-    if session.averaged is not None:
-        assert settings.train.ema is not None
-        actions.append(callbacks.average_into(session.averaged, settings.train.ema))
-    actions.append(callbacks.every(log.every, steps, record))
-    actions.append(callbacks.every(log.samples_every, steps, draw))
-    actions.append(callbacks.every(log.checkpoint_every, steps, save))
+    save = functools.partial(_save, session, folder)
+    agree = functools.partial(_agree, accelerator, state)
     try:
         with (
-            callbacks.progress(steps, state.step, records, shown=main) as bar,
-            callbacks.interrupts(functools.partial(_agree, accelerator, state), save) as stop,
+            callbacks.progress(settings.steps, state.step, records, shown=accelerator.is_main_process) as bar,
+            callbacks.interrupts(agree, save) as stop,
         ):
-            train(state, steps, settings.train.critic_steps, [*actions, bar, stop])
+            train(state, settings.steps, settings.critic_steps, [*actions(session, folder, records), bar, stop])
     except callbacks.Interrupted:
         raise KeyboardInterrupt(
             f"saved at step {state.step}; go on with: ganframe run --resume {folder.path}"
@@ -146,6 +133,28 @@ def _train(session: Session, folder: RunFolder, records: list[dict[str, Any]]) -
     finally:
         accelerator.end_training()
     return Run(folder.path, records)
+
+
+def actions(session: Session, folder: RunFolder, records: list[dict[str, Any]]) -> list[Callback]:
+    """What the recipe wants done between steps: schedules, moving average, metrics, pictures, checkpoints."""
+    accelerator, train, log = session.accelerator, session.recipe.train, session.recipe.log
+    main = accelerator.is_main_process
+    record = callbacks.record_metrics(
+        records,
+        folder.metrics if main else None,
+        functools.partial(accelerator.reduce, reduction="mean"),
+        accelerator.log,
+    )
+    due: list[Callback] = []
+    if session.schedules:
+        due.append(callbacks.advance(session.schedules))
+    if session.averaged is not None and train.ema is not None:
+        due.append(callbacks.average_into(session.averaged, train.ema))
+    due.append(callbacks.every(log.every, train.steps, record))
+    if main:
+        due.append(callbacks.every(log.samples_every, train.steps, _pictures(session, folder)))
+    due.append(callbacks.every(log.checkpoint_every, train.steps, functools.partial(_save, session, folder)))
+    return due
 
 
 def _agree(accelerator: Accelerator, state: State, asked: bool) -> bool:
@@ -202,9 +211,8 @@ def _device_name(device: torch.device) -> str:
 # -------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def _save(session: Session, folder: RunFolder) -> None:
+def _save(session: Session, folder: RunFolder, state: State) -> None:
     """A checkpoint and the generator to sample from. Each process hands over its random state; the first one writes."""
-    state = session.state
     rng = {"cpu": torch.get_rng_state()}
     if state.device.type == "cuda":
         rng["cuda"] = torch.cuda.get_rng_state(state.device)
