@@ -1,0 +1,329 @@
+"""Algorithm 1: who is updated when, by what gradient, and what stays as it is."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import ClassVar
+
+import attrs
+import pytest
+import torch
+from torch import nn
+
+import ganframe
+from ganframe import Constraint, DataSpec, Objective, mixes_samples
+from ganframe.engine import Player, State, discriminator_step, generator_step, train
+
+SGD = functools.partial(torch.optim.SGD, lr=0.1)
+
+
+def component(kind: str, name: str, **options):
+    return ganframe.component(kind, name)(**options)
+
+
+def make_state(
+    objective="non_saturating",
+    constraints=(),
+    G=None,
+    D=None,
+    shape=(2,),
+    batch=8,
+    generator_batch=None,
+    **options,
+) -> State:
+    torch.manual_seed(0)
+    data = DataSpec(shape, 3)
+    G = (G or component("generator", "mlp", hidden=(8,))).build(data, 4)
+    D = (D or component("discriminator", "mlp", hidden=(8,))).build(data)
+    for constraint in constraints:
+        D = constraint.wrap(D)
+    source = torch.Generator().manual_seed(1)
+    return State(
+        G=Player(G, SGD(G.parameters())),
+        D=Player(D, SGD(D.parameters())),
+        objective=component("objective", objective) if isinstance(objective, str) else objective,
+        constraints={str(i): c for i, c in enumerate(constraints)},
+        batches=lambda: (
+            torch.randn(batch, *shape, generator=source),
+            torch.randint(3, (batch,), generator=source),
+        ),
+        latents=lambda n: torch.randn(n, 4, generator=source),
+        joint=not mixes_samples(D),
+        generator_batch_size=generator_batch or batch,
+        device=torch.device("cpu"),
+        **options,
+    )
+
+
+def weights(player: Player) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in player.network.parameters()]
+
+
+def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_critic_step_changes_d_alone_and_leaves_no_gradient_in_g():
+    state = make_state()
+    G, D = weights(state.G), weights(state.D)
+    discriminator_step(state)
+    assert same(G, weights(state.G))
+    assert not same(D, weights(state.D))
+    assert all(p.grad is None for p in state.G.parameters)
+
+
+def test_a_generator_step_changes_g_alone_and_leaves_d_and_its_gradients():
+    state = make_state()
+    discriminator_step(state)
+    G, D = weights(state.G), weights(state.D)
+    gradients = [p.grad.clone() for p in state.D.parameters]
+    generator_step(state)
+    assert not same(G, weights(state.G))
+    assert same(D, weights(state.D))
+    assert same(gradients, [p.grad for p in state.D.parameters])
+    assert all(p.requires_grad for p in state.D.parameters)
+
+
+def test_k_critic_steps_then_one_generator_step_then_callbacks(monkeypatch):
+    from ganframe import engine
+
+    calls = []
+    monkeypatch.setattr(engine, "discriminator_step", lambda state: calls.append("D"))
+    monkeypatch.setattr(engine, "generator_step", lambda state: calls.append("G"))
+    state = make_state()
+    train(state, 2, 3, [lambda s: calls.append(s.step)])
+    assert calls == ["D", "D", "D", "G", 1, "D", "D", "D", "G", 2]
+    train(state, 2, 3, [lambda s: calls.append(s.step)])
+    assert len(calls) == 10  # already there
+
+
+def test_both_players_descend_their_own_loss():
+    state = make_state()
+    before = copy.deepcopy(state.D.network)
+    seen = {}
+
+    @attrs.frozen
+    class Spy(Constraint):
+        def penalty(self, D, real, fake):
+            seen.update(real=real, fake=fake)
+            return torch.zeros(())
+
+    state.constraints = {"spy": Spy()}
+    discriminator_step(state)
+    real, fake = before(seen["real"].x, seen["real"].y), before(seen["fake"].x, seen["fake"].y)
+    loss = state.objective.discriminator_loss(real, fake)
+    expected = [
+        p - 0.1 * g for p, g in zip(before.parameters(), torch.autograd.grad(loss, before.parameters()), strict=True)
+    ]
+    for e, p in zip(expected, weights(state.D), strict=True):
+        torch.testing.assert_close(p, e)
+    assert torch.equal(seen["fake"].y, seen["real"].y)  # fakes wear the labels of the real batch
+    torch.testing.assert_close(state.latest["loss_discriminator"], loss)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_real_and_fake_share_a_call_only_where_samples_are_independent(norm):
+    calls = []
+    state = make_state(D=component("discriminator", "mlp", hidden=(8,), norm=norm))
+    state.D.network.register_forward_hook(lambda module, args, out: calls.append(len(out)))
+    discriminator_step(state)
+    assert calls == ([16] if norm == "none" else [8, 8])
+
+
+def test_scores_of_one_joint_call_are_those_of_two():
+    joint, apart = make_state(), make_state()
+    apart.joint = False
+    for state in (joint, apart):
+        discriminator_step(state)
+    for a, b in zip(weights(joint.D), weights(apart.D), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_g_in_a_critic_step_is_in_training_mode_its_statistics_follow_and_its_weights_do_not():
+    """The engine's decision: running statistics of G's BatchNorm follow critic steps too."""
+    state = make_state(G=component("generator", "mlp", hidden=(8,), batch_norm=True))
+    norm = state.G.network.norms[0].norm
+    G, mean, count = weights(state.G), norm.running_mean.clone(), norm.num_batches_tracked.item()
+    discriminator_step(state)
+    assert same(G, weights(state.G))
+    assert not torch.equal(mean, norm.running_mean)
+    assert norm.num_batches_tracked.item() == count + 1
+    assert state.G.network.training
+
+
+def test_the_generators_batch_may_have_another_size():
+    state = make_state(generator_batch=20)
+    sizes = []
+    state.G.network.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
+    discriminator_step(state)
+    generator_step(state)
+    assert sizes == [8, 20]
+
+
+def test_penalties_are_added_and_projections_follow_the_step():
+    order = []
+
+    @attrs.frozen
+    class Weight(Constraint):
+        def penalty(self, D, real, fake):
+            order.append("penalty")
+            return 0.5 * sum(p.square().sum() for p in D.parameters())
+
+        def project(self, D):
+            order.append("project")
+            with torch.no_grad():
+                for p in D.parameters():
+                    p.clamp_(-0.01, 0.01)
+
+    state = make_state(constraints=(Weight(),))
+    before = weights(state.D)
+    discriminator_step(state)
+    assert order == ["penalty", "project"]
+    assert state.latest["penalty_0"].item() == pytest.approx(0.5 * sum(w.square().sum().item() for w in before))
+    assert max(w.abs().max().item() for w in weights(state.D)) <= 0.01
+    seen = []
+    state.D.network.register_forward_hook(
+        lambda module, args, out: seen.append(max(p.abs().max().item() for p in module.parameters()))
+    )
+    generator_step(state)
+    assert seen[0] <= 0.01  # G's gradient sees clipped weights
+
+
+@attrs.frozen
+class R1(Constraint):
+    gamma: float = 1.0
+    input_gradients: ClassVar[bool] = True
+
+    def penalty(self, D, real, fake):
+        (gradient,) = torch.autograd.grad(real.scores.sum(), real.x, create_graph=True)
+        return self.gamma / 2 * gradient.flatten(1).square().sum(1).mean()
+
+
+class LinearCritic(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([3.0, 4.0]))
+
+    def forward(self, x, y):
+        return x @ self.w
+
+
+@attrs.frozen
+class Given:
+    """A discriminator configuration that hands over a network made elsewhere."""
+
+    network: nn.Module
+
+    def build(self, data):
+        return self.network
+
+
+def test_a_constraint_may_differentiate_the_scores_by_the_samples():
+    state = make_state(constraints=(R1(gamma=2.0),), D=Given(LinearCritic()))
+    discriminator_step(state)
+    assert state.latest["penalty_0"].item() == pytest.approx(2.0 / 2 * 25.0)  # γ/2 |w|²
+    # The pull of the penalty on w: γ w, beside the objective's.
+    assert state.D.network.w.grad.norm().item() > 5
+
+
+def test_relativistic_objectives_get_real_scores_in_the_generators_step():
+    @attrs.frozen
+    class Pairing(Objective):
+        compares_real: ClassVar[bool] = True
+
+        def discriminator_loss(self, real, fake):
+            return torch.nn.functional.softplus(fake - real).mean()
+
+        def generator_loss(self, fake, real=None):
+            assert real.shape == fake.shape == (8,)
+            return torch.nn.functional.softplus(real - fake).mean()
+
+    state = make_state(objective=Pairing())
+    G = weights(state.G)
+    discriminator_step(state)
+    generator_step(state)
+    assert not same(G, weights(state.G))
+
+
+def test_one_power_iteration_per_critic_step_though_a_penalty_calls_d_again():
+    constraints = (component("constraint", "spectral_norm"), component("constraint", "gradient_penalty"))
+    state = make_state(constraints=constraints, D=component("discriminator", "mlp", hidden=(6,)))
+    layer = state.D.network.layers[0]
+    W = layer.parametrizations.weight.original.detach().clone()
+    v = layer.parametrizations.weight[0]._v.clone()
+    discriminator_step(state)
+    u = nn.functional.normalize(W @ v, dim=0)
+    once = nn.functional.normalize(W.T @ u, dim=0)
+    torch.testing.assert_close(layer.parametrizations.weight[0]._v, once)
+
+
+# ---------------------------------------------------------------------------------------------------- mixed precision
+
+
+def bf16() -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def test_penalties_run_in_float32_under_autocast():
+    dtypes = []
+
+    @attrs.frozen
+    class Spy(Constraint):
+        def penalty(self, D, real, fake):
+            dtypes.append((torch.is_autocast_enabled("cpu"), D.layers[0](real.x).dtype, real.scores.dtype))
+            return
+
+    state = make_state(constraints=(Spy(),), autocast=bf16)
+    state.D.network.layers[0].register_forward_hook(lambda module, args, out: dtypes.append(out.dtype))
+    discriminator_step(state)
+    assert dtypes[0] == torch.bfloat16  # the scores' own call
+    assert dtypes[-1] == (False, torch.float32, torch.float32)
+
+
+def test_the_gradient_penalty_of_a_mixed_run_is_that_of_a_float32_one():
+    penalties = []
+    for autocast in (bf16, None):
+        state = make_state(
+            objective="wgan",
+            constraints=(component("constraint", "gradient_penalty"),),
+            **({"autocast": autocast} if autocast else {}),
+        )
+        state.G.network.register_forward_hook(lambda module, args, out: torch.zeros(8, 2))  # the same points in both
+        torch.manual_seed(5)
+        discriminator_step(state)
+        penalties.append(state.latest["penalty_0"].item())
+    assert penalties[0] == pytest.approx(penalties[1], rel=1e-6)
+
+
+def test_constraints_on_the_scores_graph_take_d_out_of_autocast():
+    state = make_state(constraints=(R1(),), autocast=bf16)
+    dtypes = []
+    state.D.network.layers[0].register_forward_hook(lambda module, args, out: dtypes.append(out.dtype))
+    discriminator_step(state)
+    assert dtypes == [torch.float32]
+
+
+@pytest.mark.parametrize("constraint", ["gradient_penalty", R1])
+def test_loss_scaling_changes_no_update(constraint):
+    """The scale is out before a penalty's norm: a penalty of scaled gradients would be 65536 times too steep."""
+    made = constraint() if constraint is R1 else component("constraint", constraint)
+    results = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**16)):
+        state = make_state(constraints=(made,), scaler=scaler)
+        torch.manual_seed(5)
+        discriminator_step(state)
+        generator_step(state)
+        results.append(weights(state.D) + weights(state.G))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_with_infinite_gradients_is_skipped_by_the_scaler():
+    state = make_state(scaler=torch.amp.GradScaler("cpu", init_scale=2.0**16))
+    before = weights(state.D)
+    batches = state.batches
+    state.batches = lambda: (batches()[0] * float("inf"), batches()[1])
+    discriminator_step(state)
+    assert same(before, weights(state.D))
+    assert state.scaler.get_scale() == 2.0**15

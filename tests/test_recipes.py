@@ -1,0 +1,65 @@
+"""Every recipe under recipes/ is sound, and trains where its data is at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import ganframe
+from ganframe.build import prepare
+from ganframe.engine import train
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
+NEEDED = {
+    "wgan_sn", "gan_1d", "vanilla_ring", "non_saturating_ring", "wgan_clip_grid", "wgan_gp_grid", "dcgan_digits",
+    "conditional_digits", "sngan_fashion_mnist", "wgan_gp_cifar10", "sngan_cifar10",
+}  # fmt: skip
+
+
+def test_the_promised_recipes_are_there():
+    assert {recipe.stem for recipe in RECIPES} >= NEEDED
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_trains_a_few_steps(path, tmp_path):
+    few = ["train.steps=3", "train.critic_steps=2", "log.every=1", "log.samples_every=3", "log.checkpoint_every=3"]
+    recipe = ganframe.load_recipe(path, few)
+    try:
+        recipe.dataset.build()
+    except ValueError as absent:
+        pytest.skip(str(absent))
+    run = ganframe.run(recipe, out=tmp_path / "run")
+    assert [record["step"] for record in run.metrics] == [1, 2, 3]
+    losses = [record[f"loss_{player}"] for record in run.metrics for player in ("generator", "discriminator")]
+    assert torch.tensor(losses).isfinite().all()
+    assert (run.folder / "samples" / "step-000003.png").stat().st_size > 1000
+    samples = ganframe.load_generator(run.folder).sample(5)
+    assert samples.shape == (5, *recipe.dataset.spec.shape)
+    assert samples.isfinite().all()
+
+
+@attrs.frozen
+class Noise(ganframe.Dataset):
+    """Stands in for a set that is not at hand: images of its shape."""
+
+    spec: ganframe.DataSpec
+
+    def build(self):
+        images = torch.randint(256, (8, *self.spec.shape), dtype=torch.uint8)
+        return TensorDataset(images, torch.zeros(8, dtype=torch.long))
+
+
+@pytest.mark.parametrize("name", ["wgan_gp_cifar10", "sngan_cifar10", "sngan_fashion_mnist"])
+def test_recipes_for_larger_sets_take_a_step_on_noise_of_their_shape(name):
+    path = next(recipe for recipe in RECIPES if recipe.stem == name)
+    recipe = ganframe.load_recipe(path, ["train.batch_size=2", "train.generator_batch_size=4"])
+    assert recipe.dataset.spec.shape == ((1, 32, 32) if "mnist" in name else (3, 32, 32))
+    session = prepare(attrs.evolve(recipe, dataset=Noise(recipe.dataset.spec)))
+    before = [p.detach().clone() for p in session.state.G.network.parameters()]
+    train(session.state, 1, 1)
+    assert all(torch.isfinite(value).all() for value in session.state.latest.values())
+    assert any(not torch.equal(b, p) for b, p in zip(before, session.state.G.network.parameters(), strict=True))
