@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
@@ -140,10 +141,15 @@ def _accelerator(recipe: Recipe) -> Accelerator:
             )
     # Accelerate keeps the precision for the life of a process; a second run in it may want another.
     AcceleratorState._reset_state()
+    folder = ProjectConfiguration(project_dir=".", logging_dir=".")  # the run's, once it is made
+    trackers = list(recipe.log.trackers) or None
     try:
-        return Accelerator(mixed_precision=recipe.train.precision, log_with=list(recipe.log.trackers) or None)
+        accelerator = Accelerator(mixed_precision=recipe.train.precision, log_with=trackers, project_config=folder)
+        if recipe.train.precision == "fp16" and accelerator.scaler is None:
+            raise ValueError(f"fp16 needs a GPU, and this runs on {accelerator.device}; use 'bf16' or 'no'")
     except ValueError as error:
         raise RecipeError([f"{recipe.name}: train.precision: {error}"]) from None
+    return accelerator
 
 
 def _batch_sizes(recipe: Recipe, share: Share, problems: list[str]) -> tuple[int, int]:

@@ -154,8 +154,13 @@ class LoadedFeed:
     def __call__(self) -> tuple[Tensor, Tensor]:
         if self.batches is None:
             rows = _Rows(self.order, self.drawn, self.share)
-            pinned = self.share.device.type == "cuda"
-            loader = DataLoader(self.data, batch_sampler=rows, num_workers=self.workers, pin_memory=pinned)
+            loader = DataLoader(
+                self.data,
+                batch_sampler=rows,
+                num_workers=self.workers,
+                pin_memory=self.share.device.type == "cuda",
+                generator=torch.Generator(),  # else it takes a number from torch's own, and a resumed run another
+            )
             self.batches = iter(loader)
         x, y = next(self.batches)
         self.drawn += 1

@@ -168,7 +168,7 @@ def _agree(accelerator: Accelerator, state: State, asked: bool) -> bool:
 
 def _start_trackers(session: Session, folder: RunFolder) -> None:
     if session.recipe.log.trackers:
-        session.accelerator.project_configuration.set_directories(str(folder.path))
+        session.accelerator.project_configuration.logging_dir = str(folder.path)
         session.accelerator.init_trackers(session.recipe.name)
 
 

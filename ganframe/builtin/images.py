@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
-from ganframe import Dataset, DataSpec, option
+from ganframe import Dataset, DataSpec, RunError, option
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,7 +89,7 @@ class ImageFolder(Dataset):
         for index, (file, _) in enumerate(files):
             try:
                 images.append(lazy[index][0])
-            except ValueError:
+            except RunError:
                 broken.append(file)
         if broken:
             named = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
@@ -151,7 +151,7 @@ class _Files(TorchDataset[tuple[Tensor, int]]):
             with Image.open(self.files[index]) as image:
                 return _pixels(image.convert("RGB" if self.channels == 3 else "L"), self.size), self.labels[index]
         except (OSError, SyntaxError) as error:  # PIL raises either for a damaged file
-            raise ValueError(f"{self.files[index]}: not an image that can be read: {error}") from error
+            raise RunError(f"{self.files[index]}: not an image that can be read: {error}") from error
 
 
 def _pixels(image: Image, size: int | None) -> Tensor:
@@ -227,7 +227,7 @@ class TorchvisionDataset(Dataset):
         except (RuntimeError, OSError, ValueError) as error:  # torchvision's several ways to say: not there
             package = ", install Debian's package dataset-fashion-mnist" if self.name == "FashionMNIST" else ""
             raise ValueError(
-                f"{self.name} cannot be opened in {root}: {str(error).splitlines()[0]}; set download = true to fetch it"
+                f"{self.name} cannot be opened in {root}: {str(error).split('. ')[0]}; set download = true to fetch it"
                 f"{package}, or set root to the folder that holds it"
             ) from error
 

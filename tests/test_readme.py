@@ -1,0 +1,124 @@
+"""The README, held to the code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from pathlib import Path
+
+import attrs
+import pytest
+
+import ganframe
+from ganframe import plugins, recipe
+from ganframe.cli import _toml, main
+from ganframe.hookspecs import HOOKS
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def rows(heading: str) -> dict[str, str]:
+    """The table whose first heading is `heading`: first column, without its code marks -> last column."""
+    lines = TEXT[TEXT.index(f"\n| {heading} |") + 1 :].split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0].strip("`"): row[-1] for row in cells}
+
+
+def block(language: str, containing: str) -> str:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+    return next(text for its_language, text in blocks if its_language == language and containing in text)
+
+
+@pytest.mark.parametrize("kind", ["generator", "discriminator", "objective", "constraint", "dataset"])
+def test_component_tables_name_every_built_in_with_every_option_and_default(kind):
+    expected = {}
+    for plugin, its_kind, name, component in plugins.load():
+        if plugin.name == "builtin" and its_kind == kind:
+            written = [
+                f"`{f.name}`" + ("" if f.default is attrs.NOTHING else f" {_toml(f.default)}")
+                for f in attrs.fields(component)
+            ]
+            expected[name] = ", ".join(written) or "none"
+    assert rows(kind) == expected
+
+
+def test_hook_table_names_every_hook():
+    assert rows("hook").keys() == HOOKS.keys()
+
+
+def test_command_table_names_every_command_and_option():
+    table = TEXT[TEXT.index("| command |") : TEXT.index("Each takes `--block")]
+    assert re.findall(r"^\| `ganframe (\w+)", table, re.MULTILINE) == ["run", "check", "plugins", "describe", "sample"]
+    assert {*re.findall(r"^\| `ganframe (\w+)", table, re.MULTILINE)} == {*main.commands}
+    for name, command in main.commands.items():
+        for parameter in command.params:
+            flag = parameter.opts[0]
+            shared = flag in ("--block",) or (name == "check" and flag == "--set")
+            assert shared or not flag.startswith("-") or flag in table or parameter.opts[-1] in table, (name, flag)
+
+
+@pytest.mark.parametrize(
+    ("table", "cls"), [("`[latent]`", recipe.Latent), ("`[train]`", recipe.Train), ("`[log]`", recipe.Log)]
+)
+def test_recipe_tables_name_every_option(table, cls):
+    line = next(line for line in TEXT.splitlines() if line.startswith(f"| {table}"))
+    for field in attrs.fields(cls):
+        default = field.default
+        shown = "" if default in (attrs.NOTHING, None) else " " + _toml(default)
+        assert f"`{field.name}`{shown}" in line
+
+
+def test_every_recipe_is_listed():
+    assert {*re.findall(r"`(\w+\.toml)`", TEXT[TEXT.index("| recipe |") : TEXT.index("Fashion-MNIST is found")])} == {
+        path.name for path in (ROOT / "recipes").glob("*.toml")
+    }
+
+
+def test_the_recipe_shown_is_complete(tmp_path):
+    file = tmp_path / "shown.toml"
+    file.write_text(block("toml", 'use = "ring"'))
+    assert ganframe.load_recipe(file).train.critic_steps == 5
+
+
+def test_the_mistakes_shown_are_reported_as_shown(tmp_path):
+    recipe = block("toml", 'use = "ring"').replace("hidden = [128, 128]", "", 1).replace("steps = 2000 ", "steps = 0 ")
+    recipe = recipe.replace('use = "mlp"', 'use = "dcgan"\nwidht = 3', 1).replace("weight = 0.1", "weight = '10'")
+    file = tmp_path / "mine.toml"
+    file.write_text(recipe)
+    with pytest.raises(ganframe.RecipeError) as caught:
+        ganframe.load_recipe(file)
+    shown = block("", "recipes/mine.toml").replace("recipes/mine.toml", str(file)).strip().splitlines()
+    assert sorted(caught.value.problems) == sorted(shown)
+
+
+def test_the_objective_shown_is_a_whole_plugin(tmp_path, monkeypatch):
+    project = tomllib.loads(block("toml", "ganframe-hinge"))
+    (target,) = project["project"]["entry-points"]["ganframe"].values()
+    source = block("python", "class Hinge")
+    (tmp_path / f"{target}.py").write_text(source)
+    info = tmp_path / "ganframe_hinge-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ganframe-hinge\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[ganframe]\nhinge = {target}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    Hinge = ganframe.component("objective", "hinge")
+    import torch
+
+    loss = Hinge(margin=1.0).discriminator_loss(torch.tensor([0.5, 2.0]), torch.tensor([-2.0, 0.0]))
+    assert loss.item() == pytest.approx(0.25 + 0.5)
+    assert len(source.splitlines()) <= 30
+
+
+def test_the_python_calls_shown_exist():
+    shown = block("python", "ganframe.run(")
+    for name in re.findall(r"ganframe\.(\w+)\(", shown):
+        assert callable(getattr(ganframe, name))
+    assert inspect.signature(ganframe.load_recipe).parameters.keys() >= {"path", "overrides"}
+
+
+def test_modules_shown_are_those_there_are():
+    tree = block("", "hookspecs.py")
+    named = {*re.findall(r"(\w+)\.py", tree)}
+    assert named == {p.stem for p in (ROOT / "ganframe").glob("*.py")} - {"__init__", "__main__"}
