@@ -134,7 +134,7 @@ def progress(steps: int, done: int, records: list[dict[str, Any]], shown: bool) 
         yield lambda state: None
         return
     if not sys.stderr.isatty():
-        yield _lines(steps, records)
+        yield _lines(steps, done, records)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -154,18 +154,16 @@ def progress(steps: int, done: int, records: list[dict[str, Any]], shown: bool) 
         yield callback
 
 
-def _lines(steps: int, records: list[dict[str, Any]]) -> Callback:
-    begun = due = time.monotonic()
-    first: int | None = None
+def _lines(steps: int, done: int, records: list[dict[str, Any]]) -> Callback:
+    begun = time.monotonic()
+    due = begun + 10
 
     def callback(state: State) -> None:
-        nonlocal due, first
+        nonlocal due
         now = time.monotonic()
-        if first is None:
-            first = state.step
-        if (now >= due and state.step > first) or state.step == steps:
+        if now >= due or state.step == steps:
             due = now + 10
-            left = (now - begun) / max(1, state.step - first) * (steps - state.step)
+            left = (now - begun) / max(1, state.step - done) * (steps - state.step)
             print(f"step {state.step}/{steps}  {_losses(records)}  {left:.0f} s left", file=sys.stderr, flush=True)
 
     return callback

@@ -165,6 +165,7 @@ def plugins(as_json: bool) -> None:
 def describe(kind: str | None, name: str | None) -> None:
     """Show what a component does and its options: type, default, help. Without NAME or KIND, list them."""
     import inspect
+    import typing
 
     import attrs
 
@@ -193,10 +194,10 @@ def describe(kind: str | None, name: str | None) -> None:
         click.echo("It has no options.")
         return
     table = _table("option", "type", "default", "what it does")
+    types = typing.get_type_hints(component)
     for field in fields:
-        written = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
         default = "required" if field.default is attrs.NOTHING else _toml(field.default)
-        table.add_row(field.name, written, default, field.metadata.get("help", ""))
+        table.add_row(field.name, _type(types[field.name]), default, field.metadata.get("help", ""))
     _print(table)
 
 
@@ -250,6 +251,23 @@ def _print(table: Table) -> None:
     # Redirected output has no width; cells folded at 80 columns could not be searched.
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
     console.print(table)
+
+
+def _type(hint: Any) -> str:
+    """A type as a reader of recipes would say it: `"batch" | "none"`, `integer`, `list of numbers`."""
+    import types
+    import typing
+
+    words = {int: "integer", float: "number", str: "text", bool: "true or false", types.NoneType: "none"}
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " | ".join(map(_toml, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(_type, arguments))
+    if origin in (tuple, list):
+        inner = dict.fromkeys(_type(argument) for argument in arguments if argument is not Ellipsis)
+        return "list of " + ", ".join(f"{word}s" if word in words.values() else word for word in inner)
+    return words.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def _toml(value: Any) -> str:

@@ -122,12 +122,18 @@ def generator_step(state: State) -> None:
 
 
 def score(state: State, x: Tensor, fakes: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores (N,) of real and of fake samples: in one call of D where it treats samples independently."""
+    """Scores (N,) of real and of fake samples: in one call of D where it treats samples independently.
+
+    Raises ValueError for scores of another shape: (N, 1) would pair every real sample with every fake one.
+    """
     D = state.D.network
     if state.joint:
         real, fake = D(torch.cat([x, fakes]), torch.cat([y, y])).float().split(y.shape[0])
-        return real, fake
-    return D(x, y).float(), D(fakes, y).float()
+    else:
+        real, fake = D(x, y).float(), D(fakes, y).float()
+    if real.shape != y.shape:
+        raise ValueError(f"the discriminator gives scores of shape {tuple(real.shape)}, not {tuple(y.shape)}")
+    return real, fake
 
 
 def _both_sides(state: State, x: Tensor, fakes: Tensor, y: Tensor) -> tuple[Scored, Scored]:

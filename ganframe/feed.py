@@ -194,7 +194,7 @@ def _ready(x: Tensor) -> Tensor:
 
 def _check(data: TorchDataset[Any], spec: DataSpec, batch_size: int) -> None:
     count = len(data)  # type: ignore[arg-type]
-    if count < batch_size:
+    if count < batch_size and not isinstance(data, Distribution):
         raise ValueError(f"a batch of {batch_size} is larger than the data, which has {count} samples")
     x = data[0][0]
     if tuple(x.shape) != spec.shape:

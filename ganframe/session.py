@@ -176,9 +176,11 @@ def _pictures(session: Session, folder: RunFolder) -> Callback:
     """Draws the same latents each time, beside real samples that do not disturb the training's order of data."""
     spec, device = session.spec, session.state.device
     points = not spec.is_image
-    z, y = draw_latents(session.recipe.latent, spec, 2000 if points else 64, seeds(session.recipe.seed)[4])
+    # A square grid; where the classes fill its width, each column is a class.
+    columns = spec.classes if spec.classes and 6 <= spec.classes <= 12 else 8
+    z, y = draw_latents(session.recipe.latent, spec, 2000 if points else columns**2, seeds(session.recipe.seed)[4])
     if spec.classes and not points:
-        y = torch.arange(64) % spec.classes
+        y = torch.arange(len(z)) % spec.classes
     before = session.feed.state_dict()
     batches = -(-1000 // session.recipe.train.batch_size) if points else 1
     real = torch.cat([session.feed()[0] for _ in range(batches)])[:1000]

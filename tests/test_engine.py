@@ -258,6 +258,18 @@ def test_one_power_iteration_per_critic_step_though_a_penalty_calls_d_again():
     torch.testing.assert_close(layer.parametrizations.weight[0]._v, once)
 
 
+@pytest.mark.parametrize("joint", [True, False])
+def test_scores_in_a_column_are_refused(joint):
+    class Column(LinearCritic):
+        def forward(self, x, y):
+            return super().forward(x, y)[:, None]
+
+    state = make_state(D=Given(Column()))
+    state.joint = joint
+    with pytest.raises(ValueError, match=r"scores of shape \(8, 1\), not \(8,\)"):
+        discriminator_step(state)
+
+
 # ---------------------------------------------------------------------------------------------------- mixed precision
 
 

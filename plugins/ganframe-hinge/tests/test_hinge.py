@@ -1,0 +1,25 @@
+"""The hinge loss by hand, and its plugin once it is installed."""
+
+import pytest
+import torch
+from ganframe_hinge import Hinge
+
+import ganframe
+
+
+def test_values_by_hand():
+    real, fake = torch.tensor([0.5, 2.0]), torch.tensor([-2.0, 0.0])
+    assert Hinge().discriminator_loss(real, fake).item() == pytest.approx(0.25 + 0.5)
+    assert Hinge(margin=0.0).discriminator_loss(real, fake).item() == 0
+    assert Hinge().generator_loss(fake).item() == 1.0
+
+
+def test_the_loss_at_the_optimal_critic_is_2_minus_2_tv():
+    # p = N(0, 1), q = N(1, 1): the optimal critic is the sign of log p/q, and TV = .3829249.
+    x = torch.special.ndtri((torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000)
+    real, fake = (0.5 - x).sign(), (0.5 - (x + 1)).sign()
+    assert Hinge().discriminator_loss(real, fake).item() == pytest.approx(2 - 2 * 0.3829249, abs=1e-4)
+
+
+def test_it_is_found_by_its_name():
+    assert ganframe.component("objective", "hinge") is Hinge
