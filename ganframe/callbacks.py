@@ -6,6 +6,7 @@ Each is a plain function of the engine's state, or makes one. They read from the
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import threading
@@ -84,7 +85,8 @@ def record_metrics(
     def callback(state: State) -> None:
         means = torch.stack([value.detach().float().mean() for value in state.latest.values()])
         values = dict(zip(state.latest, reduce(means).tolist(), strict=True))
-        record = {"step": state.step, **values, "seconds": round(time.monotonic() - begun, 3)}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+        record = {"step": state.step, **finite, "seconds": round(time.monotonic() - begun, 3)}
         records.append(record)
         if file is not None:
             with file.open("a", encoding="utf-8") as lines:
@@ -119,9 +121,11 @@ def _evaluation(*networks: nn.Module) -> Iterator[None]:
     modes = [network.training for network in networks]
     for network in networks:
         network.eval()
-    yield
-    for network, mode in zip(networks, modes, strict=True):
-        network.train(mode)
+    try:
+        yield
+    finally:
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)
 
 
 # ------------------------------------------------------------------------------------------------------------ progress
@@ -173,7 +177,8 @@ def _losses(records: list[dict[str, Any]]) -> str:
     if not records:
         return ""
     shown = {"D": "loss_discriminator", "G": "loss_generator"}
-    return "  ".join(f"loss {player} {records[-1][key]:+.3f}" for player, key in shown.items())
+    last = {player: records[-1].get(key) for player, key in shown.items()}
+    return "  ".join(f"loss {player} {'not finite' if v is None else f'{v:+.3f}'}" for player, v in last.items())
 
 
 # ---------------------------------------------------------------------------------------------------------- interrupts

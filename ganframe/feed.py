@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.components import DataSpec, Distribution
+from ganframe.errors import RunError
 
 
 @attrs.frozen
@@ -162,7 +163,10 @@ class LoadedFeed:
                 generator=torch.Generator(),  # else it takes a number from torch's own, and a resumed run another
             )
             self.batches = iter(loader)
-        x, y = next(self.batches)
+        try:
+            x, y = next(self.batches)
+        except RunError as error:  # from a worker it comes with that process's traceback; the last line is ours
+            raise RunError(str(error).strip().splitlines()[-1].removeprefix("ganframe.errors.RunError: ")) from None
         self.drawn += 1
         return _ready(x.to(self.share.device, non_blocking=True)), y.to(self.share.device, non_blocking=True)
 

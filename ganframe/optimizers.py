@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 import types
-from collections.abc import Iterable, Mapping
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import torch
 
 from ganframe.errors import did_you_mean
-from ganframe.strict import Problem, as_leaf, as_table, join, problems, shown
+from ganframe.plugins import Registry
+from ganframe.strict import Problem, as_table, join, make_converter, problems
 
 # LBFGS evaluates the loss itself; these schedules take functions, other schedules, or a validation loss.
 _UNUSABLE = {"LBFGS", "LambdaLR", "MultiplicativeLR", "ReduceLROnPlateau", "ChainedScheduler", "SequentialLR"}
+_VALUES = make_converter(Registry(()))
 
 
 @attrs.frozen
@@ -54,8 +58,14 @@ def structure_optimizer(value: Any, _: Any = Optimizer) -> Optimizer:
     given = dict(as_table(value))
     use, schedule = given.pop("use", "Adam"), given.pop("schedule", None)
     options = _options(torch.optim, torch.optim.Optimizer, use, given)
-    # torch looks at the values when it makes one: a trial on a weight of no consequence.
-    trial = getattr(torch.optim, use)([torch.zeros(1, 1, requires_grad=True)], **options)
+    # torch looks at the values when it makes one and when it steps: a trial on a weight of no consequence.
+    weight = torch.zeros(1, 1, requires_grad=True)
+    weight.grad = torch.zeros(1, 1)
+    trial = getattr(torch.optim, use)([weight], **options)
+    try:
+        trial.step()
+    except RuntimeError as error:
+        raise Problem("use", f"{use} cannot train these networks: {error}") from None
     return Optimizer(use, options, None if schedule is None else _structure_schedule(schedule, trial))
 
 
@@ -70,7 +80,9 @@ def _structure_schedule(value: Any, trial: torch.optim.Optimizer) -> Schedule:
         given = dict(as_table(value))
         use = given.pop("use", None)
         built = Schedule(use, _options(module, base, use, given))
-        built.build(trial)
+        schedule = built.build(trial)
+        trial.step()
+        schedule.step()
     except Exception as error:
         raise ExceptionGroup("schedule", [Problem(join("schedule", p), text) for p, text in problems(error)]) from None
     return built
@@ -79,43 +91,46 @@ def _structure_schedule(value: Any, trial: torch.optim.Optimizer) -> Schedule:
 def _options(module: types.ModuleType, base: type, use: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options checked against a class's signature, with the signature's defaults for those that are not given.
 
-    Each takes the type of its default: integers become floats where torch wants floats, in tuples too.
+    Each takes the type that torch declares: integers become floats where torch wants floats, in tuples too.
     """
     known = {name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)}
     known = {name for name in known if name[0].isupper()} - _UNUSABLE - {base.__name__}
     if use not in known:
         raise Problem("use", f"unknown class of {module.__name__} {use!r}{did_you_mean(str(use), known)}")
-    signature = inspect.signature(getattr(module, use))
-    parameters = dict(list(signature.parameters.items())[1:])  # the first is what it is applied to
+    cls = getattr(module, use)
+    parameters = dict(list(inspect.signature(cls).parameters.items())[1:])  # the first is what it is applied to
+    hints = typing.get_type_hints(cls.__init__, localns=vars(collections.abc))
     options: dict[str, Any] = {}
     errors = [
         Problem(name, f"unknown option of {use}{did_you_mean(name, parameters)}")
         for name in sorted(given.keys() - parameters.keys())
     ]
     for name, parameter in parameters.items():
-        try:
-            value = given.get(name, parameter.default)
-            if value is inspect.Parameter.empty:
-                raise ValueError("missing")
-            if name in given:
-                value = _like(value, parameter.default)
-            if value is not None:
-                options[name] = value
-        except ValueError as error:
-            errors.append(Problem(name, str(error)))
+        if name in given:
+            try:
+                options[name] = _VALUES.structure(given[name], _in_toml(hints[name]))
+            except Exception as error:
+                errors += [Problem(join(name, place), text) for place, text in problems(error)]
+        elif parameter.default is inspect.Parameter.empty:
+            errors.append(Problem(name, "missing"))
+        elif not _holds_none(parameter.default):
+            options[name] = _VALUES.structure(parameter.default, _in_toml(hints[name]))
     if errors:
         raise ExceptionGroup(use, errors)
     return options
 
 
-def _like(value: Any, default: Any) -> Any:
-    """`value` with the type of a signature's default."""
-    if isinstance(default, bool):
-        return as_leaf(value, bool)
-    if isinstance(default, float) or (isinstance(default, int) and type(value) is not int):
-        return as_leaf(value, float)
-    if isinstance(default, tuple):
-        if not isinstance(value, (list, tuple)) or len(value) != len(default):
-            raise ValueError(f"must be a list of {len(default)} numbers, not {shown(value)}")
-        return tuple(_like(item, like) for item, like in zip(value, default, strict=True))
-    return value
+def _in_toml(hint: Any) -> Any:
+    """A type of torch's signatures as far as TOML can write it: without tensors and functions, iterables as lists."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        writable = [a for a in arguments if a is not torch.Tensor and typing.get_origin(a) is not Callable]
+        return typing.Union[tuple(map(_in_toml, writable))]  # noqa: UP007
+    if origin is tuple:
+        return tuple[tuple(map(_in_toml, arguments))]  # type: ignore[misc]
+    return list[arguments] if origin in (Iterable, Sequence) else hint  # type: ignore[valid-type]
+
+
+def _holds_none(value: Any) -> bool:
+    """Whether a default cannot be written in TOML, which has no None."""
+    return value is None or (isinstance(value, tuple) and None in value)

@@ -27,6 +27,8 @@ def draw(file: Path, spec: DataSpec, fake: Tensor, real: Tensor | None = None, s
     """
     fake = fake.detach().float().cpu()
     real = None if real is None else real.detach().float().cpu()
+    if len(spec.shape) == 1:
+        fake = fake[fake.isfinite().all(1)]  # of a run that diverged, what is left
     if spec.is_image:
         _image_grid(file, fake)
     elif spec.shape == (1,):
@@ -48,11 +50,11 @@ def _image_grid(file: Path, images: Tensor) -> None:
 def _scatter(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | None) -> None:
     figure, axes = _figure((5, 5))
     shown = fake if real is None else real
-    half = 1.25 * shown[:, :2].abs().max().item() + 1e-6
+    half = 1.25 * shown[:, :2].abs().max().item() + 1e-6 if len(shown) else 1.0
     if scores is not None:
         ticks = torch.linspace(-half, half, 80)
         plane = torch.cartesian_prod(ticks, ticks)
-        values = scores(plane).detach().float().cpu().view(80, 80).T  # rows are the second coordinate
+        values = scores(plane).detach().float().cpu().nan_to_num().view(80, 80).T  # rows are the second coordinate
         axes.contourf(ticks, ticks, values, levels=14, cmap="Greys", alpha=0.6)
     if real is not None:
         axes.scatter(real[:, 0], real[:, 1], s=3, c="tab:blue", label="data")
@@ -66,7 +68,7 @@ def _densities(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | N
     """The first figure of Goodfellow et al. 2014: the data's density, the generator's, and D(x) = σ(score)."""
     figure, axes = _figure((6, 4))
     samples = torch.cat([s for s in (fake, real) if s is not None])
-    low, high = samples.quantile(0.001).item() - 1, samples.quantile(0.999).item() + 1
+    low, high = (samples.quantile(0.001).item() - 1, samples.quantile(0.999).item() + 1) if len(samples) else (-1, 1)
     bins = torch.linspace(low, high, 80).numpy()
     if real is not None:
         axes.hist(real.numpy(), bins=bins, density=True, histtype="step", color="black", linestyle=":", label="data")

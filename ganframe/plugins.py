@@ -64,18 +64,19 @@ class Registry:
             raise RequestError(f"{kind} '{name}' is offered by {len(providers)} plugins; choose {choices}")
         absent = [p for p in self.plugins if p.status != "loaded" and (not owner or p.name == owner)]
         missing = "".join(f"; plugin {p.source} {p.status}: {p.cause}" for p in absent)
-        raise RequestError(f"unknown {kind} '{name}'{did_you_mean(name, self.names(kind))}{missing}")
+        raise RequestError(f"unknown {kind} '{name}'{did_you_mean(short, self.names(kind))}{missing}")
 
     def names(self, kind: str) -> list[str]:
         """Every name under which a component of this kind can be asked for without its plugin's name."""
         return sorted({name for p in self.plugins for name in p.components.get(kind, {})})
 
     def locate(self, component: type) -> tuple[Plugin, str]:
-        """The plugin that offers a component class and its name there. Raises LookupError where none does."""
+        """The plugin that offers a component class and its name there. Raises RequestError where none does."""
         for plugin, _, name, offered in self:
             if offered is component:
                 return plugin, name
-        raise LookupError(f"no loaded plugin offers {component.__module__}.{component.__qualname__}")
+        where = f"{component.__module__}.{component.__qualname__}"
+        raise RequestError(f"{where} is offered by no loaded plugin, so no recipe can name it; return it from a hook")
 
     def __iter__(self) -> Iterator[tuple[Plugin, str, str, type]]:
         """(plugin, kind, name, class) for every component."""
@@ -108,7 +109,7 @@ def component(kind: str, name: str) -> type:
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:
     found = importlib.metadata.entry_points(group=GROUP)
-    return sorted(found, key=lambda e: (e.dist.name if e.dist else "", e.name, e.value))
+    return sorted(found, key=lambda e: (str(e.dist and e.dist.name), e.name, e.value))
 
 
 def _load_one(entry_point: importlib.metadata.EntryPoint, blocked: set[str], rival: Plugin | None) -> Plugin:
@@ -116,8 +117,8 @@ def _load_one(entry_point: importlib.metadata.EntryPoint, blocked: set[str], riv
     plugin = Plugin(
         name=entry_point.name,
         target=entry_point.value,
-        distribution=dist.name if dist else "unknown",
-        version=dist.version if dist else "unknown",
+        distribution=(dist and dist.name) or "unknown",
+        version=(dist and dist.version) or "unknown",
         status="loaded",
     )
     if plugin.name in blocked:
@@ -132,7 +133,8 @@ def _load_one(entry_point: importlib.metadata.EntryPoint, blocked: set[str], riv
     except BaseException as error:  # a stranger's module may raise anything, exit() included
         if os.environ.get(STRICT_VARIABLE) == "1":
             raise
-        cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = " ".join(str(error).split())  # one line
+        cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
         return attrs.evolve(plugin, status="failed", cause=cause, seconds=time.perf_counter() - start)
     return attrs.evolve(plugin, components=tables, seconds=time.perf_counter() - start)
 

@@ -164,15 +164,15 @@ def _override(document: dict[str, Any], text: str) -> None:
     if not equals or not path:
         raise RequestError(f"--set {text}: write it as table.option=value")
     try:
-        parsed = tomli.loads(f"value = {value}")["value"]
-    except tomli.TOMLDecodeError:
+        (parsed,) = tomli.loads(f"value = {value}").values()
+    except ValueError:  # not TOML, or more than one value
         if not re.fullmatch(r"[\w:./-]+", value.strip()):
             raise RequestError(f"--set {text}: {value!r} is no TOML value") from None
         parsed = value.strip()  # a bare word: shells take the quotes away
     table: Any = document
     for name, after in zip(path, [*path[1:], None], strict=True):
         if isinstance(table, list):
-            if not name.isdigit() or int(name) >= len(table):
+            if not name.isdecimal() or int(name) >= len(table):
                 raise RequestError(f"--set {text}: no element {name} in a list of {len(table)}")
             index: Any = int(name)
         elif isinstance(table, dict):

@@ -131,7 +131,11 @@ def load_weights(file: Path, network: nn.Module) -> None:
     try:
         load_model(network, str(file))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise RequestError(f"{file}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+        raise RequestError(f"{file}: cannot be loaded: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 # -------------------------------------------------------------------------------------------------------- checkpoints
@@ -164,7 +168,7 @@ def load_checkpoint(path: Path, networks: Mapping[str, nn.Module]) -> dict[str, 
     try:
         return torch.load(path / "training.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise RequestError(f"{path / 'training.pt'}: cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise RequestError(f"{path / 'training.pt'}: cannot be loaded: {_first_line(error)}") from None
 
 
 # ------------------------------------------------------------------------------------------------------------ metrics

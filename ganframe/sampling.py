@@ -50,13 +50,20 @@ class TrainedGenerator(nn.Module):
         """
         latents, labels = draw_latents(self.latent, self.spec, n, seed)
         if y is not None:
-            labels = torch.as_tensor(y, dtype=torch.long).expand(n)
-            classes = self.spec.classes
-            if classes is None or (labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
-                raise ValueError(f"y = {y}: the data has {f'classes 0 to {classes - 1}' if classes else 'no classes'}")
+            labels = self._labels(y, n)
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         parts = zip(latents.split(256), labels.split(256), strict=True)
         return torch.cat([self(z.to(device), label.to(device)).cpu() for z, label in parts])
+
+    def _labels(self, y: int | Sequence[int] | Tensor, n: int) -> Tensor:
+        labels, classes = torch.as_tensor(y), self.spec.classes
+        if classes is None:
+            raise ValueError(f"y = {y}: the data has no classes")
+        if labels.shape not in ((), (n,)) or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise ValueError(f"y = {y}: one integer is wanted, or {n} of them")
+        if n and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise ValueError(f"y = {y}: the data has classes 0 to {classes - 1}")
+        return labels.long().expand(n)
 
 
 def draw_latents(latent: Latent, spec: DataSpec, n: int, seed: int) -> tuple[Tensor, Tensor]:

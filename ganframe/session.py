@@ -41,12 +41,13 @@ def run(recipe: Recipe, out: str | Path | None = None) -> Run:
     Raises RequestError before anything is written where the recipe cannot be built or the folder cannot be used;
     KeyboardInterrupt after an interrupted run has saved itself.
     """
+    text = to_toml(recipe, plugins.load())
     session = prepare(recipe)
     main = session.accelerator.is_main_process
     chosen = [str(runfolder.create(recipe.name, out).path)] if main else [""]
     folder = RunFolder(Path(broadcast_object_list(chosen)[0]))
     if main:
-        _describe_run(session, folder)
+        _describe_run(session, folder, text)
     return _train(session, folder, [])
 
 
@@ -66,7 +67,7 @@ def resume(path: str | Path, overrides: Iterable[str] = ()) -> Run:
     step = session.state.step
     records = [record for record in runfolder.read_metrics(folder) if record["step"] <= step]
     if session.accelerator.is_main_process:
-        _describe_run(session, folder)
+        _describe_run(session, folder, to_toml(asked, plugins.load()))
         runfolder.write_metrics(folder, records)
     return _train(session, folder, records)
 
@@ -188,7 +189,7 @@ def _pictures(session: Session, folder: RunFolder) -> Callback:
     return callbacks.draw_samples(session.sampled, spec, z.to(device), y.to(device), real, folder.samples)
 
 
-def _describe_run(session: Session, folder: RunFolder) -> None:
+def _describe_run(session: Session, folder: RunFolder, text: str) -> None:
     """Writes recipe.toml and environment.json."""
     registry = plugins.load()
     used = {p.name: p for _, c in session.recipe.components() for p, _ in [registry.locate(type(c))]}
@@ -202,7 +203,7 @@ def _describe_run(session: Session, folder: RunFolder) -> None:
         "processes": session.accelerator.num_processes,
         "precision": session.recipe.train.precision,
     }
-    runfolder.write_text(folder.recipe, to_toml(session.recipe, registry))
+    runfolder.write_text(folder.recipe, text)
     runfolder.write_text(folder.environment, json.dumps(environment, indent=2) + "\n")
 
 

@@ -59,7 +59,7 @@ def problems(error: BaseException, place: str = "") -> Iterator[tuple[str, str]]
 
 def join(place: str, name: str) -> str:
     """`table.option`; either may be empty."""
-    return f"{place}.{name}" if place and name else place or name
+    return f"{place}.{name}" if place and name and not name.startswith("[") else f"{place}{name}"
 
 
 def shown(value: Any) -> str:
@@ -187,7 +187,7 @@ def _union_hook(converter: cattrs.Converter, target: Any) -> Hook:
 def _as_literal(value: Any, target: Any) -> Any:
     choices = typing.get_args(target)
     if not any(value == choice and type(value) is type(choice) for choice in choices):
-        near = did_you_mean(value, choices) if isinstance(value, str) else ""
+        near = did_you_mean(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ""
         near = near if near.startswith("; did") else ""
         raise ValueError(f"must be one of {', '.join(map(repr, choices))}, not {shown(value)}{near}")
     return value

@@ -42,6 +42,8 @@ def _init(module: nn.Module) -> None:
     elif isinstance(module, nn.BatchNorm2d) and module.affine:
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)
+    elif isinstance(module, Head) and module.embedding is not None:
+        nn.init.normal_(module.embedding.weight, 0.0, 0.02)
 
 
 @attrs.frozen

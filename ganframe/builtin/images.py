@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import gzip
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_PREFIX = {"train": "train", "test": "t10k"}
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -121,7 +123,7 @@ class ImageFolder(Dataset):
             try:
                 with Image.open(file) as image:
                     sizes[image.size].append(file)
-            except (UnidentifiedImageError, OSError) as error:
+            except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
                 raise ValueError(f"{file}: not an image that can be read; remove or replace it") from error
         if len(sizes) > 1:
             common = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
@@ -149,9 +151,18 @@ class _Files(TorchDataset[tuple[Tensor, int]]):
 
         try:
             with Image.open(self.files[index]) as image:
-                return _pixels(image.convert("RGB" if self.channels == 3 else "L"), self.size), self.labels[index]
-        except (OSError, SyntaxError) as error:  # PIL raises either for a damaged file
+                return _pixels(_converted(image, self.channels), self.size), self.labels[index]
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all of them PIL's
             raise RunError(f"{self.files[index]}: not an image that can be read: {error}") from error
+
+
+def _converted(image: Image, channels: int) -> Image:
+    """In colour or grey, 8 bits a channel."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):  # convert would clip 16 bits at 255
+        image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+    return image.convert("RGB" if channels == 3 else "L")
 
 
 def _pixels(image: Image, size: int | None) -> Tensor:
@@ -199,7 +210,7 @@ class TorchvisionDataset(Dataset):
         root = Path(self.root).expanduser()
         if self.name == "FashionMNIST" and (folder := _idx_folder(root)) is not None:
             images, labels = _read_idx_pair(folder, self.split)
-            return TensorDataset(_resized(images[:, None], self.size), labels)
+            return self._tensors(images[:, None], labels, folder / f"{_PREFIX[self.split]}-labels-idx1-ubyte.gz")
         opened = self._open(root)
         if self.name == "CelebA":
             return opened  # 200,000 large images: read from their files
@@ -209,6 +220,11 @@ class TorchvisionDataset(Dataset):
         elif images.shape[-1] == 3:
             images = images.permute(0, 3, 1, 2).contiguous()
         labels = torch.as_tensor(opened.labels if hasattr(opened, "labels") else opened.targets).long()
+        return self._tensors(images, labels, root)
+
+    def _tensors(self, images: Tensor, labels: Tensor, source: Path) -> TensorDataset:
+        if len(images) != len(labels):
+            raise ValueError(f"{source}: {len(labels)} labels for {len(images)} images; fetch {self.name} again")
         return TensorDataset(_resized(images, self.size), labels)
 
     def _open(self, root: Path) -> Any:
@@ -224,10 +240,11 @@ class TorchvisionDataset(Dataset):
             options |= {"transform": lambda image: _pixels(image, self.size), "target_transform": lambda _: 0}
         try:
             return known(**options)
-        except (RuntimeError, OSError, ValueError) as error:  # torchvision's several ways to say: not there
+        except Exception as error:  # torchvision has several ways to say: not there, or damaged
+            cause = str(error).split(". ")[0] or type(error).__name__
             package = ", install Debian's package dataset-fashion-mnist" if self.name == "FashionMNIST" else ""
             raise ValueError(
-                f"{self.name} cannot be opened in {root}: {str(error).split('. ')[0]}; set download = true to fetch it"
+                f"{self.name} cannot be opened in {root}: {cause}; set download = true to fetch it"
                 f"{package}, or set root to the folder that holds it"
             ) from error
 
@@ -240,9 +257,8 @@ def _idx_folder(root: Path) -> Path | None:
 
 
 def _read_idx_pair(folder: Path, split: str) -> tuple[Tensor, Tensor]:
-    prefix = "train" if split == "train" else "t10k"
-    images = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
-    return images, _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz").long()
+    images = _read_idx(folder / f"{_PREFIX[split]}-images-idx3-ubyte.gz")
+    return images, _read_idx(folder / f"{_PREFIX[split]}-labels-idx1-ubyte.gz").long()
 
 
 def _read_idx(file: Path) -> Tensor:
@@ -253,6 +269,6 @@ def _read_idx(file: Path) -> Tensor:
             raise ValueError("no idx file of bytes")
         shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
         values = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise ValueError(f"{file}: {error}") from error
     return torch.from_numpy(values.copy())

@@ -97,6 +97,8 @@ class Head(nn.Module):
         super().__init__()
         self.linear = nn.Linear(features, 1)
         self.embedding = None if classes is None else nn.Embedding(classes, features)
+        if self.embedding is not None:  # on the scale of the linear layer beside it, where torch's own is N(0, 1)
+            nn.init.uniform_(self.embedding.weight, -(features**-0.5), features**-0.5)
 
     def forward(self, h: Tensor, y: Tensor) -> Tensor:
         scores = self.linear(h).squeeze(1)

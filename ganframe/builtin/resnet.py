@@ -37,6 +37,8 @@ def _init(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight, gain=math.sqrt(2) if residual else 1.0)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    elif isinstance(module, Head) and module.embedding is not None:
+        nn.init.xavier_uniform_(module.embedding.weight)
 
 
 @attrs.frozen
