@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 from ganframe import callbacks, plugins
 from ganframe.components import Constraint, DataSpec, mixes_samples
 from ganframe.engine import Player, State
-from ganframe.errors import RecipeError, did_you_mean
+from ganframe.errors import RecipeError, RunError, did_you_mean
 from ganframe.feed import Feed, Latents, Share, open_feed
 from ganframe.recipe import Recipe
 
@@ -126,7 +126,7 @@ def _attempt(problems: list[str], name: str, place: str, build: Callable[[], Any
     """What `build` returns, or None and one more problem where the user can mend why not."""
     try:
         return build()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RunError) as error:
         problems.append(f"{name}: {place}: {error}")
         return None
 

@@ -174,10 +174,9 @@ def describe(kind: str | None, name: str | None) -> None:
     from ganframe.plugins import load
 
     registry = load()
-    if kind is not None and kind not in KINDS:
-        kind = kind.removesuffix("s")
-        if kind not in KINDS:
-            raise RequestError(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}")
+    if kind is not None and kind.removesuffix("s") not in KINDS:
+        raise RequestError(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}")
+    kind = kind and kind.removesuffix("s")
     if kind is None or name is None:
         table = _table("kind", "name", "plugin", "what it is")
         for plugin, its_kind, its_name, component in registry:

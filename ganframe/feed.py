@@ -200,10 +200,11 @@ def _check(data: TorchDataset[Any], spec: DataSpec, batch_size: int) -> None:
     count = len(data)  # type: ignore[arg-type]
     if count < batch_size and not isinstance(data, Distribution):
         raise ValueError(f"a batch of {batch_size} is larger than the data, which has {count} samples")
-    x = data[0][0]
+    x, y = data[0]
     if tuple(x.shape) != spec.shape:
         raise ValueError(f"samples have shape {tuple(x.shape)}, and the dataset's spec says {spec.shape}")
-    if isinstance(data, TensorDataset) and spec.classes is not None:
-        low, high = (int(v) for v in data.tensors[1].aminmax())
+    if spec.classes is not None:
+        labels = data.tensors[1] if isinstance(data, TensorDataset) else torch.as_tensor(y)
+        low, high = (int(v) for v in labels.aminmax())
         if low < 0 or high >= spec.classes:
             raise ValueError(f"labels lie in {low}..{high}, and the dataset's spec says {spec.classes} classes")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import time
+import typing
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -164,3 +165,8 @@ def _check(kind: str, name: object, offered: object) -> None:
         raise TypeError(f"{kind} '{name}': {offered!r} is no subclass of ganframe.{base.__name__}")
     if not attrs.has(offered) or "__attrs_attrs__" not in vars(offered):
         raise TypeError(f"{kind} '{name}': {offered.__qualname__} is no attrs class; decorate it with @attrs.frozen")
+    types = typing.get_type_hints(offered)  # raises NameError for a type that cannot be found
+    for field in attrs.fields(offered):
+        if field.name not in types or field.name == "use":
+            reason = "is what a recipe calls the component" if field.name == "use" else "has no type"
+            raise TypeError(f"{kind} '{name}': the option '{field.name}' {reason}")

@@ -109,7 +109,8 @@ def existing(path: str | Path) -> RunFolder:
 
 def save_generator(file: Path, network: nn.Module, spec: DataSpec) -> None:
     """Writes the weights to sample from, with the data's shape and classes, so that sampling needs no dataset."""
-    metadata = {"shape": json.dumps(spec.shape), "classes": json.dumps(spec.classes)}
+    # One key: safetensors writes several in any order, and one run's file could differ from its twin's.
+    metadata = {"spec": json.dumps({"shape": spec.shape, "classes": spec.classes})}
     _aside(file, lambda partial: save_model(network, str(partial), metadata))
 
 
@@ -118,8 +119,9 @@ def generator_spec(file: Path) -> DataSpec:
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
-        classes = json.loads(metadata["classes"])
-        return DataSpec(tuple(int(n) for n in json.loads(metadata["shape"])), None if classes is None else int(classes))
+        spec = json.loads(metadata["spec"])
+        classes = spec["classes"]
+        return DataSpec(tuple(int(n) for n in spec["shape"]), None if classes is None else int(classes))
     except FileNotFoundError:
         raise RequestError(f"{file}: no such file; the run has not saved a generator yet") from None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -135,7 +137,9 @@ def load_weights(file: Path, network: nn.Module) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The first line of a message, and the one after it where it only announces that one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 # -------------------------------------------------------------------------------------------------------- checkpoints
@@ -154,8 +158,12 @@ def save_checkpoint(
     torch.save(training, partial / "training.pt")
     for file in partial.iterdir():
         _sync(file)
-    shutil.rmtree(final, ignore_errors=True)
+    replaced = final.with_name(f".{final.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if final.exists():  # kept until the new one stands
+        final.rename(replaced)
     partial.rename(final)
+    shutil.rmtree(replaced, ignore_errors=True)
     _sync(final.parent)
     for old in folder.checkpoints()[:-keep]:
         shutil.rmtree(old, ignore_errors=True)

@@ -54,10 +54,19 @@ def run(recipe: Recipe, out: str | Path | None = None) -> Run:
 def resume(path: str | Path, overrides: Iterable[str] = ()) -> Run:
     """Goes on with a run from its newest checkpoint, or from the start where there is none yet.
 
-    Raises RequestError where there is no run, or it has finished.
+    `overrides` may change how long to train and what to log; all else would make it another run. Raises RequestError
+    where they change more, where there is no run, or where it has finished.
     """
     folder = runfolder.existing(path)
-    asked = load_recipe(folder.recipe, overrides)
+    kept, asked = load_recipe(folder.recipe), load_recipe(folder.recipe, overrides)
+    free = attrs.evolve(kept.train, steps=asked.train.steps, workers=asked.train.workers)
+    changed = attrs.evolve(kept, train=free, log=asked.log, name=asked.name)
+    fixed = [a.name for a in attrs.fields(Recipe) if getattr(changed, a.name) != getattr(asked, a.name)]
+    if fixed:
+        raise RequestError(
+            f"{path}: a resumed run keeps its recipe, and --set changes {', '.join(fixed)}; "
+            "only train.steps, train.workers and [log] may change"
+        )
     saved = folder.checkpoints()
     if saved and int(saved[-1].name.removeprefix("step-")) >= asked.train.steps:
         raise RequestError(f"{path}: this run has finished; --set train.steps=… beyond {asked.train.steps} goes on")

@@ -7,6 +7,7 @@ images are read.
 from __future__ import annotations
 
 import collections
+import functools
 import gzip
 import math
 import zlib
@@ -112,6 +113,9 @@ class ImageFolder(Dataset):
             classes = len(folders)
         if not files:
             raise ValueError(f"{root}: no images there; their names end in {', '.join(SUFFIXES)}")
+        if classes is not None and (empty := {*range(classes)} - {label for _, label in files}):
+            named = ", ".join(folders[label].name for label in sorted(empty))
+            raise ValueError(f"{root}: classes without images: {named}; fill these folders or remove them")
         return files, classes
 
     def _one_size(self, files: list[tuple[Path, int]]) -> tuple[int, int]:
@@ -173,6 +177,10 @@ def _pixels(image: Image, size: int | None) -> Tensor:
         image = fit(image, (size, size))
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+
+
+def _unlabelled(target: object) -> int:
+    return 0
 
 
 TorchvisionName = Literal["MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "SVHN", "STL10", "CelebA"]
@@ -237,7 +245,7 @@ class TorchvisionDataset(Dataset):
         else:
             options["train"] = self.split == "train"
         if self.name == "CelebA":
-            options |= {"transform": lambda image: _pixels(image, self.size), "target_transform": lambda _: 0}
+            options |= {"transform": functools.partial(_pixels, size=self.size), "target_transform": _unlabelled}
         try:
             return known(**options)
         except Exception as error:  # torchvision has several ways to say: not there, or damaged

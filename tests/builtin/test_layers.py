@@ -1,0 +1,151 @@
+"""Layers: the fast resampling convolutions are what they replace; labels join as their papers say."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ganframe.builtin.layers import (
+    ConditionalBatchNorm,
+    ConvThenPool,
+    Head,
+    JoinLabel,
+    UpsampleThenConv,
+    classes_for,
+    make_norm,
+)
+
+
+def conv_then_pool(x, weight, bias):
+    return F.avg_pool2d(F.conv2d(x, weight, bias, padding=1), 2)
+
+
+def upsample_then_conv(x, weight, bias):
+    return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias, padding=1)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (2, 2), (7, 7), (6, 9), (9, 4), (3, 3)])
+@pytest.mark.parametrize(("fast", "plain"), [(ConvThenPool, conv_then_pool), (UpsampleThenConv, upsample_then_conv)])
+def test_resampling_convolution_is_the_two_steps_it_replaces_with_its_gradients(fast, plain, size):
+    torch.manual_seed(0)
+    layer = fast(3, 5).double()
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    got, expected = layer(x), plain(x, layer.weight, layer.bias)
+    assert got.shape == expected.shape
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+    cotangent = torch.randn_like(expected)
+    inputs = (x, layer.weight, layer.bias)
+    got_gradients = torch.autograd.grad(got, inputs, cotangent)
+    expected_gradients = torch.autograd.grad(expected, inputs, cotangent)
+    for one, other in zip(got_gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [ConvThenPool(2, 3), UpsampleThenConv(2, 3)])
+def test_resampling_convolutions_can_be_differentiated_twice_as_gradient_penalties_do(layer):
+    layer = layer.double()
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(layer, x)
+
+
+@pytest.mark.parametrize(("dims", "shape"), [(1, (12, 4)), (2, (12, 4, 3, 3))])
+def test_conditional_batch_norm_scales_and_shifts_by_class(dims, shape):
+    torch.manual_seed(0)
+    norm = ConditionalBatchNorm(4, classes=3, dims=dims)
+    nn.init.normal_(norm.scale.weight)
+    nn.init.normal_(norm.shift.weight)
+    h, y = torch.randn(shape), torch.tensor([0, 1, 2] * 4)
+    ones = (1,) * (len(shape) - 2)
+    axes = (0, *range(2, len(shape)))
+    plain = (h - h.mean(axes, keepdim=True)) / (h.var(axes, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    expected = norm.scale.weight[y].view(12, 4, *ones) * plain + norm.shift.weight[y].view(12, 4, *ones)
+    torch.testing.assert_close(norm(h, y), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_each_class_learns_its_own_scale_and_shift_alone():
+    norm = ConditionalBatchNorm(4, classes=3, dims=1)
+    norm(torch.randn(6, 4), torch.tensor([1, 1, 1, 2, 2, 2])).square().sum().backward()
+    for table in (norm.scale, norm.shift):
+        assert table.weight.grad[0].abs().max() == 0
+        assert table.weight.grad[1:].abs().min() > 0
+
+
+@pytest.mark.parametrize(("dims", "plain"), [(1, nn.BatchNorm1d(4)), (2, nn.BatchNorm2d(4))])
+def test_conditional_batch_norm_begins_as_batch_norm_and_is_it_without_classes(dims, plain):
+    h, y = torch.randn(6, 4, *[5] * (2 * dims - 2)), torch.arange(6) % 3
+    expected = plain(h)
+    torch.testing.assert_close(ConditionalBatchNorm(4, classes=3, dims=dims)(h, y), expected)
+    without = ConditionalBatchNorm(4, classes=None, dims=dims)
+    torch.testing.assert_close(without(h, y), expected)
+    assert {name: p.shape for name, p in without.norm.named_parameters()} == {"weight": (4,), "bias": (4,)}
+
+
+def test_join_label_appends_one_hot_features():
+    x = torch.randn(3, 2)
+    got = JoinLabel(4)(x, torch.tensor([3, 0, 1]))
+    assert torch.equal(got, torch.cat([x, torch.tensor([[0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 0]]).float()], 1))
+
+
+def test_join_label_appends_constant_channels_to_images():
+    x = torch.randn(2, 3, 4, 5)
+    got = JoinLabel(2)(x, torch.tensor([1, 0]))
+    assert got.shape == (2, 5, 4, 5)
+    assert torch.equal(got[:, :3], x)
+    assert (got[0, 3] == 0).all()
+    assert (got[0, 4] == 1).all()
+    assert (got[1, 3] == 1).all()
+    assert (got[1, 4] == 0).all()
+
+
+def test_join_label_keeps_the_precision_of_its_input():
+    assert JoinLabel(2)(torch.randn(2, 3, dtype=torch.bfloat16), torch.tensor([1, 0])).dtype == torch.bfloat16
+
+
+def test_join_label_does_nothing_without_classes():
+    x = torch.randn(2, 3)
+    assert JoinLabel(None)(x, torch.tensor([0, 0])) is x
+
+
+def test_head_is_a_linear_score_plus_the_projection_on_the_label():
+    torch.manual_seed(0)
+    head = Head(5, classes=3)
+    h, y = torch.randn(4, 5), torch.tensor([2, 0, 1, 2])
+    embedded = head.embedding.weight[y]
+    expected = torch.stack([head.linear(h[i])[0] + torch.dot(embedded[i], h[i]) for i in range(4)])
+    torch.testing.assert_close(head(h, y), expected)
+    assert head(h, y).shape == (4,)
+
+
+def test_heads_embedding_begins_on_the_scale_of_its_linear_layer():
+    torch.manual_seed(0)
+    head = Head(400, classes=10)
+    assert 0.9 * 400**-0.5 < head.embedding.weight.abs().max() <= 400**-0.5
+    assert abs(head.embedding.weight.mean()) < 0.1 * 400**-0.5
+
+
+def test_head_without_classes_is_linear():
+    head = Head(5, classes=None)
+    h = torch.randn(1, 5)
+    assert head.embedding is None
+    assert torch.equal(head(h, torch.tensor([0])), head.linear(h)[:, 0])
+
+
+def test_make_norm_gives_the_norm_that_was_asked_for():
+    x = 3 + 2 * torch.randn(4, 6, 5, 5)
+    assert isinstance(make_norm("batch", 6, 1), nn.BatchNorm1d)
+    by_batch = make_norm("batch", 6, 2)(x)
+    torch.testing.assert_close(by_batch.mean((0, 2, 3)), torch.zeros(6), atol=1e-5, rtol=0)
+    by_layer = make_norm("layer", 6, 2)(x)
+    torch.testing.assert_close(by_layer, F.layer_norm(x, x.shape[1:]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(make_norm("layer", 6, 1)(x[:, :, 0, 0]), F.layer_norm(x[:, :, 0, 0], (6,)))
+    assert make_norm("none", 6, 2)(x) is x
+
+
+def test_classes_for_names_the_part_that_joins_and_refuses_data_without_labels():
+    assert classes_for("concat", "concat", 10) == 10
+    assert classes_for("batch_norm", "concat", 10) is None
+    assert classes_for("none", "concat", 10) is None
+    assert classes_for("none", "concat", None) is None
+    with pytest.raises(ValueError, match="condition = 'concat' needs labels, and the data has no classes"):
+        classes_for("concat", "projection", None)

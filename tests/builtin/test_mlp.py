@@ -1,0 +1,135 @@
+"""The perceptrons: shapes, ranges, conditions, and whether a critic's samples keep to themselves."""
+
+import pytest
+import torch
+
+from ganframe import DataSpec, mixes_samples
+from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
+
+SHAPES = [(1,), (2,), (3,), (1, 8, 8)]
+
+
+def randomised(network):
+    """Every parameter drawn anew: a conditional scale that starts at 1 for all classes tells nothing."""
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.5)
+    return network
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_generator_makes_samples_of_the_datas_shape(shape, batch_norm):
+    torch.manual_seed(0)
+    G = MLPGenerator(hidden=(8, 6), batch_norm=batch_norm).build(DataSpec(shape), 5)
+    assert G.train()(torch.randn(4, 5), torch.zeros(4, dtype=torch.long)).shape == (4, *shape)
+    for n in (1, 4):
+        assert G.eval()(torch.randn(n, 5), torch.zeros(n, dtype=torch.long)).shape == (n, *shape)
+
+
+def test_images_stay_between_minus_one_and_one_and_points_go_where_they_like():
+    torch.manual_seed(0)
+    z, y = 100 * torch.randn(16, 5), torch.zeros(16, dtype=torch.long)
+    images = randomised(MLPGenerator(hidden=(8,)).build(DataSpec((1, 8, 8)), 5))(z, y)
+    assert 0.9 < images.abs().max() <= 1
+    points = DataSpec((2,))
+    assert randomised(MLPGenerator(hidden=(8,)).build(points, 5))(z, y).abs().max() > 2
+    assert randomised(MLPGenerator(hidden=(8,), output="tanh").build(points, 5))(z, y).abs().max() <= 1
+    linear = randomised(MLPGenerator(hidden=(8,), output="linear").build(DataSpec((1, 8, 8)), 5))(z, y)
+    assert linear.abs().max() > 2
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_discriminator_gives_one_score_for_each_sample(shape, norm):
+    torch.manual_seed(0)
+    D = MLPDiscriminator(hidden=(8, 6), norm=norm).build(DataSpec(shape))
+    assert D.train()(torch.randn(4, *shape), torch.zeros(4, dtype=torch.long)).shape == (4,)
+    for n in (1, 4):
+        assert D.eval()(torch.randn(n, *shape), torch.zeros(n, dtype=torch.long)).shape == (n,)
+
+
+@pytest.mark.parametrize(("condition", "matters"), [("none", False), ("concat", True), ("batch_norm", True)])
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
+def test_the_label_changes_a_conditional_generators_output_only(shape, condition, matters):
+    torch.manual_seed(0)
+    G = randomised(MLPGenerator(hidden=(8,), batch_norm=True, condition=condition).build(DataSpec(shape, 3), 5)).eval()
+    z = torch.randn(4, 5)
+    first, second = (G(z, torch.full((4,), label)) for label in (0, 2))
+    assert all((a != b).any() for a, b in zip(first, second, strict=True)) if matters else torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("condition", "matters"), [("none", False), ("concat", True), ("projection", True)])
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
+def test_the_label_changes_a_conditional_discriminators_score_only(shape, condition, matters):
+    torch.manual_seed(0)
+    D = randomised(MLPDiscriminator(hidden=(8,), condition=condition).build(DataSpec(shape, 3)))
+    x = torch.randn(4, *shape)
+    first, second = (D(x, torch.full((4,), label)) for label in (0, 2))
+    assert (first != second).all() if matters else torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda data: MLPGenerator(condition="concat").build(data, 5),
+        lambda data: MLPGenerator(condition="batch_norm", batch_norm=True).build(data, 5),
+        lambda data: MLPDiscriminator(condition="concat").build(data),
+        lambda data: MLPDiscriminator(condition="projection").build(data),
+    ],
+)
+def test_a_condition_needs_labels(build):
+    with pytest.raises(ValueError, match=r"needs labels, and the data has no classes"):
+        build(DataSpec((2,)))
+    build(DataSpec((2,), classes=3))
+
+
+def test_conditional_batch_norm_needs_batch_norm():
+    with pytest.raises(ValueError, match="needs batch_norm = true"):
+        MLPGenerator(condition="batch_norm").build(DataSpec((2,), classes=3), 5)
+
+
+@pytest.mark.parametrize(("norm", "mixes"), [("none", False), ("layer", False), ("batch", True)])
+def test_samples_mix_under_batch_norm_only(norm, mixes, other_samples_gradient):
+    torch.manual_seed(0)
+    D = MLPDiscriminator(hidden=(8, 8), norm=norm).build(DataSpec((2,)))
+    assert mixes_samples(D) is mixes
+    assert (other_samples_gradient(D, torch.randn(4, 2)) > 0) is mixes
+
+
+def test_dropout_acts_in_training_alone():
+    torch.manual_seed(0)
+    D = MLPDiscriminator(hidden=(64,), dropout=0.5).build(DataSpec((2,)))
+    x, y = torch.randn(4, 2), torch.zeros(4, dtype=torch.long)
+    assert not torch.equal(D.train()(x, y), D(x, y))
+    assert torch.equal(D.eval()(x, y), D(x, y))
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [("relu", torch.relu), ("tanh", torch.tanh), ("leaky_relu", lambda h: torch.where(h > 0, h, 0.2 * h))],
+)
+def test_the_discriminator_is_the_perceptron_of_its_options(activation, function):
+    torch.manual_seed(0)
+    D = MLPDiscriminator(hidden=(8, 6), activation=activation).build(DataSpec((3,)))
+    x = torch.randn(4, 3)
+    first, second = (layer for layer in D.layers if isinstance(layer, torch.nn.Linear))
+    expected = D.head.linear(function(second(function(first(x)))))[:, 0]
+    torch.testing.assert_close(D(x, torch.zeros(4, dtype=torch.long)), expected)
+
+
+def test_options_out_of_range_are_refused():
+    for make in (
+        lambda: MLPGenerator(hidden=(0,)),
+        lambda: MLPDiscriminator(hidden=(8, -1)),
+        lambda: MLPDiscriminator(dropout=1.0),
+    ):
+        with pytest.raises(ValueError, match=r"must be"):
+            make()
+
+
+def test_without_hidden_layers_the_networks_are_affine():
+    G = MLPGenerator(hidden=()).build(DataSpec((2,)), 2)
+    D = MLPDiscriminator(hidden=()).build(DataSpec((2,)))
+    z, y = torch.randn(3, 2), torch.zeros(3, dtype=torch.long)
+    torch.testing.assert_close(G(z, y) + G(-z, y), 2 * G(0 * z, y))
+    torch.testing.assert_close(D(z, y) + D(-z, y), 2 * D(0 * z, y))

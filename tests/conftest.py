@@ -1,0 +1,83 @@
+"""What several test files share."""
+
+import importlib
+import sys
+from textwrap import dedent
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def other_samples_gradient():
+    """measure(D, x): the largest |dD(x)_i / dx_j| over i ≠ j, 0 for a critic that treats samples independently."""
+
+    def measure(D, x):
+        x = x.clone().requires_grad_()
+        scores = D(x, torch.zeros(len(x), dtype=torch.long))
+        largest = 0.0
+        for i in range(len(x)):
+            (gradient,) = torch.autograd.grad(scores[i], x, retain_graph=True)
+            assert gradient[i].abs().max() > 0  # a critic that sees nothing would pass as independent
+            gradient[i] = 0
+            largest = max(largest, gradient.abs().max().item())
+        return largest
+
+    return measure
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """tiny(more="", name="tiny.toml"): a recipe of six steps on a ring of Gaussians, with `more` at its end."""
+
+    def write(more="", name="tiny.toml"):
+        file = tmp_path / name
+        file.write_text(TINY + dedent(more), encoding="utf-8")
+        return file
+
+    return write
+
+
+TINY = """
+seed = 1
+[dataset]
+use = "ring"
+[latent]
+dim = 2
+[generator]
+use = "mlp"
+hidden = [8]
+[discriminator]
+use = "mlp"
+hidden = [8]
+[objective]
+use = "vanilla"
+[train]
+steps = 6
+batch_size = 8
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """install(name, source, ...): an installed distribution whose one module is a plugin; gives the site folder."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    modules = set()
+
+    def write(name, source, module=None, plugin=None, target=None, version="1.0"):
+        module = module or name.replace("-", "_")
+        modules.add(module)
+        (site / f"{module}.py").write_text(dedent(source), encoding="utf-8")
+        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+        entry_point = f"{plugin or module} = {target or module}"
+        (info / "entry_points.txt").write_text(f"[ganframe]\n{entry_point}\n", encoding="utf-8")
+        importlib.invalidate_caches()
+        return site
+
+    yield write
+    for module in modules:
+        sys.modules.pop(module, None)

@@ -1,0 +1,157 @@
+"""Pictures: which samples are drawn, and that what is drawn stands the right way round."""
+
+import matplotlib.axes
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ganframe import DataSpec
+from ganframe.pictures import draw
+
+
+def pixels(file):
+    return np.asarray(Image.open(file).convert("RGB")).astype(int)
+
+
+def first_coordinate(x):
+    return x[:, 0]
+
+
+@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("with_scores", [False, True])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (2, 8, 8), (4, 16, 8), (1,), (2,), (3,), (7,)])
+def test_images_and_points_are_drawn(tmp_path, shape, with_scores, real):
+    torch.manual_seed(0)
+    file = tmp_path / "picture.png"
+    samples = torch.randn(2, 10, *shape)
+    scores = (lambda x: x.flatten(1).sum(1)) if with_scores else None
+    draw(file, DataSpec(shape), samples[0], samples[1] if real else None, scores)
+    assert len(np.unique(pixels(file))) > 10
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (1, 2, 3, 4), ()])
+def test_samples_of_other_shapes_are_not_drawn(tmp_path, shape):
+    file = tmp_path / "picture.png"
+    draw(file, DataSpec(shape), torch.randn(6, *shape), torch.randn(6, *shape), lambda x: x.flatten(1).sum(1))
+    assert not file.exists()
+
+
+def test_the_image_grid_reads_like_text_and_each_image_stands_upright(tmp_path):
+    images = torch.full((4, 1, 64, 64), -1.0)
+    for i in range(4):
+        images[i] = i / 2 - 1
+        images[i, :, :8] = 1  # a white bar along the top
+        images[i, :, :, :8] = 0.5  # a grey one along the left, over it
+    draw(tmp_path / "grid.png", DataSpec((1, 64, 64)), images)
+    grid = pixels(tmp_path / "grid.png")[..., 0]
+    assert grid.shape == (2 * 66 + 2, 2 * 66 + 2)  # a border of 2 pixels round each
+    for i in range(4):
+        top, left = 2 + 66 * (i // 2), 2 + 66 * (i % 2)
+        one = grid[top : top + 64, left : left + 64]
+        assert abs(one[40, 40] - 255 * i / 4) <= 1
+        assert (one[:8, 8:] == 255).all()
+        assert (abs(one[:, :8] - 191) <= 1).all()
+
+
+def test_colours_keep_their_channels_and_small_images_are_enlarged(tmp_path):
+    image = torch.full((1, 3, 8, 8), -1.0)
+    image[:, 0, 0, 1] = 1  # red, in the first row
+    image[:, 2, 1, 0] = 1  # blue, in the second
+    image[:, 1, 7, 7] = 99  # beyond the range: cut off, with no effect on the others
+    draw(tmp_path / "one.png", DataSpec((3, 8, 8)), image)
+    grid = pixels(tmp_path / "one.png")
+    factor = 6  # 48 pixels
+    shown = [index for index in range(grid.shape[0] - 8 * factor + 1) if (grid[index, index] == 0).all()]
+    corner = shown[0]
+    small = grid[corner : corner + 48, corner : corner + 48][factor // 2 :: factor, factor // 2 :: factor]
+    assert small.shape == (8, 8, 3)
+    assert small[0, 1].tolist() == [255, 0, 0]
+    assert small[1, 0].tolist() == [0, 0, 255]
+    assert small[7, 7].tolist() == [0, 255, 0]
+    assert small.sum() == 3 * 255
+
+
+def test_brightness_is_the_same_in_every_picture(tmp_path):
+    """Scaled by -1..1, not by the samples at hand: a grey image stays grey."""
+    draw(tmp_path / "grey.png", DataSpec((1, 64, 64)), torch.zeros(1, 1, 64, 64))
+    assert abs(np.median(pixels(tmp_path / "grey.png")) - 127.5) < 1
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_contours_lie_as_the_critic_sees_the_plane(tmp_path, monkeypatch, axis):
+    """The array that contourf takes has a row for each y and a column for each x."""
+    seen = {}
+
+    def contourf(self, x, y, values, **options):
+        seen.update(x=np.asarray(x), y=np.asarray(y), values=np.asarray(values))
+        return original(self, x, y, values, **options)
+
+    original = matplotlib.axes.Axes.contourf
+    monkeypatch.setattr(matplotlib.axes.Axes, "contourf", contourf)
+    draw(tmp_path / "a.png", DataSpec((2,)), torch.randn(20, 2), torch.randn(20, 2), lambda x: x[:, axis])
+    expected = np.meshgrid(seen["x"], seen["y"])[axis]
+    np.testing.assert_allclose(seen["values"], expected, atol=1e-6)
+    assert seen["x"].min() < -1
+    assert seen["x"].max() > 1
+
+
+def test_contours_vary_along_the_horizontal_axis_of_the_file(tmp_path):
+    """The same in the file: a critic D(x) = x₁ is bright on one side of the plane and dark on the other."""
+    corners = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
+    draw(tmp_path / "a.png", DataSpec((2,)), corners, corners, first_coordinate)
+    grey = pixels(tmp_path / "a.png").sum(-1)
+    row = grey[240:260, 60:480].mean(0)  # the middle of the plane
+    column = grey[60:440, 240:260].mean(1)
+    assert abs(row[:60].mean() - row[-60:].mean()) > 100
+    assert abs(column[:60].mean() - column[-60:].mean()) < 50
+
+
+def test_points_of_more_than_two_dimensions_ask_the_critic_nothing(tmp_path):
+    def refuse(x):
+        raise AssertionError("the plane says nothing of a critic of three dimensions")
+
+    draw(tmp_path / "a.png", DataSpec((3,)), torch.randn(20, 3), torch.randn(20, 3), refuse)
+    assert (tmp_path / "a.png").exists()
+
+
+def test_the_critic_on_the_line_is_asked_for_points_of_one_dimension_and_shown_as_a_probability(tmp_path, monkeypatch):
+    lines = []
+    original = matplotlib.axes.Axes.plot
+
+    def plot(self, x, y, *arguments, **options):
+        lines.append((np.asarray(x), np.asarray(y)))
+        return original(self, x, y, *arguments, **options)
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "plot", plot)
+    draw(tmp_path / "a.png", DataSpec((1,)), torch.randn(50, 1), torch.randn(50, 1) + 2, lambda x: 3 * x[:, 0])
+    ((x, probability),) = lines
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-3 * x)), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (1, 8, 8)])
+def test_a_run_that_diverged_is_not_ended_by_its_picture(tmp_path, shape, value, share):
+    fake = torch.randn(20, *shape)
+    fake[: int(share * 20)] = value
+    real = torch.randn(20, *shape)
+    file = tmp_path / "a.png"
+    draw(file, DataSpec(shape), fake, None, None)
+    draw(file, DataSpec(shape), fake, real, None)
+    draw(file, DataSpec(shape), fake, real, lambda x: x.flatten(1).sum(1) * value)
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (1, 8, 8)])
+def test_a_generator_that_collapsed_is_drawn(tmp_path, shape):
+    point = torch.zeros(20, *shape)
+    draw(tmp_path / "a.png", DataSpec(shape), point, point, lambda x: 0 * x.flatten(1).sum(1))
+    assert (tmp_path / "a.png").exists()
+
+
+def test_samples_that_carry_a_graph_are_drawn(tmp_path):
+    fake = torch.randn(5, 2, requires_grad=True) * 2
+    weight = torch.ones(2, requires_grad=True)
+    draw(tmp_path / "a.png", DataSpec((2,)), fake, None, lambda x: x @ weight)
+    assert (tmp_path / "a.png").exists()

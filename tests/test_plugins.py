@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+
+import attrs
+import pluggy
+import pytest
+
+import ganframe
+from ganframe import RequestError, components, hookspecs, plugins
+
+HINGE = """
+import attrs
+import builtins
+from ganframe import Objective, hookimpl, option
+
+builtins.hinge_was_executed = True
+
+@attrs.frozen
+class Hinge(Objective):
+    margin: float = option(1.0, help="distance from zero beyond which a score costs nothing")
+
+    def discriminator_loss(self, real, fake):
+        return (self.margin - real).relu().mean() + (self.margin + fake).relu().mean()
+
+    def generator_loss(self, fake, real=None):
+        return -fake.mean()
+
+@hookimpl
+def ganframe_objectives():
+    return {"fakehinge": Hinge}
+"""
+
+
+def objectives(table, before=""):
+    """The source of a plugin whose hook returns `table`, with attrs and ganframe's names at hand."""
+    return f"""
+import attrs
+from ganframe import Constraint, Objective, hookimpl, option
+
+{before}
+
+@hookimpl
+def ganframe_objectives():
+    return {table}
+"""
+
+
+def hook(function):
+    """The source of a plugin with one hook."""
+    return f"from ganframe import hookimpl\n@hookimpl\ndef {function}"
+
+
+GOOD = "@attrs.frozen\nclass Good(Objective): pass"
+
+
+def plugin(registry, name):
+    (found,) = (p for p in registry.plugins if p.name == name)
+    return found
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Whether the module HINGE has been executed."""
+    import builtins
+
+    monkeypatch.setattr(builtins, "hinge_was_executed", False, raising=False)
+    return lambda: builtins.hinge_was_executed
+
+
+def test_a_third_partys_objective_is_found(install):
+    install("ganframe-fakehinge", HINGE, plugin="fakehinge", version="2.5")
+    registry = plugins.load()
+    hinge = plugin(registry, "fakehinge")
+    assert hinge.status == "loaded"
+    assert hinge.cause == ""
+    assert (hinge.distribution, hinge.version, hinge.target) == ("ganframe-fakehinge", "2.5", "ganframe_fakehinge")
+    assert hinge.source == "fakehinge (ganframe-fakehinge 2.5)"
+    assert hinge.seconds > 0
+    cls = sys.modules["ganframe_fakehinge"].Hinge
+    assert hinge.components == {"objective": {"fakehinge": cls}}
+    assert registry.find("objective", "fakehinge") is cls
+    assert registry.find("objective", "fakehinge:fakehinge") is cls
+    assert registry.locate(cls) == (hinge, "fakehinge")
+    assert "fakehinge" in registry.names("objective")
+    assert (hinge, "objective", "fakehinge", cls) in list(registry)
+    assert ganframe.component("objective", "fakehinge") is cls
+
+
+def test_an_object_in_a_module_may_be_the_plugin(install):
+    source = "from ganframe_fakehinge import *\nclass Plugin:\n    pass\nplugin = Plugin()\n"
+    install("ganframe-fakehinge", HINGE, plugin="fakehinge")
+    method = "plugin.ganframe_objectives = hookimpl(lambda: {'fakehinge': Hinge})\n"
+    install("ganframe-object", source + method, plugin="object", target="ganframe_object:plugin")
+    assert plugin(plugins.load(), "object").components["objective"].keys() == {"fakehinge"}
+
+
+def test_plugins_are_ordered_by_distribution_and_name(install):
+    for name in ("zz-last", "aa-first"):
+        install(name, objectives("{'good': Good}", GOOD))
+    names = [p.distribution for p in plugins.load().plugins]
+    assert names == sorted(names)
+    assert {"aa-first", "ganframe", "zz-last"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        ("import no_such_module_anywhere", "ModuleNotFoundError: No module named 'no_such_module_anywhere'"),
+        ("def broken(:", "SyntaxError: "),
+        ("import sys; sys.exit('goodbye')", "SystemExit: goodbye"),
+        ("exit()", "SystemExit"),
+        ("raise BaseException", "BaseException"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        (hook("ganframe_objective(): return {}"), "PluginValidationError: unknown hook 'ganframe_objective'"),
+        (hook("ganframe_objectives(registry): return {}"), "PluginValidationError: "),
+        (hook("ganframe_objectives(): raise OSError('no disk')"), "OSError: no disk"),
+        (hook("ganframe_objectives(): exit(3)"), "SystemExit: 3"),
+        (objectives("{'bad': Bad}", "class Bad(Objective): pass"), "TypeError: objective 'bad': Bad is no attrs class"),
+        (
+            objectives("{'bad': Bad}", f"{GOOD}\nclass Bad(Good): pass"),
+            "TypeError: objective 'bad': Bad is no attrs class",
+        ),
+        (
+            objectives("{'bad': Bad}", "@attrs.frozen\nclass Bad: pass"),
+            "TypeError: objective 'bad': <class '{module}.Bad'> is no subclass of ganframe.Objective",
+        ),
+        (
+            objectives("{'bad': Bad}", "@attrs.frozen\nclass Bad(Constraint): pass"),
+            "TypeError: objective 'bad': <class '{module}.Bad'> is no subclass of ganframe.Objective",
+        ),
+        (objectives("{'bad': Good()}", GOOD), "TypeError: objective 'bad': Good() is no subclass"),
+        (objectives("{'a:b': Good}", GOOD), "TypeError: objective 'a:b': a name is a non-empty string without ':'"),
+        (objectives("{'': Good}", GOOD), "TypeError: objective '': a name is"),
+        (objectives("{3: Good}", GOOD), "TypeError: objective 3: a name is"),
+        (objectives("[Good]", GOOD), "TypeError: "),
+        (objectives("{}"), "TypeError: "),
+        ("def ganframe_objectives(): return {}", "TypeError: no hook of ganframe is implemented; is @hookimpl missing"),
+    ],
+)
+def test_a_plugin_that_fails_is_recorded_and_leaves_the_others_alone(install, request, source, cause):
+    module = f"failing_{abs(hash(request.node.name))}"
+    install("failing", source, module=module, plugin="failing")
+    install("ganframe-fakehinge", HINGE, plugin="fakehinge")
+    registry = plugins.load()
+    failing = plugin(registry, "failing")
+    assert failing.status == "failed"
+    assert failing.cause.startswith(cause.format(module=module))
+    assert failing.components == {}
+    assert registry.find("objective", "fakehinge").__name__ == "Hinge"
+    assert registry.find("objective", "wgan").__name__ == "WGAN"
+    with pytest.raises(RequestError) as raised:
+        registry.find("objective", "bad")
+    assert f"; plugin failing (failing 1.0) failed: {failing.cause}" in str(raised.value)
+
+
+@pytest.mark.parametrize("target", ["no_such_module_at_all", "broken:no_such_attribute", "not a module!"])
+def test_an_entry_point_that_points_nowhere(install, target):
+    install("broken", "", target=target)
+    registry = plugins.load()
+    assert plugin(registry, "broken").status == "failed"
+    assert plugin(registry, "broken").target == target
+    assert plugin(registry, "broken").cause
+    assert plugin(registry, "builtin").status == "loaded"
+
+
+def test_one_bad_component_does_not_leave_half_a_plugin(install):
+    install("half", objectives("{'good': Good, 'bad': Bad}", f"{GOOD}\nclass Bad(Objective): pass"))
+    registry = plugins.load()
+    assert plugin(registry, "half").status == "failed"
+    assert "good" not in registry.names("objective")
+
+
+def test_a_distribution_without_metadata_does_not_stop_the_others(install):
+    """What an interrupted uninstall leaves behind."""
+    site = install("damaged", HINGE)
+    (site / "damaged-1.0.dist-info" / "METADATA").unlink()
+    importlib.invalidate_caches()
+    assert plugins.load().find("objective", "wgan").__name__ == "WGAN"
+
+
+def test_ctrl_c_while_a_plugin_is_imported_is_obeyed(install):
+    install("slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        plugins.load()
+
+
+def test_nothing_is_cached(install):
+    assert "fakehinge" not in plugins.load().names("objective")
+    install("ganframe-fakehinge", HINGE, plugin="fakehinge")
+    assert "fakehinge" in plugins.load().names("objective")
+
+
+# ------------------------------------------------------------------------------------------------- blocked, and strict
+
+
+@pytest.mark.parametrize("variable", ["fakehinge", " other , fakehinge ,"])
+def test_a_plugin_blocked_by_the_environment_is_not_executed(install, monkeypatch, executed, variable):
+    install("ganframe-fakehinge", HINGE, plugin="fakehinge")
+    monkeypatch.setenv("GANFRAME_BLOCK", variable)
+    hinge = plugin(plugins.load(), "fakehinge")
+    assert (hinge.status, hinge.components) == ("blocked", {})
+    assert "GANFRAME_BLOCK" in hinge.cause
+    assert (hinge.distribution, hinge.version) == ("ganframe-fakehinge", "1.0")
+    assert "ganframe_fakehinge" not in sys.modules
+    assert not executed()
+    monkeypatch.delenv("GANFRAME_BLOCK")
+    assert plugin(plugins.load(), "fakehinge").status == "loaded"
+    assert executed()
+
+
+def test_a_plugin_blocked_by_an_argument_is_not_executed(install, executed):
+    install("ganframe-fakehinge", HINGE, plugin="fakehinge")
+    registry = plugins.load(block=["fakehinge"])
+    assert plugin(registry, "fakehinge").status == "blocked"
+    assert not executed()
+    with pytest.raises(RequestError, match=r"plugin fakehinge \(ganframe-fakehinge 1\.0\) blocked: by --block"):
+        registry.find("objective", "fakehinge:fakehinge")
+
+
+def test_the_builtin_plugin_can_be_blocked_too():
+    registry = plugins.load(block=["builtin"])
+    assert plugin(registry, "builtin").status == "blocked"
+    assert "builtin" not in {p.name for p, _, _, _ in registry}
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("1 / 0", ZeroDivisionError),
+        ("exit()", SystemExit),
+        (objectives("{'a:b': Good}", GOOD), TypeError),
+        (hook("ganframe_losses(): pass"), pluggy.PluginValidationError),
+    ],
+)
+def test_strictly_the_first_failure_is_raised(install, monkeypatch, source, error):
+    install("failing", source)
+    monkeypatch.setenv("GANFRAME_STRICT", "1")
+    with pytest.raises(error):
+        plugins.load()
+    assert plugin(plugins.load(block=["failing"]), "failing").status == "blocked"
+    monkeypatch.setenv("GANFRAME_STRICT", "0")
+    assert plugin(plugins.load(), "failing").status == "failed"
+
+
+# -------------------------------------------------------------------------------------------------------------- rivals
+
+
+def test_two_plugins_that_offer_one_name(install):
+    install("rival", objectives("{'wgan': Good}", GOOD), version="3.1")
+    registry = plugins.load()
+    version = ganframe.__version__
+    with pytest.raises(RequestError) as raised:
+        registry.find("objective", "wgan")
+    assert str(raised.value) == (
+        "objective 'wgan' is offered by 2 plugins; "
+        f"choose 'builtin:wgan' from ganframe {version} or 'rival:wgan' from rival 3.1"
+    )
+    assert registry.find("objective", "rival:wgan") is sys.modules["rival"].Good
+    assert registry.find("objective", "builtin:wgan").__name__ == "WGAN"
+    assert registry.names("objective").count("wgan") == 1
+    assert registry.locate(sys.modules["rival"].Good)[0].name == "rival"
+
+
+def test_one_name_for_two_kinds_is_no_conflict(install):
+    install("rival", objectives("{'mlp': Good}", GOOD))
+    registry = plugins.load()
+    assert registry.find("objective", "mlp").__name__ == "Good"
+    assert registry.find("generator", "mlp").__name__ == "MLPGenerator"
+
+
+def test_two_distributions_with_one_entry_point_name(install, executed):
+    install("aa-first", objectives("{'good': Good}", GOOD), plugin="same")
+    install("zz-last", HINGE, plugin="same")
+    first, last = (p for p in plugins.load().plugins if p.name == "same")
+    assert (first.distribution, first.status) == ("aa-first", "loaded")
+    assert (last.distribution, last.status) == ("zz-last", "failed")
+    assert last.cause == "ValueError: another plugin has this name: aa_first of aa-first 1.0"
+    assert not executed()
+
+
+def test_a_component_of_no_plugin_is_not_located():
+    @attrs.frozen
+    class Stray(ganframe.Objective):
+        pass
+
+    with pytest.raises(RequestError, match="Stray is offered by no loaded plugin"):
+        plugins.load().locate(Stray)
+
+
+# -------------------------------------------------------------------------------------------------------- looking up
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("objective", "wgn", "unknown objective 'wgn'; did you mean 'wgan'?"),
+        ("objective", "qqq", "unknown objective 'qqq'; known: "),
+        ("objective", "builtin:", "unknown objective 'builtin:'"),
+        ("objective", ":wgan:", "unknown objective ':wgan:'"),
+        ("generator", "wgan", "unknown generator 'wgan'"),
+        ("objektive", "wgan", "unknown kind 'objektive'; did you mean 'objective'?"),
+    ],
+)
+def test_an_unknown_name(kind, name, message):
+    with pytest.raises(RequestError) as raised:
+        ganframe.component(kind, name)
+    assert str(raised.value).startswith(message)
+
+
+def test_a_failure_elsewhere_is_not_blamed_where_the_plugin_was_named(install):
+    install("failing", "1 / 0")
+    with pytest.raises(RequestError) as raised:
+        plugins.load().find("objective", "builtin:fakehinge")
+    assert "failing" not in str(raised.value)
+
+
+# ------------------------------------------------------------------------------------------ hooks and their documents
+
+
+def test_there_is_one_hook_for_each_kind():
+    specs = [name for name, value in vars(hookspecs).items() if getattr(value, "ganframe_spec", None)]
+    assert specs == list(hookspecs.HOOKS)
+    assert list(hookspecs.HOOKS.values()) == list(components.KINDS) == list(components.BASES)
+
+
+@pytest.mark.parametrize("hook", hookspecs.HOOKS)
+def test_a_hooks_example_names_its_hook_and_its_base(hook):
+    text = inspect.getdoc(getattr(hookspecs, hook))
+    example = inspect.cleandoc(text.partition("Example:")[2])
+    base = components.BASES[hookspecs.HOOKS[hook]].__name__
+    assert f"({base}):" in example
+    assert f"def {hook}():" in example
+    compile(example, hook, "exec")
+
+
+@pytest.mark.parametrize("hook", hookspecs.HOOKS)
+def test_a_hooks_example_is_a_plugin(install, hook):
+    example = inspect.cleandoc(inspect.getdoc(getattr(hookspecs, hook)).partition("Example:")[2])
+    names = "import attrs, torch\nfrom torch.nn.functional import relu\nfrom torch.utils.data import TensorDataset\n"
+    install("example", f"{names}from ganframe import *\n{example}")
+    found = plugin(plugins.load(), "example")
+    assert found.cause == ""
+    assert list(found.components) == [hookspecs.HOOKS[hook]]
+
+
+def test_every_builtin_component_has_a_docstring_of_its_own_and_help_for_every_option():
+    built_in = [(kind, name, cls) for p, kind, name, cls in plugins.load() if p.name == "builtin"]
+    assert {kind for kind, _, _ in built_in} == set(components.KINDS)
+    for kind, name, cls in built_in:
+        assert cls.__doc__, f"{kind} {name}"
+        assert cls.__doc__ != cls.__mro__[1].__doc__, f"{kind} {name}"
+        assert cls.__doc__.partition("\n")[0].endswith((".", ".)")), f"{kind} {name}: {cls.__doc__}"
+        for field in attrs.fields(cls):
+            assert field.metadata.get("help"), f"{kind} {name}: {field.name}"
+
+
+def test_every_builtin_component_is_frozen():
+    for p, _, _, cls in plugins.load():
+        assert p.name != "builtin" or cls.__setattr__ is not object.__setattr__, cls
