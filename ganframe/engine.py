@@ -89,7 +89,7 @@ def discriminator_step(state: State) -> None:
     x, y = state.batches()
     with torch.no_grad(), state.autocast():
         fakes = state.G.network(state.latents(y.shape[0]), y)
-    with parametrize.cached():  # one weight for the whole step: spectral normalisation iterates once
+    with _one_weight(state):
         real, fake = _both_sides(state, x, fakes, y)
         loss = state.objective.discriminator_loss(real.scores, fake.scores)
         state.latest = {"loss_discriminator": loss, "score_real": real.scores, "score_fake": fake.scores}
@@ -111,7 +111,7 @@ def generator_step(state: State) -> None:
     for parameter in state.D.parameters:
         parameter.requires_grad_(False)
     x, y = state.batches() if state.objective.compares_real else (None, _cycle(state.labels, n))
-    with state.autocast(), parametrize.cached():
+    with state.autocast(), _one_weight(state):
         fakes = state.G.network(state.latents(n), y)
         real, fake = (None, state.D.network(fakes, y).float()) if x is None else score(state, x, fakes, y)
     loss = state.objective.generator_loss(fake, real)
@@ -167,6 +167,11 @@ def descend(state: State, player: Player, loss: Tensor) -> None:
     else:
         state.scaler.step(player.optimizer)
         state.scaler.update()
+
+
+def _one_weight(state: State) -> AbstractContextManager[None]:
+    """D's weights are computed once in a step, however often D is called: spectral normalisation iterates once."""
+    return parametrize.cached() if state.constraints else nullcontext()
 
 
 def _full_precision(state: State) -> AbstractContextManager[None]:

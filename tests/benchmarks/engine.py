@@ -42,7 +42,7 @@ SNGAN = {
     "discriminator": {"use": "resnet"},
     "constraints": [{"use": "spectral_norm"}],
 }
-CASES = {"mlp": (MLP, 500, 30, 1.10), "sngan": (SNGAN, 2, 8, 1.05)}  # recipe, steps a round, rounds, bound
+CASES = {"mlp": (MLP, 50, 400, 1.10), "sngan": (SNGAN, 2, 8, 1.05)}  # recipe, steps a round, rounds, bound
 
 
 def session_for(document: dict[str, object]) -> tuple[Session, TensorDataset]:
