@@ -94,8 +94,7 @@ def discriminator_step(state: State) -> None:
         loss = state.objective.discriminator_loss(real.scores, fake.scores)
         state.latest = {"loss_discriminator": loss, "score_real": real.scores, "score_fake": fake.scores}
         for name, constraint in state.constraints.items():
-            with _full_precision(state):
-                penalty = constraint.penalty(state.D.network, real, fake)
+            penalty = constraint.penalty(state.D.network, real, fake)  # outside autocast: in float32
             if penalty is not None:
                 state.latest[f"penalty_{name}"] = penalty
                 loss = loss + penalty
@@ -172,10 +171,6 @@ def descend(state: State, player: Player, loss: Tensor) -> None:
 def _one_weight(state: State) -> AbstractContextManager[None]:
     """D's weights are computed once in a step, however often D is called: spectral normalisation iterates once."""
     return parametrize.cached() if state.constraints else nullcontext()
-
-
-def _full_precision(state: State) -> AbstractContextManager[None]:
-    return nullcontext() if state.autocast is nullcontext else torch.autocast(state.device.type, enabled=False)
 
 
 def _cycle(labels: Tensor | None, n: int) -> Tensor:

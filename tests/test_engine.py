@@ -251,7 +251,8 @@ def test_one_power_iteration_per_critic_step_though_a_penalty_calls_d_again():
     state = make_state(constraints=constraints, D=component("discriminator", "mlp", hidden=(6,)))
     layer = state.D.network.layers[0]
     W = layer.parametrizations.weight.original.detach().clone()
-    v = layer.parametrizations.weight[0]._v.clone()
+    v = nn.functional.normalize(torch.randn(2), dim=0)  # far from the singular vector, where a round more would show
+    layer.parametrizations.weight[0]._v.copy_(v)
     discriminator_step(state)
     u = nn.functional.normalize(W @ v, dim=0)
     once = nn.functional.normalize(W.T @ u, dim=0)
