@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import AutocastKwargs, ProjectConfiguration, broadcast
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
@@ -88,6 +88,9 @@ def prepare(recipe: Recipe) -> Session:
     for constraint in recipe.constraints:
         D = constraint.wrap(D)
     G, D = (_placed(network, spec, accelerator.device) for network in (G, D))
+    if share.processes > 1:
+        _follow_first(accelerator, [G, D])
+    _try(problems, recipe.name, G, D, spec, recipe.latent.dim)
     g_optimizer = attempt("optimizer.generator", lambda: recipe.optimizer.generator.build(G.parameters()))
     d_optimizer = attempt("optimizer.discriminator", lambda: recipe.optimizer.discriminator.build(D.parameters()))
     if problems:
@@ -143,8 +146,15 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     AcceleratorState._reset_state()
     folder = ProjectConfiguration(project_dir=".", logging_dir=".")  # the run's, once it is made
     trackers = list(recipe.log.trackers) or None
+    # Without autocast's cache of casts: what older torch casts for a power iteration has no gradient to give to σ.
+    uncached = AutocastKwargs(cache_enabled=False)
     try:
-        accelerator = Accelerator(mixed_precision=recipe.train.precision, log_with=trackers, project_config=folder)
+        accelerator = Accelerator(
+            mixed_precision=recipe.train.precision,
+            log_with=trackers,
+            project_config=folder,
+            kwargs_handlers=[uncached],
+        )
         if recipe.train.precision == "fp16" and accelerator.scaler is None:
             raise ValueError(f"fp16 needs a GPU, and this runs on {accelerator.device}; use 'bf16' or 'no'")
     except ValueError as error:
@@ -184,9 +194,39 @@ def _placed(network: nn.Module, spec: DataSpec, device: torch.device) -> nn.Modu
     return network.to(memory_format=torch.channels_last) if spec.is_image else network
 
 
+@torch.no_grad()
+def _try(problems: list[str], name: str, G: nn.Module, D: nn.Module, spec: DataSpec, latent_dim: int) -> None:
+    """Two samples in evaluation, which changes neither network: the shapes must be what the data has."""
+    device = next((p.device for p in G.parameters()), torch.device("cpu"))
+    y = torch.zeros(2, dtype=torch.long, device=device)
+    with torch.random.fork_rng():
+        x = G.eval()(torch.zeros(2, latent_dim, device=device), y)
+        if x.shape[1:] != spec.shape:
+            problems.append(
+                f"{name}: generator: gives samples of shape {tuple(x.shape[1:])}; the data has {spec.shape}"
+            )
+        elif (scores := D.eval()(x, y)).shape != y.shape:
+            problems.append(
+                f"{name}: discriminator: gives scores of shape {tuple(scores.shape)} for 2 samples, not (2,)"
+            )
+    G.train()
+    D.train()
+
+
 def _average(accelerator: Accelerator, tensors: list[Tensor]) -> None:
     """One reduction for all: flat, averaged over processes, and copied back."""
-    flat = accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean")
+    _spread(accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean"), tensors)
+
+
+@torch.no_grad()
+def _follow_first(accelerator: Accelerator, networks: list[nn.Module]) -> None:
+    """Every process begins with the first one's weights, whatever its own initialisation drew."""
+    tensors = [t for network in networks for t in network.state_dict().values() if t.is_floating_point()]
+    _spread(broadcast(torch.cat([tensor.flatten() for tensor in tensors])), tensors)
+
+
+def _spread(flat: Tensor, tensors: list[Tensor]) -> None:
+    """Copies one flat tensor back into the tensors it was made of."""
     for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.view(tensor.shape))
 

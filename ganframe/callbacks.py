@@ -53,12 +53,12 @@ def advance(schedules: Iterable[LRScheduler]) -> Callback:
 
 
 def moving_average(network: nn.Module) -> AveragedModel:
-    """A copy of `network` for `average_into`: parameters are averaged, buffers, integer ones too, are copied."""
-    return AveragedModel(network, use_buffers=False).eval().requires_grad_(False)
+    """A copy of `network` for `average_into`: parameters and floating buffers are averaged, other buffers copied."""
+    return AveragedModel(network, use_buffers=True).eval().requires_grad_(False)
 
 
 def average_into(averaged: AveragedModel, decay: float) -> Callback:
-    """The exponential moving average of G's weights.
+    """The exponential moving average of G's weights, and of BatchNorm's statistics, which belong to the weights.
 
     The decay grows as (1 + t) / (10 + t) up to `decay`, so that a short run does not carry its first weights along.
     """
@@ -66,6 +66,9 @@ def average_into(averaged: AveragedModel, decay: float) -> Callback:
     def callback(state: State) -> None:
         averaged.multi_avg_fn = get_ema_multi_avg_fn(min(decay, (1 + state.step) / (10 + state.step)))
         averaged.update_parameters(state.G.network)
+        for buffer, live in zip(averaged.module.buffers(), state.G.network.buffers(), strict=True):
+            if not buffer.is_floating_point():
+                buffer.copy_(live)
 
     return callback
 

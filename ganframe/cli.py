@@ -216,7 +216,7 @@ def sample(run: str, count: int, seed: int, label: int | None, out: str | None) 
     import ganframe
     from ganframe import pictures
 
-    file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}.png"
+    file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{'' if label is None else f'-label-{label}'}.png"
     if file.suffix not in (".png", ".npy"):
         raise RequestError(f"--out {file}: the name must end in .png or .npy")
     G = ganframe.load_generator(run)

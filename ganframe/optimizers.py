@@ -41,13 +41,14 @@ class Optimizer:
     schedule: Schedule | None = None
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser, in torch's fused form where there is one and the options leave the choice open."""
-        cls = getattr(torch.optim, self.use)
+        """The optimiser; Adam and AdamW in torch's fused form where the options leave the choice open.
+
+        Not SGD: fused, its momentum starts from memory that a first step skipped by fp16's scaler leaves unset.
+        """
         options = dict(self.options)
-        chosen = options.keys() & {"fused", "foreach"} or options.get("differentiable")
-        if "fused" in inspect.signature(cls).parameters and not chosen:
+        if self.use in ("Adam", "AdamW") and not options.keys() & {"fused", "foreach"}:
             options["fused"] = True
-        return cls(parameters, **options)
+        return getattr(torch.optim, self.use)(parameters, **options)
 
 
 def structure_optimizer(value: Any, _: Any = Optimizer) -> Optimizer:
@@ -111,7 +112,7 @@ def _options(module: types.ModuleType, base: type, use: Any, given: Mapping[str,
                 options[name] = _VALUES.structure(given[name], _in_toml(hints[name]))
             except Exception as error:
                 errors += [Problem(join(name, place), text) for place, text in problems(error)]
-        elif parameter.default is inspect.Parameter.empty:
+        elif parameter.default is inspect.Parameter.empty or name == "total_iters":  # torch's 5 is meant for epochs
             errors.append(Problem(name, "missing"))
         elif not _holds_none(parameter.default):
             options[name] = _VALUES.structure(parameter.default, _in_toml(hints[name]))

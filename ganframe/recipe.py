@@ -76,7 +76,7 @@ class Log:
 
 @attrs.frozen
 class Recipe:
-    """Everything that decides a run. Two runs of one recipe on one machine give the same weights."""
+    """Everything that decides a run. On one machine's CPU two runs of it give the same weights."""
 
     dataset: Dataset
     generator: Generator

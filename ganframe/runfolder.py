@@ -104,6 +104,12 @@ def existing(path: str | Path) -> RunFolder:
     return folder
 
 
+def complete(folder: RunFolder) -> None:
+    """Makes the subfolders that someone may have deleted."""
+    for name in ("samples", "checkpoints"):
+        (folder.path / name).mkdir(exist_ok=True)
+
+
 # ------------------------------------------------------------------------------------------------------------ weights
 
 

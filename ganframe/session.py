@@ -69,13 +69,15 @@ def resume(path: str | Path, overrides: Iterable[str] = ()) -> Run:
         )
     saved = folder.checkpoints()
     if saved and int(saved[-1].name.removeprefix("step-")) >= asked.train.steps:
-        raise RequestError(f"{path}: this run has finished; --set train.steps=… beyond {asked.train.steps} goes on")
+        step = int(saved[-1].name.removeprefix("step-"))
+        raise RequestError(f"{path}: this run has finished, at step {step}; --set train.steps=… beyond it goes on")
     session = prepare(asked)
     if saved:
         _restore(session, saved[-1])
     step = session.state.step
     records = [record for record in runfolder.read_metrics(folder) if record["step"] <= step]
     if session.accelerator.is_main_process:
+        runfolder.complete(folder)
         _describe_run(session, folder, to_toml(asked, plugins.load()))
         runfolder.write_metrics(folder, records)
     return _train(session, folder, records)

@@ -95,15 +95,25 @@ def test_parameters_are_averaged_with_a_decay_that_warms_up(state, decay):
     assert max(moved) > 0.01  # the network did move, so that an average tells
 
 
-def test_buffers_of_the_average_are_the_networks_own(state):
+def test_statistics_are_averaged_with_the_weights_they_belong_to_and_counts_are_copied(state):
     averaged = callbacks.moving_average(state.G.network)
-    train(state, 3, 2, [callbacks.average_into(averaged, 0.999)])
-    copied = dict(averaged.module.named_buffers())
+    average = callbacks.average_into(averaged, 0.999)
     live = dict(state.G.network.named_buffers())
-    assert copied.keys() == live.keys()
-    for name, buffer in live.items():
-        assert torch.equal(copied[name], buffer), name
-        assert copied[name].dtype == buffer.dtype
+    expected: dict[str, torch.Tensor] = {}
+
+    def follow(state):
+        decay = min(0.999, (1 + state.step) / (10 + state.step))
+        for name, buffer in live.items():
+            if not buffer.is_floating_point() or name not in expected:
+                expected[name] = buffer.clone()
+            else:
+                expected[name].lerp_(buffer, 1 - decay)
+
+    train(state, 3, 2, [average, follow])
+    kept = dict(averaged.module.named_buffers())
+    assert kept.keys() == live.keys()
+    for name, buffer in kept.items():
+        torch.testing.assert_close(buffer, expected[name])
     assert live["norms.0.norm.num_batches_tracked"] == 9  # 3 steps of 2 critic batches and one of its own
     assert live["norms.0.norm.running_mean"].abs().max() > 0
 

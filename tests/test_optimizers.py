@@ -12,7 +12,7 @@ from ganframe.strict import Problem, problems
 
 OPTIMIZERS = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SGD", "RMSprop", "Rprop", "Adagrad", "Adadelta", "ASGD"]
 SCHEDULES = [
-    {"use": "ConstantLR"},
+    {"use": "ConstantLR", "total_iters": 4},
     {"use": "CosineAnnealingLR", "T_max": 5},
     {"use": "CosineAnnealingWarmRestarts", "T_0": 5},
     {"use": "CyclicLR", "base_lr": 0.1, "max_lr": 1},
@@ -20,7 +20,7 @@ SCHEDULES = [
     {"use": "LinearLR", "start_factor": 1, "end_factor": 0, "total_iters": 10},
     {"use": "MultiStepLR", "milestones": [2, 4]},
     {"use": "OneCycleLR", "max_lr": 1, "total_steps": 10},
-    {"use": "PolynomialLR"},
+    {"use": "PolynomialLR", "total_iters": 6},
     {"use": "StepLR", "step_size": 3},
 ]
 
@@ -118,8 +118,12 @@ def test_integers_become_floats_where_torch_wants_floats():
         ({"schedule": 3}, "schedule: must be a table, not 3"),
         ({"schedule": {}}, "schedule.use: "),
         ({"schedule": {"use": "LinearL"}}, "schedule.use: unknown class of torch.optim.lr_scheduler 'LinearL'; did"),
-        ({"schedule": {"use": "LinearLR", "end": 0}}, "schedule.end: unknown option of LinearLR"),
-        ({"schedule": {"use": "LinearLR", "start_factor": 3}}, "schedule: Starting multiplicative factor expected"),
+        ({"schedule": {"use": "LinearLR", "end": 0, "total_iters": 9}}, "schedule.end: unknown option of LinearLR"),
+        ({"schedule": {"use": "LinearLR"}}, "schedule.total_iters: missing"),  # torch's 5 would end it at step 5
+        (
+            {"schedule": {"use": "LinearLR", "start_factor": 3, "total_iters": 9}},
+            "schedule: Starting multiplicative factor expected",
+        ),
         ({"schedule": {"use": "LinearLR", "total_iters": 2.5}}, "schedule.total_iters: must be an integer, not 2.5"),
         ({"schedule": {"use": "StepLR"}}, "schedule.step_size: missing"),
         ({"schedule": {"use": "StepLR", "step_size": 1.5}}, "schedule.step_size: must be an integer, not 1.5"),

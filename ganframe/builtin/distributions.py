@@ -106,7 +106,7 @@ class _SwissRollPoints(Distribution):
 
 @attrs.frozen
 class SwissRoll(Dataset):
-    """A spiral in the plane, as in the toy figure of Gulrajani et al. 2017 (figure 1), about 2 across each way."""
+    """A spiral in the plane, as in the toy figure of Gulrajani et al. 2017 (figure 1), about 3 across each way."""
 
     noise: float = option(0.03, help="standard deviation of the noise around the spiral", validator=ge(0))
 

@@ -106,6 +106,8 @@ class ImageFolder(Dataset):
             raise ValueError(f"{root}: no such folder")
         files = [(file, 0) for file in _images_in(root)]
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if files and any(True for folder in folders for _ in _images_in(folder, deep=True)):
+            raise ValueError(f"{root}: images both beside its subfolders and inside them; move one kind away")
         if files or not folders:
             classes = None
         else:

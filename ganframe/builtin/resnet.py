@@ -1,4 +1,4 @@
-"""The residual networks of SN-GAN (Miyato et al. 2018, tables 4 and 5), for images of 32, 64 and 128 pixels."""
+"""The residual networks of SN-GAN (Miyato et al. 2018, tables 4 and 6): images of 32 and 128 pixels, and 64 between."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _init(module: nn.Module) -> None:
 
 @attrs.frozen
 class ResNetGenerator(Generator):
-    """Residual blocks with BatchNorm and nearest-neighbour upsampling (Miyato et al. 2018, tables 4a and 5a)."""
+    """Residual blocks with BatchNorm and nearest-neighbour upsampling (Miyato et al. 2018, tables 4a and 6a)."""
 
     width: int = option(
         64, help="unit of channels: 4 of it in each block at 32 pixels, 16 to 1 of it above", validator=ge(1)
@@ -93,7 +93,7 @@ class _ResNetGenerator(nn.Module):
 
 @attrs.frozen
 class ResNetDiscriminator(Discriminator):
-    """Residual blocks without normalisation, then a sum over positions (Miyato et al. 2018, tables 4b and 5b)."""
+    """Residual blocks without normalisation, then a sum over positions (Miyato et al. 2018, tables 4b and 6b)."""
 
     width: int = option(
         64, help="unit of channels: 2 of it in each block at 32 pixels, 1 to 16 of it above", validator=ge(1)
@@ -111,8 +111,9 @@ class _DownBlock(nn.Module):
         super().__init__()
         self.first = first
         self.halve = halve
-        self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
-        self.conv2 = ConvThenPool(out, out) if halve else nn.Conv2d(out, out, 3, padding=1)
+        hidden = out if first else channels
+        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.conv2 = ConvThenPool(hidden, out) if halve else nn.Conv2d(hidden, out, 3, padding=1)
         self.shortcut = nn.Conv2d(channels, out, 1) if halve or channels != out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

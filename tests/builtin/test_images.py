@@ -519,3 +519,11 @@ def test_a_class_folder_without_images_is_named(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "dogs" / "1.png")
     with pytest.raises(ValueError, match="classes without images: cats, newts"):
         ImageFolder(str(tmp_path)).build()
+
+
+def test_images_beside_class_folders_are_refused(tmp_path):
+    (tmp_path / "cats").mkdir()
+    for file in (tmp_path / "cats" / "1.png", tmp_path / "stray.png"):
+        Image.new("RGB", (8, 8)).save(file)
+    with pytest.raises(ValueError, match="both beside its subfolders and inside"):
+        ImageFolder(str(tmp_path)).build()

@@ -1,0 +1,91 @@
+"""What `prepare` refuses before anything is trained or written."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import torch
+from torch import nn
+
+import ganframe
+from ganframe import plugins
+from ganframe.build import prepare
+from ganframe.recipe import Recipe, structure
+
+
+def recipe(**tables) -> Recipe:
+    document = {
+        "dataset": {"use": "digits"},
+        "generator": {"use": "mlp", "hidden": [8]},
+        "discriminator": {"use": "mlp", "hidden": [8]},
+        "objective": {"use": "wgan"},
+        "train": {"steps": 1},
+        "name": "built",
+        **tables,
+    }
+    return structure(document, "built.toml", plugins.load())
+
+
+def refused(made: Recipe) -> list[str]:
+    with pytest.raises(ganframe.RecipeError) as caught:
+        prepare(made)
+    return list(caught.value.problems)
+
+
+class Flat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 64)
+
+    def forward(self, z, y):
+        return self.linear(z.flatten(1))
+
+
+@attrs.frozen
+class Given:
+    network: nn.Module
+
+    def build(self, data, latent_dim=None):
+        return self.network
+
+
+def test_a_generator_whose_samples_have_another_shape_is_refused():
+    (problem,) = refused(attrs.evolve(recipe(), generator=Given(Flat())))
+    assert problem == "built: generator: gives samples of shape (64,); the data has (1, 8, 8)"
+
+
+def test_a_discriminator_whose_scores_stand_in_a_column_is_refused():
+    (problem,) = refused(attrs.evolve(recipe(), discriminator=Given(Flat())))
+    assert problem == "built: discriminator: gives scores of shape (2, 64) for 2 samples, not (2,)"
+
+
+def test_the_trial_leaves_networks_and_random_numbers_alone():
+    first, second = (prepare(recipe(generator={"use": "mlp", "batch_norm": True})) for _ in range(2))
+    assert first.state.G.network.training
+    assert first.state.D.network.training
+    assert first.state.G.network.norms[0].norm.num_batches_tracked == 0
+    for a, b in zip(first.state.G.parameters, second.state.G.parameters, strict=True):
+        assert (a == b).all()
+
+
+def test_everything_that_does_not_fit_is_said_at_once():
+    problems = refused(
+        recipe(
+            generator={"use": "resnet"},
+            discriminator={"use": "mlp", "norm": "batch"},
+            constraints=[{"use": "gradient_penalty"}],
+            train={"steps": 1, "batch_size": 5000},
+        )
+    )
+    assert [problem.split(": ")[1] for problem in problems] == ["generator", "constraints[0]", "dataset"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has fp16")
+def test_precision_that_the_device_lacks_is_refused():
+    (problem,) = refused(recipe(train={"steps": 1, "precision": "fp16"}))
+    assert "train.precision: fp16 needs a GPU" in problem
+
+
+def test_constraints_of_one_name_get_numbers_in_the_metrics():
+    session = prepare(recipe(constraints=[{"use": "weight_clipping"}, {"use": "weight_clipping", "limit": 1.0}]))
+    assert list(session.state.constraints) == ["weight_clipping", "weight_clipping_2"]
