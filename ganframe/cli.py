@@ -49,6 +49,13 @@ class _Group(click.Group):
 def _block(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> None:
     """Adds the plugins named by --block to the environment's list, where the loader looks."""
     if names:
+        from ganframe.discovery import installed
+        from ganframe.errors import did_you_mean
+
+        known = {name for found in installed() for name in (found.name, found.distribution)}
+        for name in names:
+            if name not in known:
+                raise click.BadParameter(f"no plugin '{name}' is installed{did_you_mean(name, known)}")
         before = os.environ.get("GANFRAME_BLOCK")
         os.environ["GANFRAME_BLOCK"] = ",".join(filter(None, [before, *names]))
 
@@ -152,10 +159,12 @@ def plugins(as_json: bool) -> None:
         return
     table = _table("plugin", "distribution", "entry point", "status", "load", "components")
     for p in found:
-        listed = "\n".join(f"{kind}s: {', '.join(sorted(names))}" for kind, names in p.components.items())
-        row = (p.name, f"{p.distribution} {p.version}", p.target, p.status, f"{p.seconds:.2f} s", listed or p.cause)
-        table.add_row(*row)
+        listed = [f"{kind}s: {', '.join(sorted(names))}" for kind, names in p.components.items() if names]
+        text = "\n".join(filter(None, [*listed, p.cause]))
+        table.add_row(p.name, f"{p.distribution} {p.version}", p.target, p.status, f"{p.seconds:.2f} s", text)
     _print(table)
+    if any(p.status == "failed" for p in found):
+        click.echo("GANFRAME_STRICT=1 ganframe plugins shows where the first of them failed.", err=True)
 
 
 @main.command()
@@ -185,8 +194,8 @@ def describe(kind: str | None, name: str | None) -> None:
         _print(table)
         return
     component = registry.find(kind, name)
-    plugin, short = registry.locate(component)
-    click.echo(f"{kind} {plugin.name}:{short}, from {plugin.distribution} {plugin.version}\n")
+    plugin, _ = registry.locate(component)
+    click.echo(f"{kind} {registry.full_name(component)}, from {plugin.distribution} {plugin.version}\n")
     click.echo(f"{inspect.getdoc(component)}\n")
     fields = attrs.fields(component)
     if not fields:

@@ -1,4 +1,4 @@
-"""Finds plugins by their entry points, loads each in isolation, and looks components up by name.
+"""Loads the installed plugins, each in isolation, and looks components up by name.
 
 A plugin that fails, or is blocked, is kept in the registry with the cause, and leaves the others untouched. Nothing
 is cached: each call of `load` looks at what is installed now. This module knows nothing of recipes or training.
@@ -6,28 +6,32 @@ is cached: each call of `load` looks at what is installed now. This module knows
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 import os
+import sys
 import time
 import typing
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import attrs
 import pluggy
 
 from ganframe import hookspecs
 from ganframe.components import BASES, KINDS
+from ganframe.discovery import Found, installed
 from ganframe.errors import RequestError, did_you_mean
 
-GROUP = "ganframe"
 BLOCK_VARIABLE = "GANFRAME_BLOCK"
 STRICT_VARIABLE = "GANFRAME_STRICT"
 
 
 @attrs.frozen
 class Plugin:
-    """One entry point and what became of it. `components` maps a kind to a table of name -> class."""
+    """One entry point and what became of it. `components` maps a kind to a table of name -> class.
+
+    `cause` says why a plugin failed or is blocked, and of one that loaded, what its user must know.
+    """
 
     name: str
     target: str
@@ -51,21 +55,23 @@ class Registry:
     plugins: tuple[Plugin, ...]
 
     def find(self, kind: str, name: str) -> type:
-        """The component class called `name`, or `plugin:name`.
+        """The component class called `name`, `plugin:name` or, where two plugins share a name, `distribution:name`.
 
         Raises RequestError where no plugin or more than one offers it, naming near misses, rival providers, and
         plugins that failed to load and may have been meant.
         """
         owner, _, short = name.rpartition(":")
-        providers = [p for p in self.plugins if short in p.components.get(kind, {}) and (not owner or p.name == owner)]
+        asked = [p for p in self.plugins if owner in ("", p.name, p.distribution)]
+        providers = [p for p in asked if short in p.components.get(kind, {})]
         if len(providers) == 1:
             return providers[0].components[kind][short]
         if providers:
-            choices = " or ".join(f"'{p.name}:{short}' from {p.distribution} {p.version}" for p in providers)
+            choices = " or ".join(
+                f"'{self.full_name(p.components[kind][short])}' from {p.distribution} {p.version}" for p in providers
+            )
             raise RequestError(f"{kind} '{name}' is offered by {len(providers)} plugins; choose {choices}")
-        absent = [p for p in self.plugins if p.status != "loaded" and (not owner or p.name == owner)]
-        missing = "".join(f"; plugin {p.source} {p.status}: {p.cause}" for p in absent)
-        raise RequestError(f"unknown {kind} '{name}'{did_you_mean(short, self.names(kind))}{missing}")
+        hint = did_you_mean(short, self.names(kind)) if asked else f"; no plugin '{owner}' is installed"
+        raise RequestError(f"unknown {kind} '{name}'{hint}{_absent(asked)}")
 
     def names(self, kind: str) -> list[str]:
         """Every name under which a component of this kind can be asked for without its plugin's name."""
@@ -79,6 +85,15 @@ class Registry:
         where = f"{component.__module__}.{component.__qualname__}"
         raise RequestError(f"{where} is offered by no loaded plugin, so no recipe can name it; return it from a hook")
 
+    def full_name(self, component: type) -> str:
+        """The name that means this component whatever else is installed beside it now: plugin:name.
+
+        Where plugins of two distributions share their name, the distribution's stands for it.
+        """
+        plugin, name = self.locate(component)
+        shared = any(p is not plugin and p.name == plugin.name and p.components for p in self.plugins)
+        return f"{plugin.distribution if shared else plugin.name}:{name}"
+
     def __iter__(self) -> Iterator[tuple[Plugin, str, str, type]]:
         """(plugin, kind, name, class) for every component."""
         for plugin in self.plugins:
@@ -90,15 +105,11 @@ class Registry:
 def load(block: Iterable[str] = ()) -> Registry:
     """Loads every installed plugin, ordered by distribution and name.
 
-    Plugins named in `block` or in the environment variable GANFRAME_BLOCK (separated by commas) are not imported.
-    With GANFRAME_STRICT=1 the first failure is raised.
+    Plugins named in `block` or in the environment variable GANFRAME_BLOCK (separated by commas), by their own names
+    or their distributions', are not imported. With GANFRAME_STRICT=1 the first failure is raised.
     """
     blocked = {*block, *(name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(","))}
-    plugins: list[Plugin] = []
-    for entry_point in _entry_points():
-        rival = next((p for p in plugins if p.name == entry_point.name), None)
-        plugins.append(_load_one(entry_point, blocked, rival))
-    return Registry(tuple(plugins))
+    return Registry(_with_namesakes([_load_one(found, blocked) for found in installed()]))
 
 
 def component(kind: str, name: str) -> type:
@@ -108,31 +119,46 @@ def component(kind: str, name: str) -> type:
     return load().find(kind, name)
 
 
-def _entry_points() -> list[importlib.metadata.EntryPoint]:
-    found = importlib.metadata.entry_points(group=GROUP)
-    return sorted(found, key=lambda e: (str(e.dist and e.dist.name), e.name, e.value))
+def _absent(plugins: list[Plugin]) -> str:
+    """For messages: the plugins that would be there had they loaded; the cause of one, the names of many."""
+    absent = [p for p in plugins if p.status != "loaded"]
+    if len(absent) > 2:
+        names = ", ".join(p.name for p in absent)
+        return f"; {len(absent)} plugins are not loaded: {names} (`ganframe plugins` says why)"
+    return "".join(f"; plugin {p.source} {p.status}: {p.cause}" for p in absent)
 
 
-def _load_one(entry_point: importlib.metadata.EntryPoint, blocked: set[str], rival: Plugin | None) -> Plugin:
-    dist = entry_point.dist
-    plugin = Plugin(
-        name=entry_point.name,
-        target=entry_point.value,
-        distribution=(dist and dist.name) or "unknown",
-        version=(dist and dist.version) or "unknown",
-        status="loaded",
-    )
-    if plugin.name in blocked:
+def _with_namesakes(plugins: list[Plugin]) -> tuple[Plugin, ...]:
+    """The plugins, with a word on those that loaded under one name: no one of them can be called the wrong one."""
+
+    def noted(plugin: Plugin) -> Plugin:
+        others = [p for p in plugins if p is not plugin and p.name == plugin.name and p.components]
+        if not others or not plugin.components:
+            return plugin
+        rivals = ", ".join(f"{p.distribution} {p.version}" for p in others)
+        cause = f"another plugin has this name, from {rivals}; to recipes this one is '{plugin.distribution}'"
+        return attrs.evolve(plugin, cause=cause)
+
+    return tuple(map(noted, plugins))
+
+
+def _load_one(found: Found, blocked: set[str]) -> Plugin:
+    plugin = Plugin(found.name, found.target, found.distribution, found.version, status="loaded")
+    if blocked & {plugin.name, plugin.distribution}:
         return attrs.evolve(plugin, status="blocked", cause=f"by --block or {BLOCK_VARIABLE}")
+    strict = os.environ.get(STRICT_VARIABLE) == "1"
+    if found.obstacle or found.entry_point is None:
+        if strict:
+            raise ImportError(f"plugin {plugin.source}: {found.obstacle}")
+        return attrs.evolve(plugin, status="failed", cause=found.obstacle)
     start = time.perf_counter()
     try:
-        if rival is not None:
-            raise ValueError(f"another plugin has this name: {rival.target} of {rival.distribution} {rival.version}")
-        tables = _components_of(entry_point.load())
+        with contextlib.redirect_stdout(sys.stderr):  # what a module prints must not get into a command's answer
+            tables = _components_of(found.entry_point.load())
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's module may raise anything, exit() included
-        if os.environ.get(STRICT_VARIABLE) == "1":
+        if strict:
             raise
         text = " ".join(str(error).split())  # one line
         cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -145,16 +171,39 @@ def _components_of(module: object) -> dict[str, dict[str, type]]:
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(module)
-    manager.check_pending()  # an implementation of a hook that does not exist is a misspelling
+    callers = manager.get_hookcallers(module) or []
+    for caller in callers:
+        optional = all(implementation.optionalhook for implementation in caller.get_hookimpls())
+        if caller.name not in hookspecs.HOOKS and not optional:
+            raise TypeError(f"unknown hook '{caller.name}'{did_you_mean(caller.name, hookspecs.HOOKS)}")
+    implemented = {caller.name for caller in callers}
+    unmarked = [hook for hook in hookspecs.HOOKS if callable(getattr(module, hook, None)) and hook not in implemented]
+    if unmarked:
+        raise TypeError(f"{', '.join(unmarked)}: the mark @hookimpl is missing")
     tables: dict[str, dict[str, type]] = {}
-    for hook, kind in hookspecs.HOOKS.items():
-        for table in getattr(manager.hook, hook)():
-            for name, offered in dict(table).items():
-                _check(kind, name, offered)
-                tables.setdefault(kind, {})[name] = offered
-    if not tables:
-        raise TypeError("no hook of ganframe is implemented; is @hookimpl missing?")
+    for caller in callers:
+        if caller.name in hookspecs.HOOKS:
+            kind = hookspecs.HOOKS[caller.name]
+            tables[kind] = _table(caller.name, kind, caller())
+    if not any(tables.values()):
+        raise TypeError(f"no hook gives a component; the hooks are {', '.join(hookspecs.HOOKS)}")
     return tables
+
+
+def _table(hook: str, kind: str, returned: list[Any]) -> dict[str, type]:
+    """One table of what the implementations of a hook returned; pluggy leaves out those that returned None."""
+    if not returned:
+        raise TypeError(f"{hook} returned None, not a table of names and classes; is `return` missing?")
+    table: dict[str, type] = {}
+    for part in returned:
+        if not isinstance(part, Mapping):
+            raise TypeError(f"{hook} returned a {type(part).__name__}, not a table: {{'name': Class}}")
+        for name, offered in part.items():
+            _check(kind, name, offered)
+            if name in table:
+                raise TypeError(f"{kind} '{name}' is given twice")
+            table[name] = offered
+    return table
 
 
 def _check(kind: str, name: object, offered: object) -> None:

@@ -105,11 +105,11 @@ class Recipe:
 # ------------------------------------------------------------------------------------------------- reading and writing
 
 
-def load_recipe(path: str | Path, overrides: Iterable[str] = (), block: Iterable[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Reads a recipe.
 
-    `overrides` are texts such as "train.steps=10" or "constraints[0].weight=1.0", parsed as TOML; plugins named in
-    `block` are not loaded. Raises RecipeError with every mistake, RequestError where the file cannot be read.
+    `overrides` are texts such as "train.steps=10" or "constraints[0].weight=1.0", parsed as TOML. Raises RecipeError
+    with every mistake, RequestError where the file cannot be read.
     """
     path = Path(path)
     try:
@@ -123,7 +123,7 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), block: Iterable
     for text in overrides:
         _override(document, text)
     document.setdefault("name", re.sub(r"^\W+|[^\w .+-]", "", path.stem) or "recipe")
-    return structure(document, str(path), plugins.load(block))
+    return structure(document, str(path), plugins.load())
 
 
 def structure(document: Mapping[str, Any], source: str, registry: Registry) -> Recipe:
@@ -148,8 +148,7 @@ def to_toml(recipe: Recipe, registry: Registry) -> str:
         if attrs.has(type(value)):
             table = {a.name: plain(getattr(value, a.name)) for a in attrs.fields(type(value))}
             if isinstance(value, tuple(BASES.values())):
-                plugin, name = registry.locate(type(value))
-                table = {"use": f"{plugin.name}:{name}", **table}
+                table = {"use": registry.full_name(type(value)), **table}
             return {key: item for key, item in table.items() if item is not None}  # TOML has no None
         if isinstance(value, (tuple, list)):
             return [plain(item) for item in value]

@@ -525,6 +525,51 @@ def test_plugins_as_a_table(call):
     assert "ganframe.builtin" in row("builtin")
 
 
+def test_blocking_a_plugin_that_is_not_there_is_a_mistake(call, install):
+    install("odd-things", "raise SystemExit", plugin="odd")
+    for misspelt, near in (("bultin", "builtin"), ("odd-thing", "odd-things")):
+        result = call("plugins", "--block", misspelt, code=2)
+        assert f"no plugin '{misspelt}' is installed; did you mean '{near}'?" in result.stderr
+
+
+def test_a_failure_comes_with_the_way_to_its_traceback(call, install):
+    assert "GANFRAME_STRICT" not in call("plugins").stderr
+    install("failing", "1 / 0")
+    result = call("plugins")
+    assert "GANFRAME_STRICT=1 ganframe plugins shows where" in result.stderr
+    assert "GANFRAME_STRICT" not in result.stdout
+
+
+BROKEN = {
+    "broken-import": "import no_such_module_anywhere",
+    "broken-syntax": "def broken(:",
+    "broken-exit": "exit()",
+    "broken-print": "print('noise')\nraise BaseException",
+    "broken-misspelt": "from ganframe import hookimpl\n@hookimpl\ndef ganframe_objectivs(): return {}",
+    "broken-argument": "from ganframe import hookimpl\n@hookimpl\ndef ganframe_objectives(registry): return {}",
+    "broken-raises": "from ganframe import hookimpl\n@hookimpl\ndef ganframe_objectives(): raise OSError('no disk')",
+    "broken-class": "import ganframe\nclass Bad(ganframe.Objective): pass\n"
+    "@ganframe.hookimpl\ndef ganframe_objectives(): return {'vanilla': Bad}",
+    "broken-builtin": "1 / 0",
+}
+
+
+def test_broken_plugins_leave_a_run_as_it_was_to_the_byte(call, tiny, install):
+    tiny()
+    call("run", "tiny.toml", "--out", "before")
+    sound = {row["name"]: {**row, "seconds": 0} for row in json.loads(call("plugins", "--json").stdout)}
+    for name, source in BROKEN.items():
+        install(name, source, plugin="builtin" if name == "broken-builtin" else None)
+    call("run", "tiny.toml", "--out", "after")
+    for file in ("generator.safetensors", "recipe.toml"):
+        assert Path("after", file).read_bytes() == Path("before", file).read_bytes()
+    rows = json.loads(call("plugins", "--json").stdout)
+    failed = {row["distribution"]: row["cause"] for row in rows if row["status"] == "failed"}
+    assert failed.keys() == BROKEN.keys()
+    assert all(failed.values())
+    assert {row["name"]: {**row, "seconds": 0} for row in rows if row["status"] != "failed"} == sound
+
+
 def test_plugins_blocked_on_the_command_line(call, monkeypatch):
     monkeypatch.setenv("GANFRAME_BLOCK", "other")
     rows = json.loads(call("plugins", "--json", "--block", "builtin").stdout)

@@ -31,6 +31,7 @@ ORDER = [
     "optimizers",
     "strict",
     "plugins",
+    "discovery",
     "builtin",
     "hookspecs",
     "components",

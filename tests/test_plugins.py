@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import shutil
 import sys
 
 import attrs
@@ -114,7 +115,10 @@ def test_plugins_are_ordered_by_distribution_and_name(install):
         ("exit()", "SystemExit"),
         ("raise BaseException", "BaseException"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
-        (hook("ganframe_objective(): return {}"), "PluginValidationError: unknown hook 'ganframe_objective'"),
+        (
+            hook("ganframe_objective(): return {}"),
+            "TypeError: unknown hook 'ganframe_objective'; did you mean 'ganframe_objectives'?",
+        ),
         (hook("ganframe_objectives(registry): return {}"), "PluginValidationError: "),
         (hook("ganframe_objectives(): raise OSError('no disk')"), "OSError: no disk"),
         (hook("ganframe_objectives(): exit(3)"), "SystemExit: 3"),
@@ -135,9 +139,20 @@ def test_plugins_are_ordered_by_distribution_and_name(install):
         (objectives("{'a:b': Good}", GOOD), "TypeError: objective 'a:b': a name is a non-empty string without ':'"),
         (objectives("{'': Good}", GOOD), "TypeError: objective '': a name is"),
         (objectives("{3: Good}", GOOD), "TypeError: objective 3: a name is"),
-        (objectives("[Good]", GOOD), "TypeError: "),
-        (objectives("{}"), "TypeError: "),
-        ("def ganframe_objectives(): return {}", "TypeError: no hook of ganframe is implemented; is @hookimpl missing"),
+        (objectives("[Good]", GOOD), "TypeError: ganframe_objectives returned a list, not a table: "),
+        (objectives("None"), "TypeError: ganframe_objectives returned None, not a table"),
+        (objectives("{}"), "TypeError: no hook gives a component; the hooks are ganframe_generators, "),
+        ("pass", "TypeError: no hook gives a component; the hooks are ganframe_generators, "),
+        ("def ganframe_objectives(): return {}", "TypeError: ganframe_objectives: the mark @hookimpl is missing"),
+        (
+            objectives("{'good': Good}", GOOD) + "\ndef ganframe_constraints(): return {}",
+            "TypeError: ganframe_constraints: the mark @hookimpl is missing",
+        ),
+        (
+            objectives("{'good': Good}", GOOD)
+            + "\n@hookimpl(specname='ganframe_objectives')\ndef more(): return {'good': Good}",
+            "TypeError: objective 'good' is given twice",
+        ),
     ],
 )
 def test_a_plugin_that_fails_is_recorded_and_leaves_the_others_alone(install, request, source, cause):
@@ -232,7 +247,8 @@ def test_the_builtin_plugin_can_be_blocked_too():
         ("1 / 0", ZeroDivisionError),
         ("exit()", SystemExit),
         (objectives("{'a:b': Good}", GOOD), TypeError),
-        (hook("ganframe_losses(): pass"), pluggy.PluginValidationError),
+        (hook("ganframe_losses(): pass"), TypeError),
+        (hook("ganframe_objectives(registry): pass"), pluggy.PluginValidationError),
     ],
 )
 def test_strictly_the_first_failure_is_raised(install, monkeypatch, source, error):
@@ -271,14 +287,168 @@ def test_one_name_for_two_kinds_is_no_conflict(install):
     assert registry.find("generator", "mlp").__name__ == "MLPGenerator"
 
 
-def test_two_distributions_with_one_entry_point_name(install, executed):
+def test_two_distributions_with_one_entry_point_name(install):
+    """Neither can be called the wrong one: both load, each is told of the other, and its distribution picks it."""
+    both = "{'good': Good, 'NAME': Good2}"
+    classes = f"{GOOD}\n@attrs.frozen\nclass Good2(Objective): pass"
+    install("aa-first", objectives(both.replace("NAME", "first"), classes), plugin="same")
+    install("zz-last", objectives(both.replace("NAME", "last"), classes), plugin="same", version="2.0")
+    registry = plugins.load()
+    first, last = (p for p in registry.plugins if p.name == "same")
+    assert (first.status, last.status) == ("loaded", "loaded")
+    expected = "another plugin has this name, from {}; to recipes this one is '{}'"
+    assert first.cause == expected.format("zz-last 2.0", "aa-first")
+    assert last.cause == expected.format("aa-first 1.0", "zz-last")
+    for name in ("good", "same:good"):
+        with pytest.raises(RequestError) as raised:
+            registry.find("objective", name)
+        choices = "choose 'aa-first:good' from aa-first 1.0 or 'zz-last:good' from zz-last 2.0"
+        assert str(raised.value) == f"objective '{name}' is offered by 2 plugins; {choices}"
+    for plugin, distribution in ((first, "aa-first"), (last, "zz-last")):
+        good = plugin.components["objective"]["good"]
+        assert registry.find("objective", f"{distribution}:good") is good
+        assert registry.full_name(good) == f"{distribution}:good"
+    assert registry.find("objective", "same:last") is registry.find("objective", "last")
+    assert registry.full_name(registry.find("objective", "wgan")) == "builtin:wgan"
+
+
+def test_a_stranger_under_the_name_of_the_builtin_plugin_takes_nothing_from_it(install):
+    install("aa-first", objectives("{'good': Good}", GOOD), plugin="builtin")
+    registry = plugins.load()
+    assert registry.find("objective", "wgan").__name__ == "WGAN"
+    assert registry.find("objective", "builtin:wgan").__name__ == "WGAN"
+    assert registry.full_name(registry.find("objective", "wgan")) == "ganframe:wgan"
+    assert registry.find("objective", "ganframe:wgan").__name__ == "WGAN"
+
+
+def test_a_namesake_that_failed_is_no_rival(install):
+    install("aa-first", "1 / 0", plugin="same")
+    install("zz-last", objectives("{'good': Good}", GOOD), plugin="same")
+    registry = plugins.load()
+    first, last = (p for p in registry.plugins if p.name == "same")
+    assert (first.status, last.status, last.cause) == ("failed", "loaded", "")
+    assert registry.full_name(registry.find("objective", "good")) == "same:good"
+
+
+def test_one_of_two_namesakes_is_blocked_by_its_distribution(install):
     install("aa-first", objectives("{'good': Good}", GOOD), plugin="same")
-    install("zz-last", HINGE, plugin="same")
-    first, last = (p for p in plugins.load().plugins if p.name == "same")
-    assert (first.distribution, first.status) == ("aa-first", "loaded")
-    assert (last.distribution, last.status) == ("zz-last", "failed")
-    assert last.cause == "ValueError: another plugin has this name: aa_first of aa-first 1.0"
+    install("zz-last", objectives("{'good': Good}", GOOD), plugin="same")
+    registry = plugins.load(block=["aa-first"])
+    first, last = (p for p in registry.plugins if p.name == "same")
+    assert (first.status, last.status, last.cause) == ("blocked", "loaded", "")
+    assert registry.find("objective", "same:good") is sys.modules["zz_last"].Good
+
+
+def test_the_same_entry_point_twice_in_one_distribution(install):
+    site = install("twice", objectives("{'good': Good}", GOOD), plugin="same")
+    other = objectives("{'fine': Good}", GOOD)
+    (site / "twice_more.py").write_text(other)
+    (site / "twice-1.0.dist-info" / "entry_points.txt").write_text("[ganframe]\nsame = twice\nsame = twice_more\n")
+    registry = plugins.load()
+    assert {registry.find("objective", name).__module__ for name in ("good", "fine")} == {"twice", "twice_more"}
+
+
+# ------------------------------------------------------------------------------------------- what metadata forbids
+
+
+def test_a_plugin_that_needs_another_ganframe_is_not_executed(install, executed):
+    site = install("ganframe-fakehinge", HINGE, plugin="fakehinge", version="7.0")
+    metadata = site / "ganframe_fakehinge-7.0.dist-info" / "METADATA"
+    plain = metadata.read_text()
+    metadata.write_text(f"{plain}Requires-Dist: torch\nRequires-Dist: GANframe[tensorboard]>=9,<10\n")
+    hinge = plugin(plugins.load(), "fakehinge")
+    assert hinge.status == "failed"
+    assert hinge.cause == (
+        f"it needs ganframe<10,>=9, and this is {ganframe.__version__}; "
+        "install a version of ganframe-fakehinge made for it"
+    )
     assert not executed()
+    with pytest.raises(RequestError, match="needs ganframe<10,>=9"):
+        ganframe.component("objective", "fakehinge")
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    ["ganframe>=0.1,<1", "ganframe", "ganframe>9; python_version<'3'", "ganframe>9; extra=='new'", "no requirement!"],
+)
+def test_a_plugin_made_for_this_ganframe_is_loaded(install, requirement):
+    site = install("ganframe-fakehinge", HINGE, plugin="fakehinge")
+    with (site / "ganframe_fakehinge-1.0.dist-info" / "METADATA").open("a") as metadata:
+        metadata.write(f"Requires-Dist: {requirement}\n")
+    assert plugin(plugins.load(), "fakehinge").status == "loaded"
+
+
+@pytest.fixture
+def second_site(tmp_path, monkeypatch):
+    """A folder that comes later on Python's path than the one `install` writes to."""
+    later = tmp_path / "later"
+    later.mkdir()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(later)])
+    return later
+
+
+@pytest.mark.parametrize(("version", "spelling"), [("2.0", "ganframe-fakehinge"), ("1.0", "GANframe_Fakehinge")])
+def test_a_distribution_installed_twice(install, second_site, version, spelling):
+    """As a wheel in one folder of the path and in another: Python imports the first."""
+    site = install("ganframe-fakehinge", HINGE, plugin="fakehinge")
+    info = second_site / f"ganframe_fakehinge-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {spelling}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text("[ganframe]\nfakehinge = ganframe_fakehinge\n")
+    registry = plugins.load()
+    used, shadowed = sorted((p for p in registry.plugins if p.name == "fakehinge"), key=lambda p: p.status == "failed")
+    assert (used.status, used.version, used.cause) == ("loaded", "1.0", "")
+    assert (shadowed.status, shadowed.version) == ("failed", version)
+    assert shadowed.cause == (
+        f"installed twice: 1.0 in {site} is used, not {version} in {second_site}; uninstall one of them"
+    )
+    assert registry.find("objective", "fakehinge") is used.components["objective"]["fakehinge"]
+    assert registry.full_name(registry.find("objective", "fakehinge")) == "fakehinge:fakehinge"
+
+
+def test_a_folder_twice_on_the_path_is_one_installation(install, monkeypatch, tmp_path):
+    site = install("ganframe-fakehinge", HINGE, plugin="fakehinge")
+    (tmp_path / "link").symlink_to(site)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site), str(tmp_path / "link")])
+    assert plugin(plugins.load(), "fakehinge").status == "loaded"
+
+
+def test_a_damaged_file_of_entry_points_is_its_owners_trouble(install):
+    site = install("damaged", HINGE)
+    install("elsewhere", HINGE)
+    (site / "damaged-1.0.dist-info" / "entry_points.txt").write_text("[ganframe]\nnonsense\n")
+    (site / "elsewhere-1.0.dist-info" / "entry_points.txt").write_text("[console_scripts]\nnonsense\n")
+    registry = plugins.load()
+    damaged = plugin(registry, "damaged")
+    assert (damaged.status, damaged.target) == ("failed", "unknown")
+    assert damaged.cause.startswith("entry_points.txt cannot be read: ")
+    assert registry.find("objective", "wgan").__name__ == "WGAN"
+    assert not [p for p in registry.plugins if p.distribution == "elsewhere"]
+
+
+@pytest.mark.parametrize("obstacle", ["version", "twice"])
+def test_strictly_an_obstacle_is_raised_too(install, second_site, monkeypatch, obstacle):
+    site = install("ganframe-fakehinge", HINGE, plugin="fakehinge")
+    info = site / "ganframe_fakehinge-1.0.dist-info"
+    if obstacle == "version":
+        (info / "METADATA").write_text("Name: ganframe-fakehinge\nVersion: 1.0\nRequires-Dist: ganframe>9\n")
+    else:
+        shutil.copytree(info, second_site / info.name)
+    monkeypatch.setenv("GANFRAME_STRICT", "1")
+    with pytest.raises(ImportError, match=r"plugin fakehinge \(ganframe-fakehinge 1\.0\): (it needs|installed twice)"):
+        plugins.load()
+
+
+def test_what_a_plugin_prints_stays_out_of_a_commands_answer(install, capsys):
+    install("chatty", "print('hello')\n" + objectives("{'good': Good}", "print('again')\n" + GOOD))
+    assert plugin(plugins.load(), "chatty").status == "loaded"
+    assert capsys.readouterr() == ("", "hello\nagain\n")
+
+
+def test_an_optional_hook_of_a_later_ganframe_is_no_misspelling(install):
+    later = "\n@hookimpl(optionalhook=True)\ndef ganframe_schedules(): return {}"
+    install("modern", objectives("{'good': Good}", GOOD) + later)
+    assert plugin(plugins.load(), "modern").status == "loaded"
 
 
 def test_a_component_of_no_plugin_is_not_located():
@@ -299,6 +469,7 @@ def test_a_component_of_no_plugin_is_not_located():
         ("objective", "wgn", "unknown objective 'wgn'; did you mean 'wgan'?"),
         ("objective", "qqq", "unknown objective 'qqq'; known: "),
         ("objective", "builtin:", "unknown objective 'builtin:'"),
+        ("objective", "nowhere:wgan", "unknown objective 'nowhere:wgan'; no plugin 'nowhere' is installed"),
         ("objective", ":wgan:", "unknown objective ':wgan:'"),
         ("generator", "wgan", "unknown generator 'wgan'"),
         ("objektive", "wgan", "unknown kind 'objektive'; did you mean 'objective'?"),
@@ -315,6 +486,16 @@ def test_a_failure_elsewhere_is_not_blamed_where_the_plugin_was_named(install):
     with pytest.raises(RequestError) as raised:
         plugins.load().find("objective", "builtin:fakehinge")
     assert "failing" not in str(raised.value)
+
+
+def test_many_absent_plugins_are_named_without_their_causes(install):
+    for name in ("bad-a", "bad-b", "bad-c"):
+        install(name, "1 / 0")
+    with pytest.raises(RequestError) as raised:
+        plugins.load().find("objective", "hinge_of_mine")
+    assert str(raised.value).endswith("; 3 plugins are not loaded: bad_a, bad_b, bad_c (`ganframe plugins` says why)")
+    with pytest.raises(RequestError, match=r"plugin bad_b \(bad-b 1\.0\) failed: ZeroDivisionError"):
+        plugins.load().find("objective", "bad_b:hinge_of_mine")
 
 
 # ------------------------------------------------------------------------------------------ hooks and their documents

@@ -448,8 +448,9 @@ def test_a_failed_plugin_is_named_on_one_line_when_its_component_is_asked_for(in
     assert "\n" not in line
 
 
-def test_a_blocked_plugin_is_named_when_its_component_is_asked_for(install, tiny):
+def test_a_blocked_plugin_is_named_when_its_component_is_asked_for(install, tiny, monkeypatch):
     install("rival", PLUGIN)
+    monkeypatch.setenv("GANFRAME_BLOCK", "rival")
     with pytest.raises(RecipeError, match=r"plugin rival \(rival 1\.0\) blocked"):
-        load_recipe(tiny(), ["objective.use=rival:vanilla"], block=["rival"])
-    assert load_recipe(tiny(), block=["rival"]).objective == plugins.component("objective", "builtin:vanilla")()
+        load_recipe(tiny(), ["objective.use=rival:vanilla"])
+    assert load_recipe(tiny()).objective == plugins.component("objective", "builtin:vanilla")()
