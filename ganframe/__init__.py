@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Scored,
         mixes_samples,
         option,
+        refuse_mixed_samples,
     )
     from ganframe.errors import RecipeError, RequestError, RunError
     from ganframe.hookspecs import hookimpl
@@ -41,7 +42,7 @@ _HOME = {
         ("Constraint", "Dataset", "DataSpec", "Discriminator", "Distribution", "Generator", "Objective", "Scored"),
         "components",
     ),
-    **dict.fromkeys(("mixes_samples", "option"), "components"),
+    **dict.fromkeys(("mixes_samples", "option", "refuse_mixed_samples"), "components"),
 }
 
 __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs)
@@ -56,6 +57,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "hookimpl",
     "mixes_samples",
     "option",
+    "refuse_mixed_samples",
     "component",
     "load_recipe",
     "run",

@@ -29,6 +29,7 @@ from ganframe.components import Constraint, DataSpec, mixes_samples
 from ganframe.engine import Player, State
 from ganframe.errors import RecipeError, RunError, did_you_mean
 from ganframe.feed import Feed, Latents, Share, open_feed
+from ganframe.plugins import Registry
 from ganframe.recipe import Recipe
 
 
@@ -37,6 +38,7 @@ class Session:
     """A recipe made ready to train."""
 
     recipe: Recipe
+    registry: Registry
     spec: DataSpec
     accelerator: Accelerator
     state: State
@@ -62,6 +64,7 @@ def prepare(recipe: Recipe) -> Session:
 
     Raises RecipeError with every part that cannot be built.
     """
+    registry = plugins.load()
     accelerator = _accelerator(recipe)
     share = Share(accelerator.device, accelerator.num_processes, accelerator.process_index)
     if accelerator.device.type == "cpu":
@@ -101,10 +104,10 @@ def prepare(recipe: Recipe) -> Session:
         G=Player(G, g_optimizer),
         D=Player(D, d_optimizer),
         objective=recipe.objective,
-        constraints=_named(recipe.constraints),
+        constraints=_named(recipe.constraints, registry),
         batches=feed,
         latents=latents,
-        joint=not mixes_samples(D),
+        joint=not mixes_samples(D) and not any(constraint.input_gradients for constraint in recipe.constraints),
         generator_batch_size=g_batch,
         device=accelerator.device,
         autocast=nullcontext if recipe.train.precision == "no" else accelerator.autocast,
@@ -115,6 +118,7 @@ def prepare(recipe: Recipe) -> Session:
     torch.manual_seed(seeds(recipe.seed, share.rank)[3])
     return Session(
         recipe=recipe,
+        registry=registry,
         spec=spec,
         accelerator=accelerator,
         state=state,
@@ -177,9 +181,8 @@ def _batch_sizes(recipe: Recipe, share: Share, problems: list[str]) -> tuple[int
     return batch, g_batch // share.processes
 
 
-def _named(constraints: tuple[Constraint, ...]) -> dict[str, Constraint]:
+def _named(constraints: tuple[Constraint, ...], registry: Registry) -> dict[str, Constraint]:
     """The constraints by their names in the metrics; the second of one name ends in _2."""
-    registry = plugins.load()
     named: dict[str, Constraint] = {}
     for constraint in constraints:
         name = registry.locate(type(constraint))[1]

@@ -29,21 +29,32 @@ def option(default: Any = attrs.NOTHING, *, help: str, validator: Callable[..., 
     return attrs.field(default=default, validator=validator, metadata={"help": help})
 
 
+def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not (isinstance(shape, tuple) and shape and all(type(n) is int and n > 0 for n in shape)):
+        raise ValueError(f"shape must be a tuple of sizes, as in (3,) or (1, 28, 28), not {shape!r}")
+    return tuple(shape)
+
+
+def _is_count(_: Any, __: Any, classes: object) -> None:
+    if classes is not None and not (type(classes) is int and classes > 0):
+        raise ValueError(f"classes must be a number of classes, or None for data without labels, not {classes!r}")
+
+
 @attrs.frozen
 class DataSpec:
-    """What networks must know of the data: the shape of one sample and the number of classes.
+    """What networks must know of the data: the shape of one sample, the number of classes, whether it is an image.
 
-    `shape` is (C, H, W) for images, whose values lie in [-1, 1], and (D,) for points of any scale; other shapes are
-    open to plugins. `classes` is None where the data has no labels.
+    `shape` is (C, H, W) for images, whose values lie in [-1, 1], (D,) for points of any scale, or any other.
+    `classes` is None where the data has no labels. `is_image` is true of shapes with three axes unless it is given:
+    DataSpec((16, 21, 3), is_image=False) has 16 frames of 21 joints in space. Raises ValueError for sizes that are no
+    positive integers.
     """
 
-    shape: tuple[int, ...]
-    classes: int | None = None
-
-    @property
-    def is_image(self) -> bool:
-        """Whether samples are (C, H, W) images."""
-        return len(self.shape) == 3
+    shape: tuple[int, ...] = attrs.field(converter=_shape)
+    classes: int | None = attrs.field(default=None, validator=_is_count)
+    is_image: bool = attrs.field(
+        default=attrs.Factory(lambda self: len(self.shape) == 3, takes_self=True), kw_only=True
+    )
 
 
 @attrs.define  # not frozen, which would cost more to make than the rest of a step's own code
@@ -144,7 +155,13 @@ class Constraint:
     """Whether `penalty` differentiates `real.scores` or `fake.scores` by their x, which then require grad."""
 
     def check(self, D: nn.Module) -> None:
-        """Raises ValueError, with the reason and the remedy, for a critic this constraint cannot live with."""
+        """Raises ValueError, with the reason and the remedy, for a critic this constraint cannot live with.
+
+        By default a constraint with `input_gradients` refuses a critic that mixes samples: ∂D(x)_i/∂x_j would not be
+        0 for i ≠ j, and no gradient one sample's own.
+        """
+        if self.input_gradients:
+            refuse_mixed_samples(D)
 
     def wrap(self, D: nn.Module) -> nn.Module:
         """The critic to train, called once, before its optimiser is made."""
@@ -175,3 +192,12 @@ def mixes_samples(network: nn.Module) -> bool:
     """
     batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     return any(isinstance(m, batch_norms) or getattr(m, "mixes_samples", False) for m in network.modules())
+
+
+def refuse_mixed_samples(D: nn.Module) -> None:
+    """For the `check` of a constraint that differentiates D by samples: raises ValueError where D mixes them."""
+    if mixes_samples(D):
+        raise ValueError(
+            "the gradient of one sample's score is not its own in a critic that mixes samples, as BatchNorm does; "
+            "choose a discriminator without it (norm = 'layer' or 'none')"
+        )

@@ -43,7 +43,8 @@ class Player:
 class State:
     """All that a step needs and changes.
 
-    `joint` says that the critic treats samples independently, so that real and fake ones may share one call of it.
+    `joint` says that real and fake samples share one call of the critic: it treats samples independently, and no
+    constraint differentiates one side's scores, which would run back through the other side on zeros.
     `average` is None in a run of one process, `scaler` is None but in fp16.
     """
 

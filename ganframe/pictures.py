@@ -22,19 +22,28 @@ Scores = Callable[[Tensor], Tensor]
 def draw(file: Path, spec: DataSpec, fake: Tensor, real: Tensor | None = None, scores: Scores | None = None) -> None:
     """Writes a picture of fakes (N, *shape) to `file`, with real samples and the critic's scores where given.
 
-    Images make a grid; (1,) densities; (2,) a scatter with the critic's contours; more dimensions a scatter of the
-    first two. Samples of any other shape are not drawn, and `file` is not written.
+    Images make a grid. Samples of any other shape are points with as many coordinates as they have numbers: one makes
+    densities, two a scatter with the critic's contours, three a scatter in space, and more a scatter of the two
+    principal components of the real samples, or of the fakes where there are none.
     """
     fake = fake.detach().float().cpu()
     real = None if real is None else real.detach().float().cpu()
-    if len(spec.shape) == 1:
-        fake = fake[fake.isfinite().all(1)]  # of a run that diverged, what is left
     if spec.is_image:
         _image_grid(file, fake)
-    elif spec.shape == (1,):
-        _densities(file, fake[:, 0], None if real is None else real[:, 0], scores)
-    elif len(spec.shape) == 1:
-        _scatter(file, fake, real, scores if spec.shape == (2,) else None)
+        return
+    fake, real = fake.flatten(1), None if real is None else real.flatten(1)
+    fake = fake[fake.isfinite().all(1)]  # of a run that diverged, what is left
+    shaped = None if scores is None else lambda x: scores(x.unflatten(1, spec.shape))
+    dimensions = fake.shape[1]
+    if dimensions == 1:
+        _densities(file, fake[:, 0], None if real is None else real[:, 0], shaped)
+    elif dimensions == 2:
+        _scatter(file, fake, real, shaped)
+    elif dimensions == 3:
+        _space(file, fake, real)
+    else:
+        plane = _principal_plane(fake if real is None else real)
+        _scatter(file, plane(fake), None if real is None else plane(real), None)
 
 
 def _image_grid(file: Path, images: Tensor) -> None:
@@ -64,6 +73,28 @@ def _scatter(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | Non
     figure.savefig(file, dpi=100)
 
 
+def _space(file: Path, fake: Tensor, real: Tensor | None) -> None:
+    figure, axes = _figure((6, 6), projection="3d")
+    shown = fake if real is None else real
+    half = 1.1 * shown.abs().max().item() + 1e-6 if len(shown) else 1.0
+    if real is not None:
+        axes.scatter(*real.T, s=3, c="tab:blue", label="data", depthshade=False)
+    axes.scatter(*fake.T, s=3, c="tab:orange", label="G(z)", depthshade=False)
+    axes.set(xlim=(-half, half), ylim=(-half, half), zlim=(-half, half), box_aspect=(1, 1, 1))
+    axes.legend(loc="upper right")
+    figure.savefig(file, dpi=100)
+
+
+def _principal_plane(points: Tensor) -> Callable[[Tensor], Tensor]:
+    """The projection (N, D) -> (N, 2) onto the two directions in which the points vary most."""
+    if not len(points):
+        return lambda x: x[:, :2]
+    mean = points.mean(0)
+    directions = torch.linalg.svd(points - mean, full_matrices=False).Vh[:2]
+    directions = torch.cat([directions, torch.zeros(2 - len(directions), points.shape[1])])
+    return lambda x: (x - mean) @ directions.T
+
+
 def _densities(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | None) -> None:
     """The first figure of Goodfellow et al. 2014: the data's density, the generator's, and D(x) = σ(score)."""
     figure, axes = _figure((6, 4))
@@ -72,7 +103,8 @@ def _densities(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | N
     bins = torch.linspace(low, high, 80).numpy()
     if real is not None:
         axes.hist(real.numpy(), bins=bins, density=True, histtype="step", color="black", linestyle=":", label="data")
-    axes.hist(fake.numpy(), bins=bins, density=True, histtype="step", color="tab:green", label="G(z)")
+    some = len(fake) > 0
+    axes.hist(fake.numpy(), bins=bins, density=some, histtype="step", color="tab:green", label="G(z)")
     axes.set(xlabel="x", ylabel="density", xlim=(low, high))
     if scores is not None:
         x = torch.linspace(low, high, 200)
@@ -84,8 +116,8 @@ def _densities(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | N
     figure.savefig(file, dpi=100)
 
 
-def _figure(size: tuple[float, float]):  # type: ignore[no-untyped-def]
+def _figure(size: tuple[float, float], projection: str | None = None):  # type: ignore[no-untyped-def]
     from matplotlib.figure import Figure  # not pyplot: it keeps figures alive and asks for a screen
 
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots()
+    return figure, figure.subplots(subplot_kw={"projection": projection})

@@ -63,8 +63,9 @@ class Registry:
         owner, _, short = name.rpartition(":")
         asked = [p for p in self.plugins if owner in ("", p.name, p.distribution)]
         providers = [p for p in asked if short in p.components.get(kind, {})]
-        if len(providers) == 1:
-            return providers[0].components[kind][short]
+        offered = {p.components[kind][short] for p in providers}
+        if len(offered) == 1:  # by several, where a distribution was installed under two names
+            return offered.pop()
         if providers:
             choices = " or ".join(
                 f"'{self.full_name(p.components[kind][short])}' from {p.distribution} {p.version}" for p in providers

@@ -116,7 +116,7 @@ def complete(folder: RunFolder) -> None:
 def save_generator(file: Path, network: nn.Module, spec: DataSpec) -> None:
     """Writes the weights to sample from, with the data's shape and classes, so that sampling needs no dataset."""
     # One key: safetensors writes several in any order, and one run's file could differ from its twin's.
-    metadata = {"spec": json.dumps({"shape": spec.shape, "classes": spec.classes})}
+    metadata = {"spec": json.dumps(attrs.asdict(spec))}
     _aside(file, lambda partial: save_model(network, str(partial), metadata))
 
 
@@ -126,11 +126,10 @@ def generator_spec(file: Path) -> DataSpec:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
         spec = json.loads(metadata["spec"])
-        classes = spec["classes"]
-        return DataSpec(tuple(int(n) for n in spec["shape"]), None if classes is None else int(classes))
+        return DataSpec(tuple(spec.pop("shape")), **spec)
     except FileNotFoundError:
         raise RequestError(f"{file}: no such file; the run has not saved a generator yet") from None
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise RequestError(f"{file}: not a generator's weights: {error}") from None
 
 

@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-from ganframe import __version__, callbacks, plugins, runfolder
+from ganframe import __version__, callbacks, runfolder
 from ganframe.build import Session, prepare, seeds
 from ganframe.components import DataSpec
 from ganframe.engine import Callback, State, train
@@ -41,8 +41,8 @@ def run(recipe: Recipe, out: str | Path | None = None) -> Run:
     Raises RequestError before anything is written where the recipe cannot be built or the folder cannot be used;
     KeyboardInterrupt after an interrupted run has saved itself.
     """
-    text = to_toml(recipe, plugins.load())
     session = prepare(recipe)
+    text = to_toml(recipe, session.registry)
     main = session.accelerator.is_main_process
     chosen = [str(runfolder.create(recipe.name, out).path)] if main else [""]
     folder = RunFolder(Path(broadcast_object_list(chosen)[0]))
@@ -78,7 +78,7 @@ def resume(path: str | Path, overrides: Iterable[str] = ()) -> Run:
     records = [record for record in runfolder.read_metrics(folder) if record["step"] <= step]
     if session.accelerator.is_main_process:
         runfolder.complete(folder)
-        _describe_run(session, folder, to_toml(asked, plugins.load()))
+        _describe_run(session, folder, to_toml(asked, session.registry))
         runfolder.write_metrics(folder, records)
     return _train(session, folder, records)
 
@@ -202,7 +202,7 @@ def _pictures(session: Session, folder: RunFolder) -> Callback:
 
 def _describe_run(session: Session, folder: RunFolder, text: str) -> None:
     """Writes recipe.toml and environment.json."""
-    registry = plugins.load()
+    registry = session.registry
     used = {p.name: p for _, c in session.recipe.components() for p, _ in [registry.locate(type(c))]}
     environment = {
         "python": platform.python_version(),

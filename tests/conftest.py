@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import tomllib
 from textwrap import dedent
 
 import pytest
@@ -59,11 +60,17 @@ batch_size = 8
 
 
 @pytest.fixture
-def install(tmp_path, monkeypatch):
+def site(tmp_path, monkeypatch):
+    """An empty folder of installed distributions, first on Python's path."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+@pytest.fixture
+def install(site):
     """install(name, source, ...): an installed distribution whose one module is a plugin; gives the site folder."""
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
     modules = set()
 
     def write(name, source, module=None, plugin=None, target=None, version="1.0"):
@@ -81,3 +88,27 @@ def install(tmp_path, monkeypatch):
     yield write
     for module in modules:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def install_package(site, monkeypatch):
+    """install_package(folder): the plugin package in a folder, installed where it stands; gives the site folder."""
+    targets = set()
+
+    def write(folder):
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        (info / "METADATA").write_text(metadata, encoding="utf-8")
+        entry_points = project["entry-points"]["ganframe"]
+        targets.update(entry_points.values())
+        lines = [f"{name} = {target}\n" for name, target in entry_points.items()]
+        (info / "entry_points.txt").write_text("".join(["[ganframe]\n", *lines]), encoding="utf-8")
+        monkeypatch.syspath_prepend(folder)
+        importlib.invalidate_caches()
+        return site
+
+    yield write
+    for module in [m for m in sys.modules if m.partition(".")[0] in targets]:
+        sys.modules.pop(module)

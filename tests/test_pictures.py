@@ -4,6 +4,7 @@ import matplotlib.axes
 import numpy as np
 import pytest
 import torch
+from mpl_toolkits.mplot3d import Axes3D
 from PIL import Image
 
 from ganframe import DataSpec
@@ -20,7 +21,10 @@ def first_coordinate(x):
 
 @pytest.mark.parametrize("real", [False, True])
 @pytest.mark.parametrize("with_scores", [False, True])
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (2, 8, 8), (4, 16, 8), (1,), (2,), (3,), (7,)])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 8, 8), (3, 8, 8), (2, 8, 8), (4, 16, 8), (1,), (2,), (3,), (7,), (4, 5), (1, 2, 3, 4), (1, 1), (1, 2), (3, 1)],
+)
 def test_images_and_points_are_drawn(tmp_path, shape, with_scores, real):
     torch.manual_seed(0)
     file = tmp_path / "picture.png"
@@ -30,11 +34,57 @@ def test_images_and_points_are_drawn(tmp_path, shape, with_scores, real):
     assert len(np.unique(pixels(file))) > 10
 
 
-@pytest.mark.parametrize("shape", [(4, 5), (1, 2, 3, 4), ()])
-def test_samples_of_other_shapes_are_not_drawn(tmp_path, shape):
-    file = tmp_path / "picture.png"
-    draw(file, DataSpec(shape), torch.randn(6, *shape), torch.randn(6, *shape), lambda x: x.flatten(1).sum(1))
-    assert not file.exists()
+@pytest.fixture
+def scattered(monkeypatch):
+    """What a picture scatters: a list of (coordinates, points) arrays, in order."""
+    found = []
+    for axes in (matplotlib.axes.Axes, Axes3D):
+        plain = axes.scatter
+
+        def scatter(self, *points, plain=plain, **style):
+            found.append(np.array([np.asarray(p) for p in points]))
+            return plain(self, *points, **style)
+
+        monkeypatch.setattr(axes, "scatter", scatter)
+    return found
+
+
+def test_three_axes_that_are_no_image_are_points(tmp_path, scattered):
+    spec = DataSpec((2, 3, 4), is_image=False)
+    draw(tmp_path / "points.png", spec, torch.randn(6, 2, 3, 4), torch.randn(5, 2, 3, 4))
+    assert [points.shape for points in scattered] == [(2, 5), (2, 6)]  # data, then fakes
+
+
+def test_points_in_space_are_scattered_in_space(tmp_path, scattered):
+    real, fake = torch.randn(5, 3), torch.randn(6, 3)
+    draw(tmp_path / "points.png", DataSpec((3,)), fake, real)
+    assert np.allclose(scattered[0], real.T)
+    assert any(np.allclose(points, fake.T) for points in scattered if points.shape == (3, 6))
+
+
+def test_samples_of_other_shapes_are_seen_where_the_data_varies_most(tmp_path, scattered):
+    """Data that varies in two of its twenty numbers, 5 to 1: those two, whatever the fakes do elsewhere."""
+    real = torch.zeros(200, 4, 5)
+    real[:, 2, 3], real[:, 0, 1] = 5 * torch.randn(200), torch.randn(200)
+    fake = real + 3
+    fake[:, 1, 1] = 100 * torch.randn(200)
+    draw(tmp_path / "points.png", DataSpec((4, 5)), fake, real)
+    data, fakes = scattered
+    assert abs(np.corrcoef(data[0], real[:, 2, 3])[0, 1]) > 0.99
+    assert abs(np.corrcoef(data[1], real[:, 0, 1])[0, 1]) > 0.99
+    assert np.allclose(np.abs(fakes - data), np.abs(fakes - data)[:, :1], atol=1e-3)  # a shift, the same for all
+    assert np.abs(fakes - data).max() < 10
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (4, 5)])
+def test_fakes_that_are_not_finite_are_left_out(tmp_path, shape):
+    for count in (0, 3):
+        fake = torch.full((6, *shape), torch.nan)
+        fake[:count] = 1.0
+        draw(tmp_path / f"{count}.png", DataSpec(shape), fake, torch.randn(5, *shape))
+        assert (tmp_path / f"{count}.png").exists()
+    draw(tmp_path / "alone.png", DataSpec(shape), torch.full((6, *shape), torch.nan))
+    assert (tmp_path / "alone.png").exists()
 
 
 def test_the_image_grid_reads_like_text_and_each_image_stands_upright(tmp_path):

@@ -321,6 +321,15 @@ def test_a_stranger_under_the_name_of_the_builtin_plugin_takes_nothing_from_it(i
     assert registry.find("objective", "ganframe:wgan").__name__ == "WGAN"
 
 
+def test_one_class_from_two_plugins_is_no_conflict(install):
+    """As after a distribution was renamed, and both are installed."""
+    install("old-name", objectives("{'good': Good}", GOOD), module="shared")
+    site = install("new-name", "pass")
+    (site / "new_name-1.0.dist-info" / "entry_points.txt").write_text("[ganframe]\nshared = shared\n")
+    assert plugins.load().find("objective", "good").__module__ == "shared"
+    assert sum(p.target == "shared" for p in plugins.load().plugins) == 2
+
+
 def test_a_namesake_that_failed_is_no_rival(install):
     install("aa-first", "1 / 0", plugin="same")
     install("zz-last", objectives("{'good': Good}", GOOD), plugin="same")

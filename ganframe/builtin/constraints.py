@@ -8,7 +8,7 @@ from attrs.validators import ge, gt
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from ganframe import Constraint, Scored, mixes_samples, option
+from ganframe import Constraint, Scored, option, refuse_mixed_samples
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 NORMALISED = (nn.Linear, nn.Embedding, *CONVOLUTIONS)
@@ -37,11 +37,7 @@ class GradientPenalty(Constraint):
     target: float = option(1.0, help="the gradient norm that costs nothing", validator=ge(0))
 
     def check(self, D: nn.Module) -> None:
-        if mixes_samples(D):
-            raise ValueError(
-                "the gradient of one sample's score is not its own in a critic that mixes samples, as BatchNorm does; "
-                "choose a discriminator without it (norm = 'layer' or 'none')"
-            )
+        refuse_mixed_samples(D)
 
     def penalty(self, D: nn.Module, real: Scored, fake: Scored) -> Tensor:
         epsilon = torch.rand(len(real.x), *[1] * (real.x.ndim - 1), device=real.x.device, dtype=real.x.dtype)

@@ -26,9 +26,10 @@ SIZES = (8, 16, 32, 64, 128)
 def square_size(network: str, data: DataSpec, sizes: tuple[int, ...]) -> int:
     """The side of the images, in pixels. Raises ValueError unless they are squares of one of `sizes`."""
     if not data.is_image or data.shape[1] != data.shape[2] or data.shape[1] not in sizes:
+        remedy = "; set the dataset's size or choose another network"
         raise ValueError(
-            f"{network} takes square images of {', '.join(map(str, sizes))} pixels; the data has shape {data.shape}; "
-            "set the dataset's size or choose another network"
+            f"{network} takes square images of {', '.join(map(str, sizes))} pixels; the data has shape {data.shape}"
+            f"{remedy if data.is_image else ', no images; choose another network'}"
         )
     return data.shape[1]
 

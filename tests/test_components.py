@@ -1,0 +1,46 @@
+"""What networks are told of the data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import ganframe
+from ganframe import DataSpec, runfolder
+
+
+def test_shapes_with_three_axes_are_images_unless_they_say_otherwise():
+    assert DataSpec((3, 32, 32)).is_image
+    assert not DataSpec((16, 21, 3), is_image=False).is_image
+    assert not DataSpec((3,), 10).is_image
+    assert not DataSpec((16, 3)).is_image
+    assert DataSpec((3, 32, 32)) == DataSpec((3, 32, 32), None, is_image=True)
+
+
+@pytest.mark.parametrize("shape", [3, [3], (), (0,), (3, -1), (2.0,), ("3",), (True,), None])
+def test_sizes_are_positive_integers(shape):
+    with pytest.raises(ValueError, match=r"shape must be a tuple of sizes, as in \(3,\)"):
+        DataSpec(shape)
+
+
+@pytest.mark.parametrize("classes", [0, -1, 2.0, "two", True])
+def test_classes_are_counted(classes):
+    with pytest.raises(ValueError, match="classes must be a number of classes, or None"):
+        DataSpec((3,), classes)
+
+
+def test_networks_for_images_refuse_what_only_looks_like_one():
+    for kind, arguments in (("generator", (8,)), ("discriminator", ())):
+        build = ganframe.component(kind, "dcgan")(width=4).build
+        build(DataSpec((8, 8, 8)), *arguments)
+        with pytest.raises(ValueError, match=r"has shape \(8, 8, 8\), no images; choose another network"):
+            build(DataSpec((8, 8, 8), is_image=False), *arguments)
+    G = ganframe.component("generator", "mlp")(hidden=()).build(DataSpec((8, 8, 8), is_image=False), 4)
+    assert G(torch.full((2, 4), 1e4), torch.zeros(2).long()).abs().max() > 1  # no tanh
+
+
+def test_a_generators_file_remembers_the_whole_spec(tmp_path):
+    file = tmp_path / "generator.safetensors"
+    for spec in (DataSpec((2, 3, 4), 5, is_image=False), DataSpec((2, 3, 4)), DataSpec((1,))):
+        runfolder.save_generator(file, torch.nn.Linear(1, 1), spec)
+        assert runfolder.generator_spec(file) == spec
