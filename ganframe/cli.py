@@ -17,6 +17,7 @@ from ganframe.errors import RequestError, RunError
 if TYPE_CHECKING:
     from rich.table import Table
 
+KINDS = ("generator", "discriminator", "objective", "constraint", "dataset")  # components' own, without torch
 FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
 
 
@@ -178,7 +179,6 @@ def describe(kind: str | None, name: str | None) -> None:
 
     import attrs
 
-    from ganframe.components import KINDS
     from ganframe.errors import did_you_mean
     from ganframe.plugins import load
 
@@ -207,6 +207,24 @@ def describe(kind: str | None, name: str | None) -> None:
         default = "required" if field.default is attrs.NOTHING else _toml(field.default)
         table.add_row(field.name, _type(types[field.name]), default, field.metadata.get("help", ""))
     _print(table)
+
+
+@main.command("new-plugin")
+@click.argument("name", metavar="NAME")
+@click.option("--kind", default="objective", show_default=True, type=click.Choice(KINDS), help="What it offers.")
+@click.option("--out", metavar="DIR", help="The new folder. By default ./NAME.")
+@blocking
+def new_plugin(name: str, kind: str, out: str | None) -> None:
+    """Write the package of a new plugin: a working component, its recipe and tests, to be changed into your own."""
+    from pathlib import Path
+
+    from ganframe import plugins, scaffold
+
+    folder = Path(out or name)
+    written = scaffold.write_package(name, kind, folder, plugins.load())
+    for file in written:
+        click.echo(file)
+    click.echo(f"next: pip install -e '{folder}[test]' && pytest {folder} && ganframe plugins")
 
 
 @main.command()
@@ -238,8 +256,6 @@ def sample(run: str, count: int, seed: int, label: int | None, out: str | None) 
             pictures.draw(file, G.spec, samples)
     except (ValueError, OSError) as error:
         raise RequestError(str(error)) from None
-    if not file.exists():
-        raise RequestError(f"samples of shape {G.spec.shape} cannot be drawn; use --out FILE.npy")
     click.echo(f"{count} samples: {file}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 import pytest
 import torch
@@ -89,3 +91,18 @@ def test_precision_that_the_device_lacks_is_refused():
 def test_constraints_of_one_name_get_numbers_in_the_metrics():
     session = prepare(recipe(constraints=[{"use": "weight_clipping"}, {"use": "weight_clipping", "limit": 1.0}]))
     assert list(session.state.constraints) == ["weight_clipping", "weight_clipping_2"]
+
+
+def test_real_and_fake_samples_share_a_call_where_that_costs_nothing(install_package):
+    """Not where the critic mixes samples, nor where one side's scores are differentiated."""
+    install_package(Path(__file__).parent.parent / "plugins" / "ganframe-r3gan")
+    assert prepare(recipe(constraints=[{"use": "gradient_penalty"}])).state.joint
+    assert not prepare(recipe(constraints=[{"use": "r1"}])).state.joint
+    assert not prepare(recipe(discriminator={"use": "mlp", "norm": "batch"})).state.joint
+
+
+def test_a_constraint_that_differentiates_scores_refuses_a_critic_that_mixes_samples(install_package):
+    """Without a `check` of its own."""
+    install_package(Path(__file__).parent.parent / "plugins" / "ganframe-r3gan")
+    (problem,) = refused(recipe(constraints=[{"use": "r2"}], discriminator={"use": "mlp", "norm": "batch"}))
+    assert problem.startswith("built: constraints[0]: the gradient of one sample's score is not its own")

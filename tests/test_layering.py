@@ -10,15 +10,19 @@ from pathlib import Path
 import pytest
 
 import ganframe
+from ganframe import testing
 
 ROOT = Path(ganframe.__file__).parent
 MODULES = sorted(path.stem for path in ROOT.glob("*.py") if path.stem != "__init__")
 BUILTIN = sorted((ROOT / "builtin").rglob("*.py"))
+PLUGINS = sorted((ROOT.parent / "plugins").rglob("*.py"))
+TESTING = sorted((ROOT / "testing").rglob("*.py"))
 
 # From the top to the bottom: a module may import only modules further down.
 ORDER = [
     "__main__",
     "cli",
+    "scaffold",
     "session",
     "sampling",
     "build",
@@ -29,6 +33,7 @@ ORDER = [
     "engine",
     "recipe",
     "optimizers",
+    "testing",
     "strict",
     "plugins",
     "discovery",
@@ -82,7 +87,7 @@ def at_import(path: Path) -> Iterator[ast.AST]:
 
 
 def test_the_list_names_every_module_once():
-    assert sorted([*MODULES, "builtin"]) == sorted(ORDER)
+    assert sorted([*MODULES, "builtin", "testing"]) == sorted(ORDER)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -93,6 +98,13 @@ def test_imports_point_down(module):
     assert homes(names) <= below
 
 
+@pytest.mark.parametrize("path", TESTING, ids=lambda path: path.stem)
+def test_the_conformance_kits_imports_point_down(path):
+    names = imported(everywhere(path), "ganframe.testing")
+    below = {"testing", *ORDER[ORDER.index("testing") + 1 :]} - {"builtin"}
+    assert homes(names) <= below
+
+
 def test_the_engine_imports_nothing_but_components():
     assert homes(imported(everywhere(ROOT / "engine.py"), "ganframe")) == {"components"}
 
@@ -100,6 +112,13 @@ def test_the_engine_imports_nothing_but_components():
 def test_nothing_imports_the_builtin_components():
     for module in MODULES:
         assert "builtin" not in homes(imported(everywhere(ROOT / f"{module}.py"), "ganframe")), module
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: path.stem)
+def test_packaged_plugins_use_only_what_a_third_party_may(path):
+    names = {name for name in imported(everywhere(path), path.parent.name) if name.partition(".")[0] == "ganframe"}
+    allowed = {f"ganframe.{name}" for name in ganframe.__all__}
+    assert names <= (allowed | {f"ganframe.testing.{name}" for name in testing.__all__} | {"ganframe"})
 
 
 @pytest.mark.parametrize("path", BUILTIN, ids=lambda path: path.stem)

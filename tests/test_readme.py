@@ -11,17 +11,20 @@ import attrs
 import pytest
 
 import ganframe
-from ganframe import plugins, recipe
-from ganframe.cli import _toml, main
+from ganframe import plugins, recipe, testing
+from ganframe.cli import KINDS, _toml, main
 from ganframe.hookspecs import HOOKS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def rows(heading: str) -> dict[str, str]:
+PACKAGES = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
+
+
+def rows(heading: str, text: str = TEXT) -> dict[str, str]:
     """The table whose first heading is `heading`: first column, without its code marks -> last column."""
-    lines = TEXT[TEXT.index(f"\n| {heading} |") + 1 :].split("\n\n")[0].splitlines()[2:]
+    lines = text[text.index(f"\n| {heading} |") + 1 :].split("\n\n")[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {row[0].strip("`"): row[-1] for row in cells}
 
@@ -31,17 +34,42 @@ def block(language: str, containing: str) -> str:
     return next(text for its_language, text in blocks if its_language == language and containing in text)
 
 
-@pytest.mark.parametrize("kind", ["generator", "discriminator", "objective", "constraint", "dataset"])
-def test_component_tables_name_every_built_in_with_every_option_and_default(kind):
+def offered(distribution: str, kind: str) -> dict[str, str]:
+    """What a component table must say: name -> options with their defaults."""
     expected = {}
     for plugin, its_kind, name, component in plugins.load():
-        if plugin.name == "builtin" and its_kind == kind:
+        if plugin.distribution == distribution and its_kind == kind:
             written = [
                 f"`{f.name}`" + ("" if f.default is attrs.NOTHING else f" {_toml(f.default)}")
                 for f in attrs.fields(component)
             ]
             expected[name] = ", ".join(written) or "none"
-    assert rows(kind) == expected
+    return expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_component_tables_name_every_built_in_with_every_option_and_default(kind):
+    assert rows(kind) == offered("ganframe", kind)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_the_component_tables_of_a_package_name_what_it_offers(package, install_package):
+    install_package(package)
+    text = (package / "README.md").read_text(encoding="utf-8")
+    tables = {kind: offered(package.name, kind) for kind in KINDS}
+    assert any(tables.values())
+    for kind, table in tables.items():
+        assert (rows(kind, text) if table else {}) == table
+        assert bool(table) == (f"\n| {kind} |" in text)
+
+
+def test_the_package_table_names_every_package():
+    assert rows("package").keys() == {path.name for path in PACKAGES}
+
+
+def test_the_check_table_names_every_check():
+    named = {name for first in rows("check") for name in re.findall(r"check_\w+", first)}
+    assert named == {*testing.__all__} == {f"check_{kind}" for kind in KINDS}
 
 
 def test_hook_table_names_every_hook():
@@ -50,8 +78,10 @@ def test_hook_table_names_every_hook():
 
 def test_command_table_names_every_command_and_option():
     table = TEXT[TEXT.index("| command |") : TEXT.index("Each takes `--block")]
-    assert re.findall(r"^\| `ganframe (\w+)", table, re.MULTILINE) == ["run", "check", "plugins", "describe", "sample"]
-    assert {*re.findall(r"^\| `ganframe (\w+)", table, re.MULTILINE)} == {*main.commands}
+    assert re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE) == [
+        *("run", "check", "plugins", "describe", "new-plugin", "sample")
+    ]
+    assert {*re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE)} == {*main.commands}
     for name, command in main.commands.items():
         for parameter in command.params:
             flag = parameter.opts[0]
@@ -122,3 +152,5 @@ def test_modules_shown_are_those_there_are():
     tree = block("", "hookspecs.py")
     named = {*re.findall(r"(\w+)\.py", tree)}
     assert named == {p.stem for p in (ROOT / "ganframe").glob("*.py")} - {"__init__", "__main__"}
+    folders = {*re.findall(r"^  (\w+)/", tree, re.MULTILINE)}
+    assert folders == {p.parent.name for p in (ROOT / "ganframe").glob("*/__init__.py")}

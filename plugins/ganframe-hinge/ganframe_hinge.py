@@ -1,4 +1,4 @@
-"""The hinge loss as a plugin of ganframe."""
+"""The hinge objective as a plugin of ganframe."""
 
 import attrs
 from torch.nn.functional import relu

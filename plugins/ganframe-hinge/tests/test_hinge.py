@@ -1,10 +1,20 @@
-"""The hinge loss by hand, and its plugin once it is installed."""
+"""The hinge objective keeps the promises of its kind, has the value that theory gives it, and its recipe trains."""
+
+from pathlib import Path
 
 import pytest
 import torch
 from ganframe_hinge import Hinge
 
 import ganframe
+from ganframe.testing import check_objective
+
+RECIPE = Path(__file__).parent.parent / "hinge_digits.toml"
+
+
+@pytest.mark.parametrize("margin", [1.0, 0.5, 3.0])
+def test_it_keeps_the_promises_of_its_kind(margin):
+    check_objective(Hinge(margin=margin))
 
 
 def test_values_by_hand():
@@ -23,3 +33,9 @@ def test_the_loss_at_the_optimal_critic_is_2_minus_2_tv():
 
 def test_it_is_found_by_its_name():
     assert ganframe.component("objective", "hinge") is Hinge
+
+
+def test_its_recipe_trains(tmp_path):
+    recipe = ganframe.load_recipe(RECIPE, ["train.steps=3"])
+    run = ganframe.run(recipe, out=tmp_path / "run")
+    assert ganframe.load_generator(run.folder).sample(4).shape == (4, 1, 16, 16)

@@ -1,0 +1,199 @@
+"""R3GAN's two networks (Huang et al. 2024, section 3, the last of its configurations), for square images.
+
+Each is the other's mirror image. A stage for each resolution, from 4×4 up to the image's, holds residual blocks
+without any normalisation; between two stages the image is resampled bilinearly, with a 1×1 convolution where the
+number of channels changes. At 4×4, G starts from a learnt basis and D ends in a depthwise convolution.
+
+This follows the paper's description, not its authors' code. What that leaves open was decided here: leaky ReLU of
+slope 0.2; He's initialisation, for the gain of that slope, before fix-up's factor; weights of linear layers
+(those that no leaky ReLU follows) that keep the variance; biases of 0, in the first two convolutions of a block and
+in the last layer of each network and nowhere else; no channel wider than that of the stages up to 32×32, and half as
+many for each doubling beyond, as in the paper's model for 256×256; how labels join.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import attrs
+import torch
+from attrs.validators import ge
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganframe import DataSpec, Discriminator, Generator, option
+
+SLOPE = 0.2  # of the leaky ReLU
+WIDE = 32  # the finest stage, in pixels, that has the full number of channels
+
+
+@attrs.frozen
+class _Stages:
+    """What the two networks share: their options, and the sizes that follow."""
+
+    width: int = option(
+        128,
+        help="channels of the stages up to 32×32, halved by each doubling beyond; the paper's is 768",
+        validator=ge(1),
+    )
+    blocks: int = option(2, help="residual blocks in each stage", validator=ge(1))
+    expansion: int = option(2, help="channels inside a residual block, as a multiple of those outside", validator=ge(1))
+    group_size: int = option(16, help="channels in each group of the 3×3 convolutions", validator=ge(1))
+
+    def widths(self, data: DataSpec) -> list[int]:
+        """The channels of each stage, the one of 4×4 first. Raises ValueError where the options do not fit the data."""
+        size = data.shape[1] if data.is_image else 0
+        if size < 8 or size & (size - 1) or data.shape[2] != size:
+            raise ValueError(
+                f"r3gan takes square images of 8, 16, 32, 64, … pixels; the data has shape {data.shape}; "
+                "set the dataset's size or choose another network"
+            )
+        narrowest = max(1, size // WIDE)
+        unit = narrowest * self.group_size // math.gcd(self.group_size, self.expansion)
+        if self.width % unit:
+            raise ValueError(
+                f"width = {self.width} does not split into groups of {self.group_size} channels in every stage of "
+                f"r3gan at {size} pixels; choose a multiple of {unit}, or another group_size"
+            )
+        stages = (2**i for i in range(2, size.bit_length()))
+        return [self.width * WIDE // max(WIDE, stage) for stage in stages]
+
+    def residual(self, channels: int, stages: int) -> Iterator[nn.Module]:
+        """The residual blocks of one of `stages` stages."""
+        for _ in range(self.blocks):
+            yield _Residual(channels, self.expansion * channels, self.group_size, self.blocks * stages)
+
+
+class _Residual(nn.Module):
+    """h + 1×1(act(grouped 3×3(act(1×1(h))))): (N, C, H, W) -> (N, C, H, W), with `hidden` channels inside.
+
+    Fix-up (Zhang et al. 2019) in place of normalisation: the last convolution starts at 0, so that the block starts
+    as the identity, and the other two start L^(-1/4) times as large as they would, L the network's residual blocks.
+    """
+
+    def __init__(self, channels: int, hidden: int, group_size: int, total: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, hidden, 1)
+        self.grouped = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden // group_size)
+        self.last = nn.Conv2d(hidden, channels, 1, bias=False)
+        for conv in (self.first, self.grouped):
+            _init(conv, math.sqrt(2 / (1 + SLOPE**2)) * total**-0.25)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, h: Tensor) -> Tensor:
+        branch = F.leaky_relu(self.first(h), SLOPE)
+        branch = F.leaky_relu(self.grouped(branch), SLOPE)
+        return h + self.last(branch)
+
+
+class _Resample(nn.Module):
+    """A change of resolution by 2, up or down, and of channels: (N, C, H, W) -> (N, C', 2H, 2W) or (N, C', H/2, W/2).
+
+    Bilinear resampling commutes with a 1×1 convolution, which is cheaper at the lower resolution.
+    """
+
+    def __init__(self, channels: int, out: int, up: bool) -> None:
+        super().__init__()
+        self.up = up
+        self.conv = nn.Identity() if channels == out else _init(nn.Conv2d(channels, out, 1, bias=False))
+
+    def forward(self, h: Tensor) -> Tensor:
+        if self.up:
+            return F.interpolate(self.conv(h), scale_factor=2, mode="bilinear")
+        # Halfway between pixels, bilinear interpolation is the mean of four; pooling has the faster second derivative.
+        return self.conv(F.avg_pool2d(h, 2))
+
+
+def _init(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Conv2d | nn.Linear:
+    """Weights from N(0, gain²/fan-in), biases 0; the layer."""
+    nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _classes(condition: str, data: DataSpec) -> int | None:
+    """The number of classes that a network is told of, or None. Raises ValueError where there are none to tell of."""
+    if condition == "none":
+        return None
+    if data.classes is None:
+        raise ValueError(f"condition = '{condition}' needs labels, and the data has no classes; use condition = 'none'")
+    return data.classes
+
+
+@attrs.frozen
+class R3GANGenerator(_Stages, Generator):
+    """R3GAN's generator, z (N, latent_dim) -> x (N, C, S, S), S = 8, 16, 32, … (Huang et al. 2024, section 3).
+
+    A learnt basis of 4×4 maps, each scaled by a linear function of z; residual stages; a 1×1 convolution to the
+    image, linear: no tanh. `condition` = "concat" sets an embedding of the label, as long as z, beside z.
+    """
+
+    condition: Literal["none", "concat"] = option("none", help="how labels join: as an embedding beside z")
+
+    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
+        return _Generator(self, data, latent_dim)
+
+
+class _Generator(nn.Module):
+    def __init__(self, config: R3GANGenerator, data: DataSpec, latent_dim: int) -> None:
+        super().__init__()
+        widths = config.widths(data)
+        classes = _classes(config.condition, data)
+        # Torch's N(0, 1) for an embedding is that of z beside it.
+        self.embedding = None if classes is None else nn.Embedding(classes, latent_dim)
+        self.modulation = _init(nn.Linear(latent_dim * (1 if classes is None else 2), widths[0], bias=False))
+        self.basis = nn.Parameter(torch.randn(widths[0], 4, 4))
+        layers: list[nn.Module] = []
+        for i, width in enumerate(widths):
+            if i:
+                layers.append(_Resample(widths[i - 1], width, up=True))
+            layers += config.residual(width, len(widths))
+        self.layers = nn.Sequential(*layers)
+        self.image = _init(nn.Conv2d(widths[-1], data.shape[0], 1))
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(y)], dim=1)
+        return self.image(self.layers(self.modulation(z)[:, :, None, None] * self.basis))
+
+
+@attrs.frozen
+class R3GANDiscriminator(_Stages, Discriminator):
+    """R3GAN's critic, x (N, C, S, S) -> raw scores (N,), S = 8, 16, 32, … (Huang et al. 2024, section 3).
+
+    A 1×1 convolution from the image; residual stages; a depthwise convolution over the whole 4×4, which leaves one
+    number per channel, and a linear layer. `condition` = "projection" adds <v_y, h> on those numbers h (Miyato &
+    Koyama 2018).
+    """
+
+    condition: Literal["none", "projection"] = option("none", help="how labels join: by projection in the last layer")
+
+    def build(self, data: DataSpec) -> nn.Module:
+        return _Discriminator(self, data)
+
+
+class _Discriminator(nn.Module):
+    def __init__(self, config: R3GANDiscriminator, data: DataSpec) -> None:
+        super().__init__()
+        widths = config.widths(data)[::-1]
+        classes = _classes(config.condition, data)
+        self.image = _init(nn.Conv2d(data.shape[0], widths[0], 1, bias=False))
+        layers: list[nn.Module] = []
+        for i, width in enumerate(widths):
+            if i:
+                layers.append(_Resample(widths[i - 1], width, up=False))
+            layers += config.residual(width, len(widths))
+        self.layers = nn.Sequential(*layers)
+        self.pool = _init(nn.Conv2d(widths[-1], widths[-1], 4, groups=widths[-1], bias=False))
+        self.score = _init(nn.Linear(widths[-1], 1))
+        self.embedding = None if classes is None else nn.Embedding(classes, widths[-1])
+        if self.embedding is not None:  # on the scale of the linear layer beside it
+            nn.init.normal_(self.embedding.weight, 0.0, widths[-1] ** -0.5)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        h = self.pool(self.layers(self.image(x))).flatten(1)
+        scores = self.score(h).squeeze(1)
+        return scores if self.embedding is None else scores + (self.embedding(y) * h).sum(1)

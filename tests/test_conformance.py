@@ -1,0 +1,90 @@
+"""The built-in components and those of the packages under plugins/ pass the conformance kit."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.utils import save_image
+
+from ganframe import DataSpec, plugins, testing
+from ganframe.hookspecs import HOOKS
+
+PACKAGES = sorted(path.parent for path in (Path(__file__).parent.parent / "plugins").glob("*/pyproject.toml"))
+
+# Where the defaults would be too large, or an option must be given.
+OPTIONS = {
+    "generator resnet": {"width": 4},
+    "discriminator resnet": {"width": 4},
+    "generator r3gan": {"width": 16, "blocks": 1},
+    "discriminator r3gan": {"width": 16, "blocks": 1},
+}
+VARIANTS = [
+    ("generator", "mlp", {"batch_norm": True}, None),
+    ("generator", "mlp", {"condition": "concat"}, DataSpec((3,), classes=4)),
+    ("generator", "mlp", {"condition": "batch_norm", "batch_norm": True}, DataSpec((3,), classes=4)),
+    ("generator", "dcgan", {"width": 8, "condition": "batch_norm"}, DataSpec((3, 16, 16), classes=4)),
+    ("generator", "dcgan", {"width": 2}, DataSpec((1, 128, 128))),
+    ("generator", "resnet", {"width": 2, "condition": "batch_norm"}, DataSpec((3, 64, 64), classes=4)),
+    ("discriminator", "mlp", {"norm": "batch"}, None),
+    ("discriminator", "mlp", {"norm": "layer", "dropout": 0.5}, None),
+    ("discriminator", "mlp", {"condition": "projection"}, DataSpec((3,), classes=4)),
+    ("discriminator", "dcgan", {"width": 8, "norm": "layer"}, None),
+    ("discriminator", "dcgan", {"width": 8, "norm": "none", "condition": "concat"}, DataSpec((3, 16, 16), classes=4)),
+    ("discriminator", "resnet", {"width": 2, "condition": "projection"}, DataSpec((3, 64, 64), classes=4)),
+    ("dataset", "digits", {"size": 16}, None),
+    ("dataset", "gaussian_1d", {"means": (-1.0, 2.0), "stds": (0.5, 1.0), "weights": (1.0, 3.0)}, None),
+    ("constraint", "gradient_penalty", {"target": 0.0}, None),
+    ("constraint", "spectral_norm", {"power_iterations": 3}, None),
+]
+
+
+def check(kind, component, data=None):
+    function = getattr(testing, f"check_{kind}")
+    function(component) if data is None else function(component, data)
+
+
+@pytest.mark.parametrize("kind", HOOKS.values())
+def test_the_built_in_components(kind):
+    tried = set()
+    for plugin, its_kind, name, cls in plugins.load():
+        if plugin.name == "builtin" and its_kind == kind and name not in ("image_folder", "torchvision"):
+            check(kind, cls(**OPTIONS.get(f"{kind} {name}", {})))
+            tried.add(name)
+    assert tried
+
+
+@pytest.mark.parametrize(("kind", "name", "options", "data"), VARIANTS)
+def test_other_options_of_the_built_in_components(kind, name, options, data):
+    check(kind, plugins.component(kind, f"builtin:{name}")(**options), data)
+
+
+@pytest.mark.parametrize("memory", [2.0, 0.0])
+def test_a_folder_of_images(tmp_path, memory):
+    for i, label in enumerate(["cats", "cats", "dogs", "dogs", "dogs"]):
+        (tmp_path / label).mkdir(exist_ok=True)
+        save_image(torch.rand(3, 12, 12), tmp_path / label / f"{i}.png")
+    check("dataset", plugins.component("dataset", "image_folder")(root=str(tmp_path), memory=memory))
+
+
+def test_a_dataset_of_torchvision():
+    dataset = plugins.component("dataset", "torchvision")(name="FashionMNIST", size=32)
+    try:
+        dataset.build()
+    except ValueError as absent:
+        pytest.skip(str(absent))
+    check("dataset", dataset)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_the_components_of_a_package(package, install_package):
+    install_package(package)
+    (names,) = (tomllib.loads((package / "pyproject.toml").read_text())["project"]["entry-points"]).values()
+    loaded = [p for p in plugins.load().plugins if p.distribution == package.name]
+    assert [(p.name, p.status, p.cause) for p in loaded] == [(name, "loaded", "") for name in sorted(names)]
+    for plugin in loaded:
+        for kind, table in plugin.components.items():
+            for name, cls in table.items():
+                check(kind, cls(**OPTIONS.get(f"{kind} {name}", {})))

@@ -1,0 +1,65 @@
+"""The kit's functions leave what they find: torch's random state, its settings and the component."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import attrs
+import pytest
+import torch
+
+from ganframe import Objective, component, testing
+
+BUILT_IN = [
+    (testing.check_objective, "objective", "vanilla"),
+    (testing.check_constraint, "constraint", "gradient_penalty"),
+    (testing.check_generator, "generator", "mlp"),
+    (testing.check_discriminator, "discriminator", "mlp"),
+    (testing.check_dataset, "dataset", "ring"),
+]
+
+
+@attrs.frozen
+class Nothing(Objective):
+    """No game."""
+
+
+@pytest.mark.parametrize(("check", "kind", "name"), BUILT_IN)
+def test_torch_is_left_as_it_was(check, kind, name):
+    before = torch.get_rng_state()
+    assert check(component(kind, name)) is None
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_torch_is_left_as_it_was_by_a_failure():
+    before = torch.get_rng_state()
+    with pytest.raises(AssertionError, match="has no discriminator_loss"):
+        testing.check_objective(Nothing)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("check", "kind", "name"), BUILT_IN)
+def test_torchs_random_state_decides_nothing(check, kind, name):
+    for seed in range(3):
+        torch.manual_seed(seed)
+        check(component(kind, name)())
+
+
+@pytest.mark.parametrize(("check", "kind", "name"), BUILT_IN)
+def test_a_component_of_another_kind_is_refused(check, kind, name):
+    other = component("objective" if kind != "objective" else "dataset", "wgan" if kind != "objective" else "ring")
+    with pytest.raises(AssertionError, match="subclass of ganframe"):
+        check(other)
+    with pytest.raises(AssertionError, match="subclass of ganframe"):
+        check(None)
+
+
+def test_a_failure_is_a_failure_under_python_O():
+    code = "from ganframe import Objective; from ganframe.testing import check_objective; check_objective(Objective)"
+    ran = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    assert ran.returncode == 1
+    assert "AssertionError: Objective must be decorated with @attrs.frozen" in ran.stderr
