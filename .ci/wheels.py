@@ -1,0 +1,84 @@
+"""Every package as its users get it. Run by .ci/run with the Python of a clean environment that holds the wheels.
+
+`python wheels.py PLUGINS WORK`: in WORK, away from the source, runs the tests and recipes of the packages in PLUGINS,
+writes and installs a new plugin of each kind, and installs a broken one beside them.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+KINDS = ("generator", "discriminator", "objective", "constraint", "dataset")
+
+
+def call(*command: str, show: bool = True) -> str:
+    """Runs a program of the environment in the current folder; gives its output. Stops everything where it fails."""
+    print(f"\n$ {' '.join(command)}", flush=True)
+    done = subprocess.run([BIN / command[0], *command[1:]], stdout=subprocess.PIPE, text=True, check=False)
+    if show or done.returncode:
+        print(done.stdout, flush=True)
+    if done.returncode:
+        sys.exit(f"failed with {done.returncode}: {' '.join(command)}")
+    return done.stdout
+
+
+def listed() -> dict[str, dict]:
+    """The rows of `ganframe plugins` by distribution, without the load times."""
+    rows = json.loads(call("ganframe", "plugins", "--json", show=False))
+    return {row["distribution"]: {key: value for key, value in row.items() if key != "seconds"} for row in rows}
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        sys.exit(message)
+
+
+def main(plugins: Path, work: Path) -> None:
+    packages = sorted(path.parent.name for path in plugins.glob("*/pyproject.toml"))
+    shutil.copytree(plugins, work / "plugins")
+    os.chdir(work)
+    where = call("python", "-c", "import ganframe; print(ganframe.__file__)").strip()
+    require("site-packages" in where, f"ganframe comes from {where}, not from its wheel")
+    call("ganframe", "plugins")
+    rows = listed()
+    require(sorted(rows) == sorted(["ganframe", *packages]), f"installed {packages}, and listed are {sorted(rows)}")
+    require(all(row["status"] == "loaded" for row in rows.values()), f"not all are loaded: {rows}")
+
+    for package in packages:
+        call("pytest", "-q", f"plugins/{package}")
+        recipes = sorted((Path("plugins") / package).glob("*.toml"))
+        for recipe in (file for file in recipes if file.name != "pyproject.toml"):
+            call("ganframe", "run", str(recipe), "--set", "train.steps=20", "--out", f"runs/{package}-{recipe.stem}")
+
+    for kind in KINDS:
+        call("ganframe", "new-plugin", f"my-{kind}", "--kind", kind)
+        call("pip", "install", "-q", f"./my-{kind}[test]")
+        call("pytest", "-q", f"my-{kind}")
+        row = listed()[f"my-{kind}"]
+        require(row["components"] == {kind: [f"my_{kind}"]}, f"my-{kind} is listed as {row}")
+
+    recipe = str(next(Path("plugins/ganframe-hinge").glob("hinge*.toml")))
+    few = ("--set", "train.steps=5", "--set", "dataset.size=8")
+    before = listed()
+    call("ganframe", "run", recipe, *few, "--out", "runs/before")
+    call("ganframe", "new-plugin", "broken")
+    module = Path("broken/broken.py")
+    module.write_text(module.read_text(encoding="utf-8") + "\nprint('half way')\nexit('no way')\n", encoding="utf-8")
+    call("pip", "install", "-q", "./broken")
+    after = listed()
+    call("ganframe", "plugins")
+    row = after.pop("broken")
+    require(row["status"] == "failed" and "no way" in row["cause"], f"the broken plugin is listed as {row}")
+    require(after == before, f"the broken plugin changed other rows: {before} became {after}")
+    call("ganframe", "run", recipe, *few, "--out", "runs/after")
+    weights = [Path(f"runs/{name}/generator.safetensors").read_bytes() for name in ("before", "after")]
+    require(weights[0] == weights[1], "with a broken plugin beside it the same recipe gives other weights")
+    print(f"\n{len(packages) + 1} wheels, {len(KINDS)} new plugins and a broken one: as they should be")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())
