@@ -24,7 +24,8 @@ def option(default: Any = attrs.NOTHING, *, help: str, validator: Callable[..., 
     """A field that a recipe may set.
 
     `help` is one line for `ganframe describe`; `validator` is any attrs validator (`attrs.validators.gt(0)`) and its
-    complaint is reported at the option's place in the recipe. Without a default the option must be given.
+    complaint is reported at the option's place in the recipe. It sees one option at a time: a rule between two belongs
+    in `__attrs_post_init__`, which raises ValueError. Without a default the option must be given.
     """
     return attrs.field(default=default, validator=validator, metadata={"help": help})
 

@@ -123,16 +123,11 @@ def test_the_mistakes_shown_are_reported_as_shown(tmp_path):
     assert sorted(caught.value.problems) == sorted(shown)
 
 
-def test_the_objective_shown_is_a_whole_plugin(tmp_path, monkeypatch):
-    project = tomllib.loads(block("toml", "ganframe-hinge"))
-    (target,) = project["project"]["entry-points"]["ganframe"].values()
+def test_the_objective_shown_is_a_whole_plugin(install):
+    project = tomllib.loads(block("toml", "ganframe-hinge"))["project"]
+    ((name, target),) = project["entry-points"]["ganframe"].items()
     source = block("python", "class Hinge")
-    (tmp_path / f"{target}.py").write_text(source)
-    info = tmp_path / "ganframe_hinge-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ganframe-hinge\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[ganframe]\nhinge = {target}\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    install(project["name"], source, module=target, plugin=name)
     Hinge = ganframe.component("objective", "hinge")
     import torch
 

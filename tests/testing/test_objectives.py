@@ -560,6 +560,7 @@ RIGHT = [
     LogSigmoid,
     *(Hinge(margin) for margin in (1, 0.5, 3.0, 0.02)),
     *(LeastSquares(*codes) for codes in ((), (-1.0, 1.0, 0.0), (0.0, 0.9, 1.0), (0.0, 0.9, 0.9), (-1.0, 1.0, 1.0))),
+    *(LeastSquares(*codes) for codes in ((0.2, 1.0, 1.0), (0.0, 0.4, 0.4), (-2.0, -1.0, -1.0))),
     *(Logistic(form=form) for form in ("minimax", "non_saturating", "likelihood")),
     *(Logistic(label=label) for label in (0.9, 0.7)),
     *(Logistic(temperature=temperature) for temperature in (0.1, 10.0)),

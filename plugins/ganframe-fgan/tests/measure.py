@@ -1,0 +1,82 @@
+"""How close runs of fgan_mixture.toml come: `python tests/measure.py RUN...`
+
+For each run G's μ and σ, beside those of the Gaussian that is best by the divergence which the run's G descends at the
+optimal critic, found by quadrature. The divergence at both is given too, so that two numbers can be compared.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from ganframe_fgan import FGAN
+from scipy.optimize import minimize
+from scipy.stats import norm
+
+import ganframe
+from ganframe import Recipe
+
+X = np.linspace(-14, 16, 30_001)
+STEP = 30 / 30_000
+
+DIVERGENCES = {
+    "total_variation": lambda p, q: abs(p - q) / 2,
+    "kl": lambda p, q: p * np.log(p / q),
+    "reverse_kl": lambda p, q: q * np.log(q / p),
+    "pearson": lambda p, q: (p - q) ** 2 / q,
+    "neyman": lambda p, q: (p - q) ** 2 / p,
+    "squared_hellinger": lambda p, q: (np.sqrt(p) - np.sqrt(q)) ** 2,
+    "jeffrey": lambda p, q: (p - q) * np.log(p / q),
+    "jensen_shannon": lambda p, q: p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q)),
+}
+# What a non-saturating G descends, where that is a divergence of the list.
+NON_SATURATING = {"kl": "reverse_kl", "reverse_kl": "neyman", "pearson": "kl", "total_variation": "total_variation"}
+
+
+def descended(recipe: Recipe) -> str:
+    """The name of the divergence that a recipe's G descends."""
+    game = recipe.objective
+    if not isinstance(game, FGAN):
+        return "kl"  # maximum likelihood
+    return game.divergence if game.generator == "minimax" else NON_SATURATING[game.divergence]
+
+
+def distance(name: str, recipe: Recipe, mean: float, std: float) -> float:
+    """D_f of the recipe's mixture from N(mean, std²)."""
+    data = recipe.dataset
+    shares = np.array(data.weights) / sum(data.weights)
+    p = sum(share * norm.pdf(X, m, s) for share, m, s in zip(shares, data.means, data.stds, strict=True))
+    q = norm.pdf(X, mean, std)
+    tiny = 1e-290  # keeps the quotients of two densities that are both nothing out of the sum
+    return float(DIVERGENCES[name](np.maximum(p, tiny), np.maximum(q, tiny)).sum() * STEP)
+
+
+def best(name: str, recipe: Recipe) -> tuple[float, float]:
+    """μ and σ of the nearest Gaussian."""
+    starts = [(mean, 0.0) for mean in (-1.0, 0.5, 2.0)]
+    found = [minimize(lambda t: distance(name, recipe, t[0], np.exp(t[1])), s, method="Nelder-Mead") for s in starts]
+    mean, log_std = min(found, key=lambda result: result.fun).x
+    return float(mean), float(np.exp(log_std))
+
+
+def learnt(run: Path) -> tuple[float, float]:
+    """μ and σ of a run's samples."""
+    samples = ganframe.load_generator(run).sample(200_000, seed=0)
+    return samples.mean().item(), samples.std().item()
+
+
+def main(runs: list[Path]) -> None:
+    print("| run | G descends | μ*, σ* | D(p‖q*) | μ, σ of G | D(p‖q) |\n|---|---|---|---|---|---|")
+    for run in runs:
+        recipe = ganframe.load_recipe(run / "recipe.toml")
+        name = descended(recipe)
+        (m, s), (mean, std) = best(name, recipe), learnt(run)
+        # Neyman's divergence is infinite where G is wide (σ ≥ √2 here), and its sum over X merely large.
+        values = [distance(name, recipe, *place) for place in ((m, s), (mean, std))]
+        nearest, reached = ("infinite" if value > 1e3 else f"{value:.4f}" for value in values)
+        print(f"| {run.name} | {name} | {m:.2f}, {s:.2f} | {nearest} | {mean:.2f}, {std:.2f} | {reached} |")
+
+
+if __name__ == "__main__":
+    main([Path(run) for run in sys.argv[1:]])
