@@ -94,7 +94,9 @@ def prepare(recipe: Recipe) -> Session:
     if share.processes > 1:
         _follow_first(accelerator, [G, D])
     _try(problems, recipe.name, G, D, spec, recipe.latent.dim)
-    g_optimizer = attempt("optimizer.generator", lambda: recipe.optimizer.generator.build(G.parameters()))
+    # Torch wants something to optimise: for a generator without weights, which only `ganframe divergence` has, nothing.
+    g_weights = list(G.parameters()) or [nn.Parameter(torch.zeros(0))]
+    g_optimizer = attempt("optimizer.generator", lambda: recipe.optimizer.generator.build(g_weights))
     d_optimizer = attempt("optimizer.discriminator", lambda: recipe.optimizer.discriminator.build(D.parameters()))
     if problems:
         raise RecipeError(problems)

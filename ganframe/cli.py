@@ -128,6 +128,25 @@ def check(recipe: str, overrides: tuple[str, ...]) -> None:
     click.echo(f"memory         {report.memory / 2**30:.2f} GiB at the most so far, on {report.device}")
 
 
+@main.command()
+@click.argument("recipe", metavar="RECIPE")
+@click.option("--against", metavar="RUN", help="The other side: the generator of this run, for RECIPE's [against].")
+@click.option("--out", metavar="DIR", help="Where the result goes. By default runs/<recipe>/<number>.")
+@_options(setting, blocking)
+def divergence(recipe: str, against: str | None, out: str | None, overrides: tuple[str, ...]) -> None:
+    """Measure the divergence between RECIPE's dataset and another side by training a critic alone."""
+    from ganframe.divergence import measure
+    from ganframe.recipe import load_comparison
+
+    measured = measure(load_comparison(recipe, overrides, against), out)
+    click.echo(f"-L_D on held-out samples   {measured.value:.5f} ± {measured.error:.5f}")
+    if measured.exact is not None:
+        click.echo(f"exact, by quadrature       {measured.exact:.5f}")
+    if measured.transport is not None:
+        click.echo(f"W1 of samples, exactly     {measured.transport:.5f}")
+    click.echo(f"done: {measured.folder}/ holds divergence.json, convergence.png, comparison.toml")
+
+
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"

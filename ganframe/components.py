@@ -121,6 +121,10 @@ class Distribution(TorchDataset[tuple[Tensor, Tensor]]):
         """n samples x (n, *shape), float, and their labels y (n,), drawn with `generator` on `generator.device`."""
         raise NotImplementedError
 
+    def log_density(self, x: Tensor) -> Tensor:
+        """log p(x) (n,), for x (n, *shape). Optional: NotImplementedError, as here, where it is not known."""
+        raise NotImplementedError
+
     def __len__(self) -> int:
         return 100_000
 
@@ -146,6 +150,14 @@ class Objective:
 
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """G's loss, a scalar, from the scores of fake samples (N,); `real` (N,) is given where `compares_real`."""
+        raise NotImplementedError
+
+    def optimal_score(self, log_ratio: Tensor) -> Tensor:
+        """The best critic's score where log p/q is `log_ratio`, element by element; p is the data's density, q G's.
+
+        Optional: `ganframe divergence` computes exact values with it. NotImplementedError, as here, where the best
+        critic is no function of the ratio, or is not known.
+        """
         raise NotImplementedError
 
 

@@ -116,6 +116,19 @@ def _densities(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | N
     figure.savefig(file, dpi=100)
 
 
+def draw_convergence(file: Path, history: list[dict[str, float]], exact: float | None) -> None:
+    """A curve of "value" ± "error" over "step", with the exact value as a line where it is known."""
+    figure, axes = _figure((6, 4))
+    steps, values, errors = (torch.tensor([record[key] for record in history]) for key in ("step", "value", "error"))
+    axes.plot(steps, values, color="tab:blue", label="-L_D on held-out samples")
+    axes.fill_between(steps, values - 2 * errors, values + 2 * errors, color="tab:blue", alpha=0.25)
+    if exact is not None:
+        axes.axhline(exact, color="black", linestyle=":", label="exact")
+    axes.set(xlabel="steps of D", ylabel="-L_D")
+    axes.legend(loc="lower right")
+    figure.savefig(file, dpi=100)
+
+
 def _figure(size: tuple[float, float], projection: str | None = None):  # type: ignore[no-untyped-def]
     from matplotlib.figure import Figure  # not pyplot: it keeps figures alive and asks for a screen
 

@@ -6,10 +6,12 @@ the registry for components; it builds nothing and trains nothing.
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import attrs
 import tomli
@@ -21,7 +23,9 @@ from ganframe.components import BASES, Constraint, Dataset, Discriminator, Gener
 from ganframe.errors import RecipeError, RequestError
 from ganframe.optimizers import Optimizer, Schedule, default_optimizer, structure_optimizer
 from ganframe.plugins import Registry
-from ganframe.strict import make_converter, problems
+from ganframe.strict import as_table, make_converter, problems
+
+Read = TypeVar("Read")
 
 # ---------------------------------------------------------------------------------------------- the tables of a recipe
 
@@ -102,6 +106,29 @@ class Recipe:
             yield "constraint", constraint
 
 
+@attrs.frozen
+class FromRun:
+    """The other side of a comparison: what a run's generator makes."""
+
+    run: str = option(help="the run's folder")
+
+
+@attrs.frozen
+class Comparison:
+    """What decides a measurement by `ganframe divergence`: a recipe with a second side in the place of a generator."""
+
+    dataset: Dataset
+    against: Dataset | FromRun
+    discriminator: Discriminator
+    objective: Objective
+    train: Train
+    constraints: tuple[Constraint, ...] = ()
+    optimizer: Optimizers = attrs.field(factory=Optimizers)
+    log: Log = attrs.field(factory=Log)
+    seed: int = option(0, help="of every random number", validator=and_(ge(0), lt(2**63)))
+    name: str = option("comparison", help="of the folder under runs/", validator=matches_re(r"\w[\w .+-]*"))
+
+
 # ------------------------------------------------------------------------------------------------- reading and writing
 
 
@@ -111,7 +138,22 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     `overrides` are texts such as "train.steps=10" or "constraints[0].weight=1.0", parsed as TOML. Raises RecipeError
     with every mistake, RequestError where the file cannot be read.
     """
-    path = Path(path)
+    return structure(_document(Path(path), overrides), str(path), plugins.load())
+
+
+def load_comparison(path: str | Path, overrides: Iterable[str] = (), run: str | None = None) -> Comparison:
+    """Reads a recipe as a comparison: with a table [against], or against the generator of the run in the folder `run`.
+
+    Its generator and latents, where it has them, are left aside. Raises as `load_recipe` does.
+    """
+    document = {k: v for k, v in _document(Path(path), overrides).items() if k not in ("generator", "latent")}
+    if run is not None:
+        document["against"] = {"run": run}
+    registry = plugins.load()
+    return _structure(document, str(path), registry, Comparison)
+
+
+def _document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
     try:
         document = tomli.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -123,20 +165,28 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     for text in overrides:
         _override(document, text)
     document.setdefault("name", re.sub(r"^\W+|[^\w .+-]", "", path.stem) or "recipe")
-    return structure(document, str(path), plugins.load())
+    return document
 
 
 def structure(document: Mapping[str, Any], source: str, registry: Registry) -> Recipe:
     """The recipe of a parsed document; `source` stands before each problem. Raises RecipeError."""
+    return _structure(document, source, registry, Recipe)
+
+
+def _structure(document: Mapping[str, Any], source: str, registry: Registry, cls: type[Read]) -> Read:
     converter = make_converter(registry)
     converter.register_structure_hook(Optimizer, structure_optimizer)
+    converter.register_structure_hook_func(
+        functools.partial(operator.eq, Dataset | FromRun),
+        lambda value, _: converter.structure(value, FromRun if "run" in as_table(value) else Dataset),
+    )
     try:
-        return converter.structure(document, Recipe)
+        return converter.structure(document, cls)
     except Exception as error:
         raise RecipeError([f"{source}: {place or 'recipe'}: {text}" for place, text in problems(error)]) from None
 
 
-def to_toml(recipe: Recipe, registry: Registry) -> str:
+def to_toml(recipe: Recipe | Comparison, registry: Registry) -> str:
     """The recipe with every option written out and every component by its full name, plugin:name."""
 
     def plain(value: Any) -> Any:

@@ -26,6 +26,12 @@ class Mixture(Distribution):
         noise = torch.randn(n, self.means.shape[1], generator=generator, device=device)
         return torch.addcmul(self.means[y], noise, self.stds[y, None]), y
 
+    def log_density(self, x: Tensor) -> Tensor:
+        means, stds, weights = (t.to(x) for t in (self.means, self.stds, self.weights))
+        squares = ((x[:, None] - means) / stds[:, None]).square().sum(2)
+        constant = means.shape[1] * (stds.log() + math.log(2 * math.pi) / 2)
+        return torch.logsumexp(weights.log() - constant - squares / 2, dim=1)
+
 
 def _uniform(means: Tensor, std: float) -> Mixture:
     modes = len(means)

@@ -27,6 +27,9 @@ class Vanilla(Objective):
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return -softplus(fake).mean()
 
+    def optimal_score(self, log_ratio: Tensor) -> Tensor:
+        return log_ratio
+
 
 @attrs.frozen
 class NonSaturating(Vanilla):

@@ -1,0 +1,271 @@
+"""`ganframe divergence`: what a critic trained between two fixed sides measures, against values known otherwise."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import attrs
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.utils.data import TensorDataset
+
+import ganframe
+from ganframe import DataSpec, plugins
+from ganframe.cli import main
+from ganframe.components import Dataset, Objective
+from ganframe.divergence import Side, exact_value, measure
+from ganframe.recipe import load_comparison
+
+PAIR = """
+[dataset]
+use = "gaussian_1d"
+[against]
+use = "gaussian_1d"
+means = [1.0]
+[discriminator]
+use = "mlp"
+hidden = [32, 32]
+[objective]
+use = "vanilla"
+[optimizer.discriminator]
+use = "Adam"
+lr = 2e-3
+schedule = { use = "CosineAnnealingLR", T_max = 600 }
+[train]
+steps = 600
+batch_size = 512
+[log]
+every = 200
+"""
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """pair(*overrides): the comparison of two Gaussians, with changes."""
+
+    def load(*overrides, run=None):
+        file = tmp_path / "pair.toml"
+        file.write_text(PAIR)
+        return load_comparison(file, overrides, run)
+
+    return load
+
+
+def gaussians(means, stds=(1.0,)):
+    return ganframe.component("dataset", "gaussian_1d")(means=means, stds=stds).build()
+
+
+# --------------------------------------------------------------------------------------------------------- exact values
+
+
+@pytest.mark.parametrize(("mean", "std", "value"), [(1.0, 1.0, -1.1634514), (1.0, 1.2, -1.1895600)])
+def test_the_exact_value_of_the_minimax_game_is_2_jsd_minus_log_4(mean, std, value):
+    vanilla = ganframe.component("objective", "vanilla")()
+    exact = exact_value(vanilla, gaussians((0.0,)), gaussians((mean,), (std,)), DataSpec((1,)))
+    assert exact == pytest.approx(value, abs=1e-6)
+
+
+def test_the_exact_value_where_both_sides_are_one_and_where_they_are_far_apart():
+    vanilla, p = ganframe.component("objective", "vanilla")(), gaussians((-1.0, 2.0), (0.5, 0.1))
+    assert exact_value(vanilla, p, p, DataSpec((1,))) == pytest.approx(-math.log(4), abs=1e-6)
+    assert exact_value(vanilla, p, gaussians((60.0,)), DataSpec((1,))) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_density_of_a_mixture_is_that_of_its_samples():
+    """In two dimensions, by the entropy: E -log p over samples, for one Gaussian known, and by counting in a square."""
+    one = ganframe.component("dataset", "grid")(side=1, std=0.5).build()
+    x, _ = one.draw(200_000, torch.Generator().manual_seed(0))
+    entropy = 1 + math.log(2 * math.pi * 0.25)
+    assert -one.log_density(x).mean().item() == pytest.approx(entropy, abs=0.01)
+    grid = ganframe.component("dataset", "grid")(side=2, std=0.4).build()
+    x, _ = grid.draw(200_000, torch.Generator().manual_seed(0))
+    inside = ((x[:, 0] - 0.7).abs() < 0.05) & ((x[:, 1] - 0.9).abs() < 0.05)
+    density = grid.log_density(torch.tensor([[0.7, 0.9]], dtype=torch.float64)).exp().item()
+    assert inside.float().mean().item() / 0.01 == pytest.approx(density, rel=0.05)
+
+
+def test_no_exact_value_where_none_is_known():
+    line, plane = DataSpec((1,)), DataSpec((2,))
+    vanilla, wgan = (ganframe.component("objective", name)() for name in ("vanilla", "wgan"))
+    ring = ganframe.component("dataset", "ring")().build()
+    roll = ganframe.component("dataset", "swiss_roll")().build()
+    assert exact_value(wgan, gaussians((0.0,)), gaussians((1.0,)), line) is None
+    assert exact_value(vanilla, ring, ring, plane) is None
+    assert exact_value(vanilla, roll, roll, line) is None
+    assert exact_value(vanilla, TensorDataset(torch.zeros(3, 1)), gaussians((1.0,)), line) is None
+
+
+@attrs.frozen
+class Paired(Objective):
+    """Not a sum of a term for each side."""
+
+    def discriminator_loss(self, real, fake):
+        return torch.nn.functional.softplus(fake - real).mean()
+
+    def optimal_score(self, log_ratio):
+        return log_ratio
+
+
+def test_a_relativistic_loss_has_no_exact_value_by_two_separate_integrals():
+    assert exact_value(Paired(), gaussians((0.0,)), gaussians((1.0,)), DataSpec((1,))) is None
+
+
+# ------------------------------------------------------------------------------------------------------------- measured
+
+
+def test_a_trained_critic_comes_near_the_exact_value(pair, tmp_path):
+    measured = measure(pair(), tmp_path / "out")
+    assert measured.exact == pytest.approx(-1.1634514, abs=1e-5)
+    assert abs(measured.value - measured.exact) < 0.02
+    assert 0 < measured.error < 0.01
+    assert measured.transport is None
+    assert [record["step"] for record in measured.history] == [200, 400, 600]
+    assert all(abs(record["value"] - measured.exact) < 0.1 for record in measured.history)
+    report = json.loads((tmp_path / "out" / "divergence.json").read_text())
+    assert report["value"] == measured.value
+    assert (tmp_path / "out" / "convergence.png").stat().st_size > 5000
+
+
+def test_the_result_is_repeated_by_the_recipe_that_it_leaves(pair, tmp_path):
+    few = ("train.steps=20", "log.every=10")
+    first = measure(pair(*few), tmp_path / "first")
+    again = measure(load_comparison(tmp_path / "first" / "comparison.toml"), tmp_path / "second")
+    assert (again.value, again.history) == (first.value, first.history)
+    other = measure(pair(*few, "seed=1"), tmp_path / "third")
+    assert other.value != first.value
+
+
+def test_a_wasserstein_critic_is_compared_with_transport(pair, tmp_path):
+    """W1 of two Gaussians of one σ is the distance of their means; a spectrally normalised critic stays below."""
+    measured = measure(pair("objective.use=wgan", 'constraints=[{use="spectral_norm"}]', "against.means=[3.0]"))
+    assert measured.exact is None
+    assert measured.transport == pytest.approx(3.0, abs=0.15)
+    assert 0.3 < measured.value < 3.1
+
+
+def test_two_folders_of_one_kind_of_image_differ_by_nothing(pair, tmp_path):
+    """Held-out samples show it: a critic that learnt its training images by heart measures no more than -log 4."""
+    digits = ("dataset={use='digits'}", "against={use='digits'}", "train.batch_size=64", "train.steps=300")
+    same = measure(pair(*digits), tmp_path / "same")
+    assert same.value < -math.log(4) + 0.1
+
+
+def test_images_against_noise(tmp_path, pair, install):
+    install("noise", NOISE)
+    sides = ("dataset={use='digits'}", "against={use='noise'}", "train.batch_size=64", "train.steps=200")
+    measured = measure(pair(*sides), tmp_path / "out")
+    assert measured.value > -0.1  # 2 JSD - log 4 is 0 where the supports are disjoint
+    assert measured.exact is None
+
+
+NOISE = """
+import attrs, torch
+from torch.utils.data import Dataset as Items
+from ganframe import Dataset, DataSpec, hookimpl
+
+class Noisy(Items):
+    def __len__(self):
+        return 500
+    def __getitem__(self, i):
+        return torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(i)) * 2 - 1, 0
+
+@attrs.frozen
+class Noise(Dataset):
+    spec = DataSpec((1, 8, 8))
+    def build(self):
+        return Noisy()
+
+@hookimpl
+def ganframe_datasets():
+    return {"noise": Noise}
+"""
+
+
+def test_the_generator_of_a_run_is_a_side(pair, tiny, tmp_path):
+    run = ganframe.run(ganframe.load_recipe(tiny()), out=tmp_path / "run")
+    ring = ("dataset={use='ring'}", "train.steps=200")
+    measured = measure(pair(*ring, run=str(run.folder)), tmp_path / "out")
+    assert measured.value > -1.0  # six steps do not make a ring
+    assert 'run = "' in (tmp_path / "out" / "comparison.toml").read_text()
+
+
+def test_a_runs_generator_draws_what_it_samples(tiny, tmp_path):
+    run = ganframe.run(ganframe.load_recipe(tiny(), ["latent.distribution=uniform"]), out=tmp_path / "run")
+    G = ganframe.load_generator(run.folder)
+    x, _ = Side(G, 0).build().draw(4000, torch.Generator().manual_seed(0))
+    samples = G.sample(4000, seed=1)
+    torch.testing.assert_close(x.mean(0), samples.mean(0), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(x.std(0), samples.std(0), atol=0.05, rtol=0.05)
+
+
+def test_held_out_samples_are_not_trained_on():
+    @attrs.frozen
+    class Numbers(Dataset):
+        spec = DataSpec((1,))
+
+        def build(self):
+            return TensorDataset(torch.arange(100.0)[:, None], torch.zeros(100, dtype=torch.long))
+
+    side = Side(Numbers(), seed=3)
+    held_out, trained = ({item[0].item() for item in side.part(part)} for part in (True, False))
+    assert len(held_out) == 20
+    assert held_out | trained == set(range(100))
+    assert not held_out & trained
+
+
+# --------------------------------------------------------------------------------------------------------- bad requests
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["against={use='ring'}"], "against: its samples have shape (2,), and the dataset's (1,)"),
+        (["against={use='rign'}"], "against.use: unknown dataset 'rign'; did you mean 'ring'?"),
+        (["against={run='nowhere'}"], "nowhere"),
+        (["against={run='nowhere', use='ring'}"], "against.use: unknown option"),
+        (["against.meens=[1.0]"], "against.meens: unknown option; did you mean 'means'?"),
+        (["train.batch_size=0"], "train.batch_size: must be >= 1, not 0"),
+        (["discriminator.condition='concat'"], "condition = 'concat' needs labels"),
+        (["dataset={use='digits'}", "against={use='digits'}", "train.batch_size=1500"], "larger than the data"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(pair, tmp_path, overrides, message):
+    with pytest.raises(ganframe.RequestError) as raised:
+        measure(pair(*overrides), tmp_path / "out")
+    assert message in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command(pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pair()
+    result = CliRunner().invoke(main, ["divergence", "pair.toml", "--set", "train.steps=20", "--set", "log.every=10"])
+    assert result.exit_code == 0, result.output
+    assert "-L_D on held-out samples   -1." in result.stdout
+    assert "exact, by quadrature       -1.16345" in result.stdout
+    assert "done: runs/pair/1/" in result.stdout
+    (tmp_path / "plain.toml").write_text(PAIR.replace('[against]\nuse = "gaussian_1d"\nmeans = [1.0]\n', ""))
+    result = CliRunner().invoke(main, ["divergence", "plain.toml"])
+    assert result.exit_code == 2
+    assert "plain.toml: against: missing" in result.stderr
+
+
+def test_a_recipes_generator_is_left_aside(tiny, tmp_path):
+    comparison = load_comparison(tiny("[against]\nuse = 'ring'\nmodes = 3\n"))
+    assert comparison.against.modes == 3
+    assert not hasattr(comparison, "generator")
+
+
+def test_every_objective_whose_best_critic_is_known_says_so_consistently():
+    """L_D at the best critic is smaller than at scores a little off, on two Gaussians."""
+    p, q = gaussians((0.0,)), gaussians((1.0,))
+    x, y = (side.draw(100_000, torch.Generator().manual_seed(0))[0].double() for side in (p, q))
+    for plugin, kind, name, cls in plugins.load():
+        if plugin.name != "builtin" or kind != "objective" or cls.optimal_score is Objective.optimal_score:
+            continue
+        a, b = (cls().optimal_score(p.log_density(side) - q.log_density(side)) for side in (x, y))
+        best = cls().discriminator_loss(a, b)
+        for shift, scale in ((0.1, 1.0), (-0.1, 1.0), (0.0, 1.2), (0.0, 0.8)):
+            assert cls().discriminator_loss(a * scale + shift, b * scale + shift) > best, name
