@@ -24,6 +24,7 @@ ORDER = [
     "cli",
     "scaffold",
     "session",
+    "divergence",
     "sampling",
     "build",
     "callbacks",

@@ -79,13 +79,13 @@ def test_hook_table_names_every_hook():
 def test_command_table_names_every_command_and_option():
     table = TEXT[TEXT.index("| command |") : TEXT.index("Each takes `--block")]
     assert re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE) == [
-        *("run", "check", "plugins", "describe", "new-plugin", "sample")
+        *("run", "check", "divergence", "plugins", "describe", "new-plugin", "sample")
     ]
     assert {*re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE)} == {*main.commands}
     for name, command in main.commands.items():
         for parameter in command.params:
             flag = parameter.opts[0]
-            shared = flag in ("--block",) or (name == "check" and flag == "--set")
+            shared = flag in ("--block",) or (name in ("check", "divergence") and flag == "--set")
             assert shared or not flag.startswith("-") or flag in table or parameter.opts[-1] in table, (name, flag)
 
 

@@ -27,6 +27,7 @@ def check_objective(objective: Objective | type[Objective]) -> None:
       some band of scores between -3 and 3.5), descending L_G raises b where D takes it for a fake (below that band);
     - are no NaN at scores of ±100 in float32, and finite wherever their true values are representable, as are their
       gradients;
+    - are smallest, L_D at least, at `optimal_score` where an objective gives it;
     - keep the slope they have where D, or G, is wrong when it is more wrong: log(σ(a) + ε) loses it.
 
     Raises AssertionError for the first of these that does not hold.
@@ -38,6 +39,7 @@ def check_objective(objective: Objective | type[Objective]) -> None:
     for player in PLAYERS:
         _scalar_and_mean(name, game, player)
     _directions(name, game)
+    _optimum(name, game)
     for player in PLAYERS:
         _finite(name, game, player)
         _persistent(name, game, player)
@@ -111,6 +113,25 @@ def _scalar_and_mean(name: str, game: Any, player: Player) -> None:
         math.isclose(once, mixed, rel_tol=1e-6, abs_tol=1e-9),
         f"{name}: L_{player} must not depend on the order of the batch; reordered it is {mixed:.6g}, not {once:.6g}",
     )
+
+
+def _optimum(name: str, game: Any) -> None:
+    """Where the best critic's score is given, L_D is smallest there: for two normal densities one apart."""
+    if type(game).optimal_score is Objective.optimal_score:
+        return
+    x = torch.special.ndtri((torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000)
+    with asking(f"{name}: optimal_score(log_ratio), in float64,"):
+        a, b = game.optimal_score(0.5 - x), game.optimal_score(0.5 - (x + 1))
+    shaped = a.shape == x.shape and a.dtype == x.dtype
+    require(shaped, f"{name}: optimal_score must be of its argument's shape and dtype, {x.dtype}, not {a.dtype}")
+    best = _play(name, game, "D", a, b).loss.item()
+    for scale, shift in ((0.9, 0.0), (1.1, 0.0), (1.0, 0.1), (1.0, -0.1)):
+        other = _play(name, game, "D", scale * a + shift, scale * b + shift).loss.item()
+        require(
+            other >= best - 1e-9 * abs(best),
+            f"{name}: L_D must be smallest at optimal_score(log p/q), {best:.6g} for N(0, 1) and N(1, 1), and is "
+            f"{other:.6g} at {scale} times that score {shift:+}",
+        )
 
 
 def _directions(name: str, game: Any) -> None:

@@ -36,6 +36,9 @@ class LeastSquares(Objective):
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return (fake - self.wanted).square().mean() / 2
 
+    def optimal_score(self, log_ratio: Tensor) -> Tensor:
+        return self.fake + (self.real - self.fake) * log_ratio.sigmoid()
+
 
 @attrs.frozen
 class RelativisticAverage(Objective):

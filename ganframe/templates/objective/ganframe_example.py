@@ -18,6 +18,9 @@ class Example(Objective):
     def generator_loss(self, fake, real=None):
         return -fake.mean()
 
+    def optimal_score(self, log_ratio):
+        return self.margin * log_ratio.sign()
+
 
 @hookimpl
 def ganframe_objectives():

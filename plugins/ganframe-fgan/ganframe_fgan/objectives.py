@@ -34,9 +34,9 @@ class FGAN(Objective):
         reward = self._row.conjugate if self.generator == "minimax" else self._row.g
         return -reward(fake).mean()
 
-    def optimal_score(self, log_u: Tensor) -> Tensor:
-        """The score v* of the best critic where the log of the density ratio u = p/q is `log_u`: g(v*) = f'(u)."""
-        return self._row.optimum(log_u)
+    def optimal_score(self, log_ratio: Tensor) -> Tensor:
+        """The score v* of the best critic where log p/q is `log_ratio`: g(v*) = f'(u)."""
+        return self._row.optimum(log_ratio)
 
     def reads_real(self, scores: Tensor) -> Tensor:
         """Which samples the critic takes for real: T = g(v) > f'(1), that is v > v*(u = 1) (table 2)."""
@@ -62,3 +62,6 @@ class MaximumLikelihood(Objective):
 
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return -fake.exp().mean()
+
+    def optimal_score(self, log_ratio: Tensor) -> Tensor:
+        return log_ratio

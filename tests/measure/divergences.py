@@ -1,0 +1,96 @@
+"""Measures known divergences: every objective whose best critic is known, trained between two pairs of Gaussians.
+
+`python tests/measure/divergences.py [OUT] [NAME …]`: N(0, 1) against N(1, 1) and against N(1, 1.2²), by
+`ganframe divergence`, beside the exact value of -L_D. The packages ganframe-hinge, ganframe-fgan and ganframe-losses
+are tried where they are installed.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import typing
+from pathlib import Path
+
+from ganframe import plugins
+from ganframe.components import Objective
+from ganframe.divergence import measure
+from ganframe.errors import RequestError
+from ganframe.recipe import load_comparison
+
+PAIRS = {"N(1, 1)": ([1.0], [1.0]), "N(1, 1.2²)": ([1.0], [1.2])}
+RECIPE = """
+[dataset]
+use = "gaussian_1d"
+
+[against]
+use = "gaussian_1d"
+means = {means}
+stds = {stds}
+
+[discriminator]
+use = "mlp"
+hidden = [64, 64]
+activation = "tanh"
+
+[objective]
+{objective}
+
+[optimizer.discriminator]
+use = "Adam"
+lr = 3e-3
+betas = [0.9, 0.999]
+schedule = {{ use = "CosineAnnealingLR", T_max = 3000 }}
+
+[train]
+steps = 3000
+batch_size = 2048
+
+[log]
+every = 500
+"""
+
+
+def objectives() -> list[str]:
+    """The tables of a recipe for every objective whose best critic is known."""
+    found = []
+    for plugin, kind, name, cls in plugins.load():
+        if kind != "objective" or cls.optimal_score is Objective.optimal_score:
+            continue
+        use = f'use = "{plugin.name}:{name}"'
+        if name == "f_gan":
+            found += [
+                f'{use}\ndivergence = "{row}"' for row in typing.get_args(typing.get_type_hints(cls)["divergence"])
+            ]
+            found = [f"{table}\npi = 0.3" if "weighted" in table else table for table in found]
+        elif name == "least_squares":
+            found.append(f"{use}\nfake = -1.0\nreal = 1.0\nwanted = 0.0")
+        elif name not in ("non_saturating", "maximum_likelihood"):  # whose D is vanilla's
+            found.append(use)
+    return found
+
+
+def main(out: str | None = None, *only: str) -> None:
+    folder = Path(out or tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    print("| objective | against | exact | measured | error | off by |\n|---|---|---|---|---|---|")
+    for table in objectives():
+        if only and not any(word in table for word in only):
+            continue
+        name = " ".join(part.split("=")[1].strip().strip('"').rpartition(":")[2] for part in table.splitlines())
+        for pair, (means, stds) in PAIRS.items():
+            file = folder / "pair.toml"
+            file.write_text(RECIPE.format(means=means, stds=stds, objective=table))
+            place = folder / f"{name} {pair}".replace("/", "-")
+            try:
+                found = measure(load_comparison(file), place)
+            except RequestError as error:
+                sys.exit(str(error))
+            assert found.exact is not None
+            off = abs(found.value / found.exact - 1)
+            row = f"{found.exact:.4f} | {found.value:.4f} | {found.error:.4f} | {off:.1%}"
+            print(f"| {name} | {pair} | {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
