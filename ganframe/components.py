@@ -138,7 +138,8 @@ class Distribution(TorchDataset[tuple[Tensor, Tensor]]):
 class Objective:
     """The game: a loss for each player, on raw scores. It has no weights, so the configuration is the thing itself.
 
-    Both players minimise. Losses are means over the batch.
+    Both players minimise. Losses are means over the batch. With `compares_real = True` the generator's loss is given
+    the scores of a real batch too, one for each fake.
     """
 
     compares_real: ClassVar[bool] = False
@@ -181,7 +182,11 @@ class Constraint:
         return D
 
     def penalty(self, D: nn.Module, real: Scored, fake: Scored) -> Tensor | None:
-        """A scalar that is added to D's loss in each critic step. Called outside autocast, in float32."""
+        """A scalar that is added to D's loss in each critic step. Called outside autocast, in float32.
+
+        With `input_gradients` real.x and fake.x require grad, and real.scores and fake.scores can be differentiated by
+        them, with create_graph=True. Without, ask D itself at points of your own: D(points.requires_grad_(), real.y).
+        """
         return None
 
     def project(self, D: nn.Module) -> None:
@@ -201,16 +206,23 @@ def mixes_samples(network: nn.Module) -> bool:
     """Whether one sample's output depends on the others in its batch, as under BatchNorm.
 
     Batch normalisation is recognised; a module of another kind that mixes samples (a minibatch statistic) says so
-    with an attribute `mixes_samples = True`.
+    with an attribute `mixes_samples = True`, on itself or on the network that it is part of.
     """
-    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-    return any(isinstance(m, batch_norms) or getattr(m, "mixes_samples", False) for m in network.modules())
+    return bool(_mixing(network))
 
 
 def refuse_mixed_samples(D: nn.Module) -> None:
     """For the `check` of a constraint that differentiates D by samples: raises ValueError where D mixes them."""
-    if mixes_samples(D):
+    mixing = _mixing(D)
+    if mixing:
         raise ValueError(
-            "the gradient of one sample's score is not its own in a critic that mixes samples, as BatchNorm does; "
-            "choose a discriminator without it (norm = 'layer' or 'none')"
+            "the gradient of one sample's score is not its own in a critic that mixes samples, as its "
+            f"{mixing[0]} does; choose a discriminator without it (of the built-in ones, norm = 'layer' or 'none')"
         )
+
+
+def _mixing(network: nn.Module) -> list[str]:
+    """The types of the modules that mix samples."""
+    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    found = [m for m in network.modules() if isinstance(m, batch_norms) or getattr(m, "mixes_samples", False)]
+    return [type(module).__name__ for module in found]

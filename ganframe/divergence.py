@@ -29,8 +29,8 @@ from ganframe.recipe import Comparison, FromRun, Recipe, to_toml
 from ganframe.sampling import TrainedGenerator, load_generator
 
 HELD_OUT = 0.2  # of a finite set
-JUDGED = 20_000  # samples of each side, of a distribution, for each point of the curve
-JUDGED_LAST = 200_000
+JUDGED = 20_000, 50_000  # of a distribution, for each point of the curve: samples at the least, numbers at the most
+JUDGED_LAST = 20_000, 2_000_000
 TRANSPORTED = 2_000
 GROUPS = 100  # of held-out samples, whose losses scatter as the standard error says
 
@@ -73,10 +73,10 @@ def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
                 schedule.step()
             session.state.step += 1
             if session.state.step % comparison.log.every == 0:
-                value, error = _judge(session, held_out, JUDGED)
+                value, error = _judge(session, held_out, _count(session.spec, *JUDGED))
                 history.append({"step": session.state.step, "value": value, "error": error})
             bar(session.state)
-    value, error = _judge(session, held_out, JUDGED_LAST)
+    value, error = _judge(session, held_out, _count(session.spec, *JUDGED_LAST))
     p, q = (side.build() for side in sides)
     measured = Measured(
         folder=folder,
@@ -204,6 +204,11 @@ def _as_recipe(comparison: Comparison, p: Side, q: Side) -> Recipe:
 
 
 # ------------------------------------------------------------------------------------------------------------- judging
+
+
+def _count(spec: DataSpec, samples: int, numbers: int) -> int:
+    return max(samples, numbers // math.prod(spec.shape))
+
 
 Judges = Callable[[int], Tensor]
 """At most so many held-out samples of a side, x (n, *shape); of a distribution always the same first ones."""

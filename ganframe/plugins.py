@@ -10,12 +10,15 @@ import contextlib
 import os
 import sys
 import time
+import traceback
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 import pluggy
+import torch
 
 from ganframe import hookspecs
 from ganframe.components import BASES, KINDS
@@ -71,8 +74,11 @@ class Registry:
                 f"'{self.full_name(p.components[kind][short])}' from {p.distribution} {p.version}" for p in providers
             )
             raise RequestError(f"{kind} '{name}' is offered by {len(providers)} plugins; choose {choices}")
-        hint = did_you_mean(short, self.names(kind)) if asked else f"; no plugin '{owner}' is installed"
-        raise RequestError(f"unknown {kind} '{name}'{hint}{_absent(asked)}")
+        elsewhere = [k for k in KINDS if k != kind and short in self.names(k)]
+        hint = f"; '{short}' is a {elsewhere[0]}" if elsewhere else did_you_mean(short, self.names(kind))
+        if not asked:
+            hint = f"; no plugin '{owner}' is installed"
+        raise RequestError(f"unknown {kind} '{name}'{_absent(asked)}{hint}")
 
     def names(self, kind: str) -> list[str]:
         """Every name under which a component of this kind can be asked for without its plugin's name."""
@@ -154,24 +160,65 @@ def _load_one(found: Found, blocked: set[str]) -> Plugin:
         return attrs.evolve(plugin, status="failed", cause=found.obstacle)
     start = time.perf_counter()
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a module prints must not get into a command's answer
+        # What a module prints must not get into a command's answer.
+        with contextlib.redirect_stdout(sys.stderr), _torch_as_it_was() as changed:
             tables = _components_of(found.entry_point.load())
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's module may raise anything, exit() included
         if strict:
             raise
-        text = " ".join(str(error).split())  # one line
-        cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        return attrs.evolve(plugin, status="failed", cause=cause, seconds=time.perf_counter() - start)
-    return attrs.evolve(plugin, components=tables, seconds=time.perf_counter() - start)
+        return attrs.evolve(plugin, status="failed", cause=_cause(error), seconds=time.perf_counter() - start)
+    note = f"it changed {', '.join(changed)} at import, for everyone; that was undone" if changed else ""
+    return attrs.evolve(plugin, components=tables, cause=note, seconds=time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def _torch_as_it_was() -> Iterator[list[str]]:
+    """Undoes what would change the runs of others; gives the names of what was undone."""
+    changed: list[str] = []
+    dtype, device, gradients = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
+    random = torch.get_rng_state()
+    try:
+        yield changed
+    finally:
+        if torch.get_default_dtype() != dtype:
+            changed.append("torch's default dtype")
+            torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            changed.append("torch's default device")
+            torch.set_default_device(None if device.type == "cpu" else device)
+        if torch.is_grad_enabled() != gradients:
+            changed.append("whether torch records gradients")
+            torch.set_grad_enabled(gradients)
+        torch.set_rng_state(random)
+
+
+def _cause(error: BaseException) -> str:
+    """One line: what was raised, and where, if that was not in the loader itself."""
+    if isinstance(error, SystemExit):
+        said = "" if error.code is None else f": {error.code}"
+        return f"SystemExit{said}: it called exit(){_place(error)}"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{text and ': '}{text}{_place(error)}"
+
+
+def _place(error: BaseException) -> str:
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)]
+    machinery = (__file__, str(Path(pluggy.__file__).parent), str(Path(os.__file__).parent / "importlib"), "<frozen")
+    own = [(f, n) for f, n in zip(frames, lines, strict=True) if not f.startswith(machinery) and f != "<string>"]
+    return f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own and not isinstance(error, SyntaxError) else ""
 
 
 def _components_of(module: object) -> dict[str, dict[str, type]]:
     """The tables that a plugin's hooks return, checked. A manager of its own keeps one plugin's faults from others."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    manager.register(module)
+    try:
+        manager.register(module)
+    except pluggy.PluginValidationError as error:  # its message has a line for each thing
+        raise TypeError(f"a hook of ganframe takes no arguments: {str(error).splitlines()[-1]}") from error
     callers = manager.get_hookcallers(module) or []
     for caller in callers:
         optional = all(implementation.optionalhook for implementation in caller.get_hookimpls())
@@ -211,8 +258,14 @@ def _check(kind: str, name: object, offered: object) -> None:
     base = BASES[kind]
     if not isinstance(name, str) or not name or ":" in name:
         raise TypeError(f"{kind} {name!r}: a name is a non-empty string without ':'")
+    if isinstance(offered, tuple(BASES.values())):
+        raise TypeError(f"{kind} '{name}': give the class, {type(offered).__qualname__}, not an instance of it")
     if not isinstance(offered, type) or not issubclass(offered, base):
-        raise TypeError(f"{kind} '{name}': {offered!r} is no subclass of ganframe.{base.__name__}")
+        hook = next(
+            (h for h, k in hookspecs.HOOKS.items() if isinstance(offered, type) and issubclass(offered, BASES[k])), ""
+        )
+        remedy = hook and f"; {hook} is its hook"
+        raise TypeError(f"{kind} '{name}': {offered!r} is no subclass of ganframe.{base.__name__}{remedy}")
     if not attrs.has(offered) or "__attrs_attrs__" not in vars(offered):
         raise TypeError(f"{kind} '{name}': {offered.__qualname__} is no attrs class; decorate it with @attrs.frozen")
     types = typing.get_type_hints(offered)  # raises NameError for a type that cannot be found

@@ -107,6 +107,14 @@ class Recipe:
 
 
 @attrs.frozen
+class Sampler:
+    """What of a recipe decides its samples, once the weights are there."""
+
+    generator: Generator
+    latent: Latent = attrs.field(factory=Latent)
+
+
+@attrs.frozen
 class FromRun:
     """The other side of a comparison: what a run's generator makes."""
 
@@ -139,6 +147,12 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     with every mistake, RequestError where the file cannot be read.
     """
     return structure(_document(Path(path), overrides), str(path), plugins.load())
+
+
+def load_sampler(path: str | Path) -> Sampler:
+    """Reads a recipe's generator and latents and nothing else, so that no other plugin is needed. Raises likewise."""
+    document = {k: v for k, v in _document(Path(path), ()).items() if k in ("generator", "latent")}
+    return _structure(document, str(path), plugins.load(), Sampler)
 
 
 def load_comparison(path: str | Path, overrides: Iterable[str] = (), run: str | None = None) -> Comparison:

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from ganframe import runfolder
 from ganframe.components import DataSpec
 from ganframe.feed import Latents, Share
-from ganframe.recipe import Latent, load_recipe
+from ganframe.recipe import Latent, load_sampler
 
 
 def load_generator(path: str | Path) -> TrainedGenerator:
-    """The trained generator of a run, in evaluation mode, on the CPU. Needs no dataset.
+    """The trained generator of a run, in evaluation mode, on the CPU. Needs no dataset, and one plugin at the most.
 
-    Raises RequestError where the run, its weights or a plugin it uses are missing.
+    Raises RequestError where the run, its weights or the generator's plugin are missing.
     """
     folder = runfolder.existing(path)
-    made = load_recipe(folder.recipe)
+    made = load_sampler(folder.recipe)
     spec = runfolder.generator_spec(folder.generator)
     network = made.generator.build(spec, made.latent.dim)
     runfolder.load_weights(folder.generator, network)

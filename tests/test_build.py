@@ -106,3 +106,101 @@ def test_a_constraint_that_differentiates_scores_refuses_a_critic_that_mixes_sam
     install_package(Path(__file__).parent.parent / "plugins" / "ganframe-r3gan")
     (problem,) = refused(recipe(constraints=[{"use": "r2"}], discriminator={"use": "mlp", "norm": "batch"}))
     assert problem.startswith("built: constraints[0]: the gradient of one sample's score is not its own")
+
+
+# ---------------------------------------------------------------------------------------------- what a part of it does
+
+
+@attrs.frozen
+class Game(ganframe.Objective):
+    """An objective made of two functions."""
+
+    d: object = staticmethod(lambda real, fake: (fake - real).mean())
+    g: object = staticmethod(lambda fake, real: -fake.mean())
+
+    def discriminator_loss(self, real, fake):
+        return self.d(real, fake)
+
+    def generator_loss(self, fake, real=None):
+        return self.g(fake, real)
+
+
+class Unfinished(ganframe.Objective):
+    pass
+
+
+class Without(ganframe.Objective):
+    def discriminator_loss(self, real, fake):
+        return (fake - real).mean()
+
+    def generator_loss(self, fake):
+        return -fake.mean()
+
+
+@pytest.mark.parametrize(
+    ("objective", "problem"),
+    [
+        (Game(d=lambda a, b: None), "discriminator_loss(real, fake) gives a NoneType, not a scalar with a gradient"),
+        (Game(d=lambda a, b: b - a), "discriminator_loss(real, fake) gives a Tensor of shape (2,), not a scalar"),
+        (Game(g=lambda b, a: -b.mean().item()), "generator_loss(fake, real) gives a float, not a scalar"),
+        (
+            Game(g=lambda b, a: -b.mean().detach()),
+            "generator_loss(fake, real) gives a Tensor of shape (), not a scalar",
+        ),
+        (Game(g=lambda b, a: (a - b).mean()), "generator_loss(fake, real) raised TypeError: unsupported operand"),
+        (Unfinished(), "discriminator_loss(real, fake) raised NotImplementedError; GANFRAME_STRICT=1 shows where"),
+        (Without(), "generator_loss(fake, real) raised TypeError: Without.generator_loss() takes 2 positional"),
+    ],
+)
+def test_an_objective_that_is_none_is_refused_in_words(monkeypatch, objective, problem):
+    made = attrs.evolve(recipe(), objective=objective)
+    (found,) = refused(made)
+    assert found.startswith(f"built: objective: {problem}")
+    if "raised" in problem:
+        monkeypatch.setenv("GANFRAME_STRICT", "1")
+        with pytest.raises((TypeError, NotImplementedError)):
+            prepare(made)
+
+
+class Forgets(nn.Module):
+    """No y."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 64)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+@pytest.mark.parametrize(("player", "call"), [("generator", "G(z, y)"), ("discriminator", "D(x, y)")])
+def test_a_network_that_raises_is_refused_in_words(player, call):
+    (problem,) = refused(attrs.evolve(recipe(), **{player: Given(Forgets())}))
+    assert problem.startswith(f"built: {player}: {call} raised TypeError: Forgets.forward() takes 2 positional")
+
+
+class MinibatchDeviation(nn.Module):
+    def forward(self, h):
+        return h + h.std(0, keepdim=True)
+
+
+class Mixing(nn.Module):
+    def __init__(self, **attributes) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), MinibatchDeviation(), nn.Linear(8, 1))
+        vars(self).update(attributes)
+
+    def forward(self, x, y):
+        return self.layers(x).squeeze(1)
+
+
+def test_a_critic_that_mixes_samples_must_say_so():
+    (problem,) = refused(attrs.evolve(recipe(), discriminator=Given(Mixing())))
+    assert problem.startswith("built: discriminator: one sample's score depends on another sample; ")
+    assert not prepare(attrs.evolve(recipe(), discriminator=Given(Mixing(mixes_samples=True)))).state.joint
+
+
+def test_the_refusal_of_a_penalty_names_the_module_that_mixes_samples():
+    penalised = recipe(constraints=[{"use": "gradient_penalty"}])
+    (problem,) = refused(attrs.evolve(penalised, discriminator=Given(Mixing(mixes_samples=True))))
+    assert "a critic that mixes samples, as its Mixing does" in problem

@@ -504,7 +504,9 @@ def test_plugins_as_json(call):
         "components": {"objective": ["odd"]},
     }
     assert named["failing"]["status"] == "failed"
-    assert named["failing"]["cause"] == "ModuleNotFoundError: No module named 'no_such_module_anywhere'"
+    assert named["failing"]["cause"] == (
+        "ModuleNotFoundError: No module named 'no_such_module_anywhere' (failing.py, line 1)"
+    )
     assert named["unwanted"]["status"] == "blocked"
     assert named["unwanted"]["components"] == {}
 
@@ -728,7 +730,7 @@ def ganframe_datasets():
 """
 
 
-def test_sampling_needs_the_plugin_but_not_the_data(call, install, tiny):
+def test_sampling_needs_neither_the_data_nor_its_plugin(call, install, tiny):
     install("odd-things", DATA, plugin="odd")
     call("run", tiny(), "--out", "run", "--set", "dataset={use='odd'}", "--set", "train.steps=1")
     environment = json.loads(Path("run/environment.json").read_text())
@@ -736,6 +738,8 @@ def test_sampling_needs_the_plugin_but_not_the_data(call, install, tiny):
     Path("gone").touch()
     call("sample", "run", "--out", "x.npy")
     assert np.load("x.npy").shape == (64, 2)
-    result = call("sample", "run", "--out", "x.npy", "--block", "odd", code=2)
-    assert "unknown dataset 'odd:odd'" in result.stderr
-    assert "plugin odd (odd-things 1.0) blocked" in result.stderr
+    call("sample", "run", "--out", "y.npy", "--block", "odd")
+    assert np.array_equal(np.load("x.npy"), np.load("y.npy"))
+    result = call("sample", "run", "--out", "x.npy", "--block", "builtin", code=2)
+    assert "unknown generator 'builtin:mlp'" in result.stderr
+    assert f"plugin builtin (ganframe {ganframe.__version__}) blocked" in result.stderr

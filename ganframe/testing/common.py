@@ -42,6 +42,9 @@ def configured(component: Any, base: type) -> Any:
     require(bool((vars(cls).get("__doc__") or "").strip()), f"{name} has no docstring; `ganframe describe` shows it")
     fields = attrs.fields(cls)
     for field in fields:
+        require(
+            field.name != "use", f"{name}.use: that is what a recipe calls the component; name the option otherwise"
+        )
         text = field.metadata.get("help")
         require(bool(text), f"{name}.{field.name} has no help; declare it with option(default, help='…')")
         require(field.type is not None, f"{name}.{field.name} has no type; write {field.name}: float = option(…)")

@@ -79,7 +79,8 @@ def _check_wrap(name: str, holds: Any) -> None:
                 mode = "training" if training else "evaluation"
                 right = scores.shape == (n,) and bool(scores.isfinite().all())
                 require(right, f"{name}: wrapped, in {mode}, D gives {tuple(scores.shape)} for {n} samples, not ({n},)")
-        _keeps_samples_apart(name, D.eval(), x, y)
+        for training in (True, False):
+            _keeps_samples_apart(name, D.train(training), x, y)
         _trains(name, D.train(), x, y)
         _at_rest(name, D.eval(), x, y)
         other.load_state_dict(D.state_dict())

@@ -26,6 +26,7 @@ def check_penalty(name: str, holds: Any) -> None:
     if not _wraps(holds):  # a critic of zeros cannot be normalised
         _zero_gradient(name, holds)
     _mean_of_samples(name, holds)
+    _any_batch_size_of_dropout(name, holds)
     _holds_back(name, holds)
     _refuses_mixed_samples(name, holds)
 
@@ -101,7 +102,7 @@ def _ask(
 def _sign_dtype_and_device(name: str, holds: Any) -> None:
     for dtype in (torch.float32, torch.float64):
         for shape, n in ((POINT, 8), (IMAGE, 4), (IMAGE, 1)):
-            for critic in (linear(shape), linear(shape, 0.5), curved(shape)):
+            for critic in (linear(shape), linear(shape, 0.5), curved(shape), curved(shape, dropout=0.5)):
                 D = _prepared(holds, critic).to(dtype)
                 value, *_ = _penalty(name, holds, D, points(n, shape).to(dtype), points(n, shape).to(dtype))
                 require(value.dtype == dtype, f"{name}: the penalty of a critic in {dtype} is in {value.dtype}")
@@ -115,7 +116,7 @@ def _sign_dtype_and_device(name: str, holds: Any) -> None:
 
 def _reaches_weights_and_nothing_else(name: str, holds: Any) -> None:
     reached = False
-    for critic in (linear(POINT), curved(POINT), curved(POINT, dropout=0.5)):
+    for critic in (linear(POINT, 50.0), curved(POINT), curved(POINT, dropout=0.5)):
         D = _prepared(holds, critic)
         before, modes = weights(D), [m.training for m in D.modules()]
         for p in D.parameters():
@@ -191,6 +192,24 @@ def _any_batch_size(name: str, holds: Any) -> None:
             "(D linear, slope 2). Differentiate the sum of the scores, not the mean; take one norm per sample, "
             "gradient.flatten(1).norm(dim=1); and the mean over the batch at the end",
         )
+
+
+def _any_batch_size_of_dropout(name: str, holds: Any) -> None:
+    """What only a critic with dropout feels, as the distance of two passes: the same on the average, at any batch."""
+    critic, real, fake = curved(POINT, dropout=0.5), points(1, POINT), points(1, POINT)
+    if _value(name, holds, _prepared(holds, curved(POINT)), real, fake) != 0:
+        return  # seen without dropout too
+    means = {}
+    for n, draws in ((1, 256), (64, 16)):
+        D = _prepared(holds, copy.deepcopy(critic))
+        sides = real.expand(n, *POINT), fake.expand(n, *POINT)
+        means[n] = sum(_value(name, holds, D, *sides) for _ in range(draws)) / draws
+    require(
+        max(means.values()) <= 2 * min(means.values()) + 1e-9,
+        f"{name}: the penalty of one sample, repeated, must not depend on the size of the batch, and on a critic with "
+        f"dropout it is {means[1]:.4g} at batch 1 and {means[64]:.4g} at batch 64, on the average: is a sum or a norm "
+        "taken over the batch, where a mean over samples is meant?",
+    )
 
 
 def _all_coordinates(name: str, holds: Any) -> None:

@@ -78,6 +78,49 @@ class MeanInsideGrad(GP):
         return torch.autograd.grad(D(x, y).mean(), x, create_graph=True)[0]
 
 
+@wrong("on a critic with dropout .* a sum or a norm taken over the batch")
+class SumOverTwoPasses(Constraint):
+    """Consistency, summed."""
+
+    def penalty(self, D, real, fake):
+        return (D(real.x, real.y) - D(real.x, real.y)).square().sum()
+
+
+@wrong("a penalty is ≥ 0")
+class NegativeOfTwoPasses(Constraint):
+    """Consistency with its sign swapped."""
+
+    def penalty(self, D, real, fake):
+        return -(D(real.x, real.y) - D(real.x, real.y)).square().mean()
+
+
+@wrong("not depend on the size of the batch")
+class MeanOneSided(GP):
+    """The mean of the scores, under a penalty that is flat below a slope of 1."""
+
+    def slope(self, D, x, y):
+        return torch.autograd.grad(D(x, y).mean(), x, create_graph=True)[0]
+
+    def penalty(self, D, real, fake):
+        x = self.between(real, fake)
+        return (self.slope(D, x, real.y).flatten(1).norm(dim=1) - 1).relu().square().mean()
+
+
+@wrong("one sample's score depends on others")
+class NoiseByTheBatch(Constraint):
+    """Noise as large as the batch's deviation, in training."""
+
+    def wrap(self, D):
+        def noisy(module, inputs):
+            x, y = inputs
+            if module.training:
+                x = x + x.std(0, keepdim=True, correction=0) * torch.randn_like(x)
+            return x, y
+
+        D.register_forward_pre_hook(noisy)
+        return D
+
+
 @wrong("mean taken before the square")
 class SquareOfTheMean(GP):
     """(E‖∇‖ - 1)²."""

@@ -1,0 +1,555 @@
+"""Each constraint keeps the promises of its kind, has the value that its formula gives by hand, and avoids its traps.
+
+The mistakes at the end are those of real code; ganframe's conformance kit refuses each of them.
+"""
+
+import math
+
+import attrs
+import pytest
+import torch
+from ganframe_lipschitz import DRAGAN, Consistency, InstanceNoise, LipschitzPenalty, Orthogonal
+from torch import nn
+from torch.nn import functional as F
+
+import ganframe
+from ganframe import Constraint, DataSpec, Scored, refuse_mixed_samples
+from ganframe.testing import check_constraint
+
+
+class Linear(nn.Module):
+    """D(x) = w·x on flattened samples."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight, dtype=torch.float64))
+
+    def forward(self, x, y):
+        return x.flatten(1) @ self.weight
+
+
+class Hidden(nn.Module):
+    """A perceptron with a hidden layer and dropout."""
+
+    def __init__(self, dropout=0.5, norm=None, shape=(2,)):
+        super().__init__()
+        self.first = nn.Linear(math.prod(shape), 16)
+        self.norm, self.drop = norm or nn.Identity(), nn.Dropout(dropout)
+        self.last = nn.Linear(16, 1)
+        self.double()
+
+    def forward(self, x, y):
+        return self.last(self.drop(self.norm(self.first(x.flatten(1))).tanh())).squeeze(1)
+
+
+def points(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def penalty(constraint, D, x, fake=None):
+    """The penalty as the engine asks for it."""
+    y = torch.zeros(len(x), dtype=torch.long)
+    fake = points(*x.shape, seed=1) if fake is None else fake
+    return constraint.penalty(D, Scored(x, y, D(x, y)), Scored(fake, y, D(fake, y)))
+
+
+ALL = [
+    LipschitzPenalty(),
+    Consistency(),
+    Consistency(margin=0.1),
+    DRAGAN(),
+    DRAGAN(scale=0.0),
+    Orthogonal(),
+    Orthogonal(weight=1.0, off_diagonal=True),
+    InstanceNoise(),
+]
+
+
+@pytest.mark.parametrize("constraint", ALL, ids=str)
+def test_it_keeps_the_promises_of_its_kind(constraint):
+    check_constraint(constraint)
+
+
+@pytest.mark.parametrize("constraint", [LipschitzPenalty, Consistency, DRAGAN, Orthogonal])
+def test_a_negative_weight_is_refused(constraint):
+    with pytest.raises(ValueError, match="weight"):
+        constraint(weight=-1.0)
+
+
+# ----------------------------------------------------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("n", [1, 4, 64])
+def test_lp_charges_slopes_above_1_and_no_others(n):
+    for weight, slope in (([0.0, 0.0], 0), ([0.3, 0.4], 0.5), ([0.6, 0.8], 1), ([3.0, 4.0], 5)):
+        D = Linear(weight)
+        value = penalty(LipschitzPenalty(weight=10.0), D, points(n, 2))
+        assert value.item() == pytest.approx(10 * max(0, slope - 1) ** 2, abs=1e-9)
+        (by_weight,) = torch.autograd.grad(value, D.weight)
+        expected = 20 * max(0, slope - 1) / max(slope, 1) * D.weight.detach()
+        torch.testing.assert_close(by_weight, expected)
+
+
+def test_lp_asks_between_real_and_fake():
+    class Square(nn.Module):
+        """D(x) = x²/2 on the line, whose slope is x."""
+
+        def forward(self, x, y):
+            return x.square().sum(1) / 2
+
+    # Between 0 and 3 the slope x̂ is uniform: E max(0, x̂ - 1)² = ∫₁³ (x - 1)² / 3 = 8/9.
+    torch.manual_seed(0)
+    real, fake = torch.zeros(200_000, 1), torch.full((200_000, 1), 3.0)
+    assert penalty(LipschitzPenalty(weight=1.0), Square(), real, fake).item() == pytest.approx(8 / 9, rel=0.01)
+
+
+@pytest.mark.parametrize("n", [1, 4, 64])
+def test_dragan_charges_slopes_on_both_sides_of_1(n):
+    for weight, slope in (([0.0, 0.0], 0), ([0.3, 0.4], 0.5), ([0.6, 0.8], 1), ([3.0, 4.0], 5)):
+        value = penalty(DRAGAN(weight=10.0), Linear(weight), points(n, 2))
+        assert value.item() == pytest.approx(10 * (slope - 1) ** 2, abs=1e-9)
+
+
+class Recorder(Linear):
+    def forward(self, x, y):
+        self.seen = x
+        return super().forward(x, y)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4, 4)])
+def test_dragan_perturbs_by_the_standard_deviation_of_the_batch(shape):
+    torch.manual_seed(0)
+    D, x = Recorder([1.0] * math.prod(shape)), 7 + 3 * points(5000, *shape)
+    penalty(DRAGAN(scale=0.5), D, x)
+    delta = D.seen.detach() - x
+    assert delta.mean().item() == pytest.approx(0, abs=0.05)  # on both sides of x
+    assert delta.std().item() == pytest.approx(1.5, rel=0.03)
+    apart = torch.corrcoef(delta.flatten(1)[:, :2].T)[0, 1]
+    assert apart.abs() < 0.1  # a number of its own for each coordinate
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 4, 4)])
+def test_dragan_takes_a_single_sample(shape):
+    D = Hidden(shape=shape)
+    value = penalty(DRAGAN(), D, points(1, *shape))
+    assert value.isfinite()
+    assert all(slope is None or slope.isfinite().all() for slope in torch.autograd.grad(value, [*D.parameters()][:2]))
+
+
+def test_dragan_does_not_need_the_fakes():
+    D, x = Hidden(dropout=0.0), points(8, 2)
+    torch.manual_seed(0)
+    value = penalty(DRAGAN(), D, x)
+    torch.manual_seed(0)
+    assert torch.equal(penalty(DRAGAN(), D, x, fake=points(8, 2, seed=5)), value)
+
+
+@pytest.mark.parametrize("constraint", [LipschitzPenalty(), DRAGAN()], ids=str)
+def test_a_critic_that_mixes_samples_is_refused(constraint):
+    with pytest.raises(ValueError, match="mixes samples"):
+        constraint.check(Hidden(norm=nn.BatchNorm1d(16)))
+
+
+# --------------------------------------------------------------------------------------------------------- consistency
+
+
+class Masked(nn.Module):
+    """Two passes that are known: features (x, x) · m, with m = 1 in the first half of a batch and 3 in the rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(2, 1, bias=False, dtype=torch.float64)
+        nn.init.constant_(self.last.weight, 0.5)
+
+    def forward(self, x, y):
+        m = torch.ones(len(x), 1, dtype=x.dtype)
+        m[len(x) // 2 :] = 3
+        return self.last(x.expand(-1, 2) * m).squeeze(1)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0])
+def test_consistency_by_hand(margin):
+    # D = m·x, so that d(D, D) = (2x)²; D₋ = m·(x, x), the mean of whose squares is (2x)² too.
+    x = torch.tensor([[0.0], [0.5], [2.0]], dtype=torch.float64)
+    expected = sum(max(0, 1.1 * (2 * value) ** 2 - margin) for value in (0, 0.5, 2)) / 3
+    assert penalty(Consistency(weight=2.0, margin=margin), Masked(), x).item() == pytest.approx(2 * expected)
+
+
+def test_consistency_is_the_mean_over_dropouts_masks():
+    # One unit that is kept or dropped: D = m·x, m = 0 or 2. The passes differ by 2x in half the cases.
+    torch.manual_seed(0)
+
+    class Dropped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.last = nn.Dropout(0.5), nn.Linear(1, 1, bias=False)
+            nn.init.ones_(self.last.weight)
+
+        def forward(self, x, y):
+            return self.last(self.drop(x)).squeeze(1)
+
+    value = penalty(Consistency(weight=1.0), Dropped().double(), torch.ones(100_000, 1).double())
+    assert value.item() == pytest.approx(1.1 * 2, rel=0.02)
+
+
+def test_consistency_is_exactly_0_in_evaluation_and_has_finite_slopes():
+    D, x = Hidden(), points(8, 2)
+    assert penalty(Consistency(), D.train(), x).item() > 0
+    value = penalty(Consistency(), D.eval(), x)
+    assert value.item() == 0
+    assert all(
+        slope.isfinite().all() for slope in torch.autograd.grad(value, [*D.parameters()], materialize_grads=True)
+    )
+
+
+def test_consistency_sees_real_samples_only_and_leaves_no_hook():
+    D, x = Hidden(), points(8, 2)
+    torch.manual_seed(0)
+    value = penalty(Consistency(), D, x)
+    torch.manual_seed(0)
+    assert torch.equal(penalty(Consistency(), D, x, fake=100 * points(8, 2, seed=5)), value)
+    assert not any(module._forward_pre_hooks for module in D.modules())
+    with pytest.raises(TypeError):  # not even where D raises
+        Consistency().penalty(D, Scored(x, None, None), None)
+    assert not any(module._forward_pre_hooks for module in D.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "features"),
+    [
+        ("mlp", {"hidden": (8, 6), "dropout": 0.5}, (2,), 6),
+        ("mlp", {"hidden": (8, 6), "dropout": 0.5, "condition": "projection"}, (2,), 6),
+        ("dcgan", {"width": 4, "norm": "none"}, (1, 16, 16), 8 * 16),
+        ("resnet", {"width": 4}, (3, 32, 32), 8),
+    ],
+)
+def test_consistency_finds_the_second_to_last_layer_of_the_built_in_critics(name, options, shape, features):
+    from ganframe_lipschitz.consistency import _features
+
+    D = ganframe.component("discriminator", name)(**options).build(DataSpec(shape, classes=3))
+    with _features(D) as inputs:
+        scores = D(torch.randn(5, *shape), torch.zeros(5, dtype=torch.long))
+    assert inputs[-1].shape == (5, features)
+    if options.get("condition") != "projection":
+        torch.testing.assert_close(D.head.linear(inputs[-1]).squeeze(1), scores)
+
+
+@pytest.mark.parametrize(
+    ("D", "remedy"),
+    [
+        (Hidden(dropout=0.0), r"without it; choose a discriminator with dropout \(use = 'mlp', dropout = 0.5\)"),
+        (nn.Sequential(nn.Conv2d(1, 1, 4), nn.Dropout(0.5)), r"no linear layer; choose one that ends in an nn.Linear"),
+    ],
+)
+def test_consistency_refuses_critics_for_which_it_means_nothing(D, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        Consistency().check(D)
+
+
+# ---------------------------------------------------------------------------------------------------------- orthogonal
+
+
+def value_on(constraint, *layers):
+    return constraint.penalty(nn.Sequential(*layers).double(), None, None)
+
+
+def with_weight(layer, weight):
+    with torch.no_grad():
+        layer.weight.copy_(torch.as_tensor(weight).view_as(layer.weight))
+    return layer
+
+
+def test_orthogonal_by_hand():
+    W = torch.tensor([[3.0, 0.0, 4.0], [0.0, 2.0, 1.0]])  # WWᵀ = [[25, 4], [4, 5]]
+    layer = with_weight(nn.Linear(3, 2), W)
+    assert value_on(Orthogonal(weight=0.5), layer).item() == pytest.approx((24**2 + 2 * 4**2 + 4**2) / 2)
+    assert value_on(Orthogonal(weight=0.5, off_diagonal=True), layer).item() == pytest.approx(2 * 4**2 / 2)
+    tall = with_weight(nn.Linear(2, 3), W.T)  # WᵀW is the same, and the filters' products are 0, 12 and 2
+    assert value_on(Orthogonal(weight=0.5), tall).item() == pytest.approx((24**2 + 2 * 4**2 + 4**2) / 2)
+    assert value_on(Orthogonal(weight=0.5, off_diagonal=True), tall).item() == pytest.approx(12**2 + 2**2)
+    assert value_on(Orthogonal(weight=0.5), layer, tall).item() == pytest.approx(24**2 + 2 * 4**2 + 4**2)
+
+
+def test_the_smaller_gram_matrix_differs_by_a_constant():
+    layer = nn.Linear(7, 4, dtype=torch.float64)
+    W = layer.weight
+    value, larger = value_on(Orthogonal(weight=1.0), layer), (W.T @ W - torch.eye(7)).square().sum()
+    assert (larger - value).item() == pytest.approx(7 - 4)
+    torch.testing.assert_close(*(torch.autograd.grad(v, W)[0] for v in (value, larger)))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(5, 8),
+        nn.Linear(8, 5),
+        nn.Conv1d(3, 4, 3),
+        nn.Conv2d(3, 8, 3),
+        nn.Conv2d(4, 8, 3, groups=2),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.ConvTranspose2d(8, 3, 4),
+        nn.ConvTranspose2d(4, 6, 3, groups=2),
+        nn.Conv3d(2, 3, 3),
+    ],
+    ids=str,
+)
+def test_it_is_0_where_all_singular_values_are_1_and_descending_it_leads_there(layer):
+    layer, constraint = layer.double(), Orthogonal(weight=1.0)
+    optimizer = torch.optim.Adam([layer.weight], lr=0.02)
+    for _ in range(400):
+        optimizer.zero_grad()
+        value = value_on(constraint, layer)
+        value.backward()
+        optimizer.step()
+    assert value.item() < 1e-3
+    if isinstance(layer, (nn.Linear, nn.Conv2d)) and getattr(layer, "groups", 1) == 1:
+        assert torch.linalg.svdvals(layer.weight.flatten(1)).sub(1).abs().max() < 0.02
+
+
+def test_a_transposed_convolutions_filters_are_its_output_channels():
+    layer = nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False)
+    from ganframe_lipschitz.weights import _matrices
+
+    # The filter of output channel 4, the second of group 1, is what an impulse in its group's inputs gives there.
+    matrices = _matrices(layer)
+    assert matrices.shape == (2, 3, 2 * 9)
+    impulses = torch.eye(4)[2:, :, None, None]
+    torch.testing.assert_close(matrices[1, 1], layer(impulses)[:, 4].flatten())
+
+
+def test_orthogonal_refuses_a_critic_without_such_layers():
+    with pytest.raises(ValueError, match="needs linear or convolution layers"):
+        Orthogonal().check(Linear([1.0]))
+
+
+# ------------------------------------------------------------------------------------------------------ instance noise
+
+
+def wrapped(std=0.5):
+    plain = Recorder([1.0, 2.0])
+    keys = [*plain.state_dict()]
+    D = InstanceNoise(std=std).wrap(plain)
+    assert D is plain
+    assert [*D.state_dict()] == keys
+    return D
+
+
+def test_instance_noise_is_gaussian_of_the_std_asked_for_new_in_each_call_and_for_each_sample():
+    torch.manual_seed(0)
+    D, x, y = wrapped(), points(20_000, 2), torch.zeros(20_000, dtype=torch.long)
+    noises = []
+    for _ in range(2):
+        D(x, y)
+        noises.append(D.seen - x)
+    for noise in noises:
+        assert noise.mean().item() == pytest.approx(0, abs=0.02)
+        assert noise.std().item() == pytest.approx(0.5, rel=0.02)
+        assert noise.dtype == torch.float64
+    together = torch.corrcoef(torch.cat([*noises, noises[0].roll(1, 0)], dim=1).T)
+    assert (together - torch.eye(6)).abs().max() < 0.05
+
+
+def test_instance_noise_leaves_evaluation_exact_and_the_samples_alone():
+    D, x, y = wrapped(), points(4, 2), torch.zeros(4, dtype=torch.long)
+    before = x.clone()
+    assert not torch.equal(D(x, y), Linear([1.0, 2.0])(x, y))
+    assert torch.equal(x, before)
+    assert torch.equal(D.eval()(x, y), Linear([1.0, 2.0])(x, y))
+
+
+def test_instance_noise_comes_from_torchs_own_generator():
+    D, x, y = wrapped(), points(4, 2), torch.zeros(4, dtype=torch.long)
+    torch.manual_seed(3)
+    once = D(x, y)
+    torch.manual_seed(3)
+    assert torch.equal(D(x, y), once)
+
+
+def test_gradients_by_the_samples_pass_through_the_noise():
+    D, x, y = wrapped(), points(4, 2).requires_grad_(), torch.zeros(4, dtype=torch.long)
+    (slope,) = torch.autograd.grad(D(x, y).sum(), x)
+    torch.testing.assert_close(slope, torch.tensor([[1.0, 2.0]]).double().expand(4, 2))
+
+
+# ------------------------------------------------------------------------------------- mistakes that the kit refuses
+
+
+def between(real, fake, shape):
+    epsilon = torch.rand(shape, dtype=real.x.dtype, device=real.x.device)
+    return torch.lerp(fake.x.detach(), real.x.detach(), epsilon).requires_grad_()
+
+
+def ones(x):
+    return [1] * (x.ndim - 1)
+
+
+class Wrong(Constraint):
+    """What the mistaken gradient penalties share: each is right but for one thing."""
+
+    def check(self, D):
+        refuse_mixed_samples(D)
+
+    def points(self, real, fake):
+        return between(real, fake, (len(real.x), *ones(real.x)))
+
+    def gradient(self, D, x, y):
+        return torch.autograd.grad(D(x, y).sum(), x, create_graph=True)[0]
+
+    def norms(self, gradient):
+        return torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+
+    def penalty(self, D, real, fake):
+        x = self.points(real, fake)
+        return (self.norms(self.gradient(D, x, real.y)) - 1).relu().square().mean()
+
+
+def mistake(base, doc, **methods):
+    return attrs.frozen(type("Mistake", (base,), {"__doc__": doc, **methods}))
+
+
+def plain_sd(x):
+    return x.std(dim=0, keepdim=True)
+
+
+def distance(D, real, d):
+    once, again = D(real.x, real.y), D(real.x, real.y)
+    return d(once - again)
+
+
+def in_evaluation(D, real):
+    D.eval()
+    return distance(D, real, lambda t: t.square().mean())
+
+
+MISTAKES = {
+    "one norm for the batch": (
+        mistake(Wrong, "LP.", norms=lambda self, g: g.norm()[None]),
+        "norm",
+    ),
+    "a norm along one axis": (
+        mistake(Wrong, "LP.", norms=lambda self, g: g.norm(dim=1)),
+        "norm per sample",
+    ),
+    "√ of a sum of squares": (
+        mistake(Wrong, "DRAGAN.", norms=lambda self, g: g.flatten(1).square().sum(1).sqrt()),
+        "not finite",
+    ),
+    "the mean of the scores": (
+        mistake(
+            Wrong, "LP.", gradient=lambda self, D, x, y: torch.autograd.grad(D(x, y).mean(), x, create_graph=True)[0]
+        ),
+        "reach D's weights",  # slopes of 2/8 are below 1, where a one-sided penalty is flat
+    ),
+    "one ε for the batch": (
+        mistake(Wrong, "LP.", points=lambda self, real, fake: between(real, fake, (1, *ones(real.x)))),
+        "drawn for each sample",
+    ),
+    "ε of shape (N, 1)": (
+        mistake(Wrong, "LP.", points=lambda self, real, fake: between(real, fake, (len(real.x), 1))),
+        "ε|raised",
+    ),
+    "no graph": (
+        mistake(Wrong, "LP.", gradient=lambda self, D, x, y: torch.autograd.grad(D(x, y).sum(), x)[0]),
+        "reach D's weights",
+    ),
+    "BatchNorm is let through": (
+        mistake(Wrong, "LP.", check=lambda self, D: None),
+        "mixes? samples",
+    ),
+    "a slope that is too small": (
+        mistake(
+            Wrong,
+            "LP, its sides exchanged.",
+            penalty=lambda self, D, real, fake: (
+                (1 - self.norms(self.gradient(D, self.points(real, fake), real.y))).relu().square().mean()
+            ),
+        ),
+        "holds the critic back",
+    ),
+    "a standard deviation of one sample": (
+        mistake(
+            Wrong,
+            "DRAGAN.",
+            points=lambda self, real, fake: (
+                (real.x + plain_sd(real.x) * torch.randn_like(real.x)).detach().requires_grad_()
+            ),
+        ),
+        "nan",
+    ),
+    "noise in float32": (
+        mistake(
+            Wrong,
+            "DRAGAN.",
+            points=lambda self, real, fake: (real.x + torch.randn(real.x.shape)).detach().float().requires_grad_(),
+        ),
+        "raised|torch.float",
+    ),
+    "√ where both passes agree": (
+        mistake(
+            Constraint,
+            "Consistency.",
+            penalty=lambda self, D, real, fake: distance(D, real, lambda t: t.square().sqrt().mean()),
+        ),
+        "not finite",
+    ),
+    "a critic in evaluation": (
+        mistake(Constraint, "Consistency.", penalty=lambda self, D, real, fake: in_evaluation(D, real)),
+        "its mode",
+    ),
+    "a detached weight": (
+        mistake(
+            Constraint,
+            "Orthogonal.",
+            penalty=lambda self, D, real, fake: sum(p.data.square().sum() for p in D.parameters()),
+        ),
+        "reach D's weights",
+    ),
+    "the identity of the default device": (
+        mistake(
+            Constraint,
+            "Orthogonal.",
+            penalty=lambda self, D, real, fake: sum(
+                (W.T @ W - torch.eye(W.shape[1], dtype=W.dtype)).square().sum() for W in D.parameters() if W.ndim == 2
+            ),
+        ),
+        "default device",
+    ),
+    "noise in evaluation": (
+        mistake(
+            Constraint,
+            "Noise.",
+            wrap=lambda self, D: (
+                D.register_forward_pre_hook(lambda _, given: (given[0] + torch.randn_like(given[0]), given[1])),
+                D,
+            )[1],
+        ),
+        "one sample one way",
+    ),
+    "weights that are normalised by a constant of the build": (
+        mistake(Constraint, "Noise.", wrap=lambda self, D: Scaled(D)),
+        "state_dict",
+    ),
+}
+
+
+class Scaled(nn.Module):
+    """D with a random scale that its state does not hold."""
+
+    def __init__(self, D):
+        super().__init__()
+        self.D, self.scale = D, torch.rand(())
+
+    def forward(self, x, y):
+        return self.D(x, y) * F.softplus(self.scale)
+
+
+@pytest.mark.filterwarnings("ignore:std")
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_conformance_kit_refuses(name):
+    wrong, says = MISTAKES[name]
+    with pytest.raises(AssertionError, match=says):
+        check_constraint(wrong)
+
+
+def test_the_penalty_that_the_mistakes_are_made_of_is_right():
+    check_constraint(mistake(Wrong, "LP, without a mistake."))

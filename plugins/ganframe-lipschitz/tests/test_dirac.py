@@ -1,0 +1,198 @@
+"""Dirac-GAN (Mescheder et al. 2018): D(x) = ψ·x, the data one point, the generator one point at θ.
+
+The equilibrium is θ at the data and ψ = 0. Which constraints lead there, and which do not? First the engine's own steps
+are asked, alternating gradient descent; then the eigenvalues at the equilibrium of the vector field
+v(θ, ψ) = (-∂L_G/∂θ, -∂(L_D + penalty)/∂ψ), found by autograd. ORBITS is the README's table.
+"""
+
+import cmath
+
+import attrs
+import pytest
+import torch
+from ganframe_lipschitz import DRAGAN, Consistency, InstanceNoise, LipschitzPenalty, Orthogonal
+from torch import nn
+
+import ganframe
+from ganframe import Constraint, Scored, option
+from ganframe.engine import Player, State, discriminator_step, generator_step
+
+WGAN = ganframe.component("objective", "wgan")
+Vanilla = ganframe.component("objective", "vanilla")
+NonSaturating = ganframe.component("objective", "non_saturating")
+Clipping = ganframe.component("constraint", "weight_clipping")
+GradientPenalty = ganframe.component("constraint", "gradient_penalty")
+
+
+@attrs.frozen
+class R1(Constraint):
+    """γ/2 · E‖∇D(x)‖² on real samples (Mescheder et al. 2018, eq. 9)."""
+
+    gamma: float = option(1.0, help="γ")
+    input_gradients = True
+
+    def penalty(self, D, real, fake):
+        (gradient,) = torch.autograd.grad(real.scores.sum(), real.x, create_graph=True)
+        return self.gamma / 2 * gradient.flatten(1).square().sum(1).mean()
+
+
+# ------------------------------------------------------------------------------------------------- the engine's steps
+
+
+class Point(nn.Module):
+    """The generator: a point at θ, whatever z."""
+
+    def __init__(self, theta):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor([theta]))
+
+    def forward(self, z, y):
+        return self.theta.expand(len(y), 1)
+
+
+class Slope(nn.Module):
+    """D(x) = ψ·x, where a share of the x is dropped."""
+
+    def __init__(self, psi, dropout):
+        super().__init__()
+        self.drop, self.linear = nn.Dropout(dropout), nn.Linear(1, 1, bias=False)
+        nn.init.constant_(self.linear.weight, psi)
+
+    def forward(self, x, y):
+        return self.linear(self.drop(x)).squeeze(1)
+
+
+def orbit(objective, *constraints, batch=1, data=0.0, start=(1.5, 0.0), dropout=0.0, steps=300, lr=0.2):
+    """The distances of (θ, ψ) from the equilibrium after each of the engine's steps, (steps,)."""
+    torch.manual_seed(0)
+    G, D = Point(data + start[0]), Slope(start[1], dropout)
+    for constraint in constraints:
+        D = constraint.wrap(D)
+    x, y = torch.full((batch, 1), data), torch.zeros(batch, dtype=torch.long)
+    state = State(
+        G=Player(G, torch.optim.SGD(G.parameters(), lr=lr)),
+        D=Player(D, torch.optim.SGD(D.parameters(), lr=lr)),
+        objective=objective,
+        constraints={str(i): constraint for i, constraint in enumerate(constraints)},
+        batches=lambda: (x.clone(), y),
+        latents=lambda n: torch.zeros(n, 1),
+        joint=not any(constraint.input_gradients for constraint in constraints),
+        generator_batch_size=batch,
+        device=x.device,
+    )
+    where = torch.empty(steps, 2)
+    for step in range(steps):
+        discriminator_step(state)
+        generator_step(state)
+        where[step] = torch.stack([G.theta.detach()[0] - data, D.linear.weight.detach()[0, 0]])
+    return where.norm(dim=1)
+
+
+# The least and the greatest distance over the last 100 of 300 steps, about two turns, from a start at 1.5.
+NOISY = {"batch": 1024}  # what is drawn at random is averaged over a large batch
+ORBITS = [
+    (Vanilla(), None, {}, 1.49, 1.58),
+    (WGAN(), None, {}, 1.43, 1.58),
+    (WGAN(), Clipping(limit=1.0), {}, 0.95, 1.05),
+    (WGAN(), GradientPenalty(weight=0.25), {}, 1.25, 1.29),
+    (WGAN(), GradientPenalty(weight=1.0), {}, 2.0, 2.0),
+    (WGAN(), GradientPenalty(weight=2.0), {}, 4.0, 4.0),
+    (WGAN(), LipschitzPenalty(weight=1.0), {}, 0.95, 1.05),
+    (Vanilla(), LipschitzPenalty(weight=1.0), {}, 0.97, 1.03),
+    (WGAN(), DRAGAN(weight=0.25), {}, 1.25, 1.29),
+    (WGAN(), DRAGAN(weight=1.0), {}, 2.0, 2.0),
+    (WGAN(), Orthogonal(weight=0.5), {}, 1.03, 1.54),
+    (WGAN(), Orthogonal(weight=0.5, off_diagonal=True), {}, 1.43, 1.58),
+    (WGAN(), Consistency(weight=0.5), {"dropout": 0.5, **NOISY}, 1.4, 1.6),
+    (WGAN(), Consistency(weight=0.5), {"dropout": 0.5, "data": 1.0, **NOISY}, 0.0, 0.0),
+    (WGAN(), InstanceNoise(std=1.0), NOISY, 1.4, 1.7),
+    (Vanilla(), InstanceNoise(std=1.0), NOISY, 0.0, 0.0),
+    (NonSaturating(), InstanceNoise(std=1.0), NOISY, 0.0, 0.0),
+    (Vanilla(), R1(), {}, 0.0, 0.0),
+    (WGAN(), R1(), {}, 0.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("objective", "constraint", "more", "least", "greatest"), ORBITS, ids=str)
+def test_where_the_engines_steps_lead(objective, constraint, more, least, greatest):
+    distances = orbit(objective, *[constraint] * (constraint is not None), **more)
+    near = 0.1 if more else 0.02  # the average over a batch of 1024 leaves about 0.03 of what is drawn
+    assert distances[-100:].min().item() == pytest.approx(least, abs=near)
+    assert distances[-100:].max().item() == pytest.approx(greatest, abs=near)
+
+
+def test_without_a_constraint_the_non_saturating_game_comes_home_as_slowly_as_one_over_root_t():
+    # d(θ² + ψ²)/dt = -2ψθ tanh(ψθ/2), on average over a turn -r⁴/8: 1/r² grows by t/8. The minimax game has r' = 0.
+    distances = orbit(NonSaturating(), start=(0.5, 0.0), steps=1000)
+    for step in (200, 999):
+        assert distances[step].item() == pytest.approx((4 + 0.2 * step / 8) ** -0.5, rel=0.1)
+
+
+# --------------------------------------------------------------------------------------------------------- eigenvalues
+
+
+def eigenvalues(objective, *constraints, data=0.0, dropout=0.0, n=1, psi=0.0):
+    """Of the Jacobian of the vector field at the equilibrium, by autograd: two complex numbers, the greater first."""
+    torch.manual_seed(0)
+    D = Slope(psi, dropout).double()
+    for constraint in constraints:
+        D = constraint.wrap(D)
+    psi, theta = D.linear.weight, torch.tensor(data, dtype=torch.float64, requires_grad=True)
+    y = torch.zeros(n, dtype=torch.long)
+    x, fakes = torch.full((n, 1), data, dtype=torch.float64).requires_grad_(), theta.expand(n, 1)
+    real, fake = Scored(x, y, D(x, y)), Scored(fakes, y, D(fakes, y))
+    loss = objective.discriminator_loss(real.scores, fake.scores)
+    penalties = [constraint.penalty(D, real, fake) for constraint in constraints]
+    loss = loss + sum(penalty for penalty in penalties if penalty is not None)
+    (by_psi,) = torch.autograd.grad(loss, psi, create_graph=True)
+    (by_theta,) = torch.autograd.grad(objective.generator_loss(fake.scores), theta, create_graph=True)
+    rows = [
+        torch.autograd.grad(-slope.sum(), [theta, psi], retain_graph=True, allow_unused=True, materialize_grads=True)
+        for slope in (by_theta, by_psi)
+    ]
+    values = torch.linalg.eigvals(torch.stack([torch.stack([d.sum() for d in row]) for row in rows])).tolist()
+    return sorted(values, key=lambda value: (value.real, value.imag), reverse=True)
+
+
+def roots(damping, turning):
+    """-damping/2 ± √(damping²/4 - turning²), the greater first."""
+    root = cmath.sqrt(damping**2 / 4 - turning**2)
+    return [-damping / 2 + root, -damping / 2 - root]
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.5])
+def test_the_eigenvalues_under_r1_are_the_papers(gamma):
+    for objective, turning in ((Vanilla(), 0.5), (NonSaturating(), 0.5), (WGAN(), 1.0)):
+        assert eigenvalues(objective, R1(gamma=gamma)) == pytest.approx(roots(gamma, turning), abs=1e-6)
+
+
+@pytest.mark.parametrize("objective", [Vanilla(), NonSaturating()])
+@pytest.mark.parametrize("std", [0.5, 1.0, 2.0])
+def test_instance_noise_damps_like_r1_with_gamma_half_its_variance(objective, std):
+    measured = eigenvalues(objective, InstanceNoise(std=std), n=100_000)
+    assert measured == pytest.approx(roots(std**2 / 2, 0.5), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "damping"),
+    [
+        (LipschitzPenalty(), 0),
+        (Orthogonal(weight=0.1, off_diagonal=True), 0),
+        (InstanceNoise(std=1.0), 0),
+        (Orthogonal(weight=0.1), -0.4),
+    ],
+    ids=str,
+)
+def test_in_the_wasserstein_game_these_do_not_damp(constraint, damping):
+    # D = ψ·x: noise has the mean 0 in a linear game, lp is 0 up to a slope of 1, and (ψ² - 1)² pushes ψ away from 0.
+    # (Not quite at ψ = 0, where |ψ| has no second derivative.)
+    n = 100_000 if isinstance(constraint, InstanceNoise) else 1
+    assert eigenvalues(WGAN(), constraint, n=n, psi=1e-6) == pytest.approx(roots(damping, 1.0), abs=0.02)
+
+
+@pytest.mark.parametrize("data", [0.0, 0.5, 1.0])
+def test_consistency_damps_by_the_datas_distance_from_the_origin(data):
+    # Two masks with values 0 or 1/(1-p) differ by E(m' - m'')² = 2p/(1-p): the term is weight · 2p/(1-p) · (ψ·data)².
+    damping = 0.25 * 4 * 0.5 / 0.5 * data**2
+    measured = eigenvalues(WGAN(), Consistency(weight=0.25), data=data, dropout=0.5, n=100_000)
+    assert measured == pytest.approx(roots(damping, 1.0), abs=0.02)
