@@ -5,11 +5,9 @@ Accelerate owns devices, processes and precision; everything it is asked for her
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import functools
 import itertools
-import os
 import platform
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -26,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from ganframe import callbacks, plugins
+from ganframe import callbacks, plugins, trial
 from ganframe.components import Constraint, DataSpec, mixes_samples
 from ganframe.engine import Player, State
 from ganframe.errors import RecipeError, RunError, did_you_mean
@@ -95,10 +93,7 @@ def prepare(recipe: Recipe) -> Session:
     G, D = (_placed(network, spec, accelerator.device) for network in (G, D))
     if share.processes > 1:
         _follow_first(accelerator, [G, D])
-    try:
-        _try(recipe, G, D, spec)
-    except _Fault as fault:
-        problems.append(f"{recipe.name}: {fault}")
+    problems += [f"{recipe.name}: {fault}" for fault in trial.faults(recipe, G, D, spec)]
     # Torch wants something to optimise: for a generator without weights, which only `ganframe divergence` has, nothing.
     g_weights = list(G.parameters()) or [nn.Parameter(torch.zeros(0))]
     g_optimizer = attempt("optimizer.generator", lambda: recipe.optimizer.generator.build(g_weights))
@@ -202,65 +197,6 @@ def _placed(network: nn.Module, spec: DataSpec, device: torch.device) -> nn.Modu
     """The network on its device, in training mode, its convolutions' weights laid out with channels last."""
     network = network.to(device).train()
     return network.to(memory_format=torch.channels_last) if spec.is_image else network
-
-
-class _Fault(Exception):
-    """What is wrong with a part, for the user."""
-
-
-def _try(recipe: Recipe, G: nn.Module, D: nn.Module, spec: DataSpec) -> None:
-    """Tries networks and objective on two samples, and changes neither network. Raises _Fault."""
-    device = next((p.device for p in D.parameters()), torch.device("cpu"))
-    y = torch.zeros(2, dtype=torch.long, device=device)
-    with torch.random.fork_rng():
-        z = torch.zeros(2, recipe.latent.dim, device=device)
-        with torch.no_grad():
-            x = _asked("generator: G(z, y)", lambda: G.eval()(z, y))
-            if x.shape[1:] != spec.shape:
-                raise _Fault(f"generator: gives samples of shape {tuple(x.shape[1:])}; the data has {spec.shape}")
-            scores = _asked("discriminator: D(x, y)", lambda: D.eval()(x, y))
-            if scores.shape != y.shape:
-                shape = tuple(scores.shape)
-                raise _Fault(f"discriminator: gives scores of shape {shape} for 2 samples, not (2,)")
-        G.train()
-        D.train()
-        if not mixes_samples(D):
-            _try_apart(D, torch.randn_like(x, requires_grad=True), y)
-    objective, scores = recipe.objective, torch.zeros(2, device=device, requires_grad=True)
-    real = scores if objective.compares_real else None
-    _check_loss("discriminator_loss(real, fake)", lambda: objective.discriminator_loss(scores, scores))
-    _check_loss("generator_loss(fake, real)", lambda: objective.generator_loss(scores, real))
-
-
-def _try_apart(D: nn.Module, x: Tensor, y: Tensor) -> None:
-    """∂D(x)_0/∂x_1 must be 0, in training, of a critic that does not say that it mixes samples."""
-    scores = _asked("discriminator: D(x, y)", lambda: copy.deepcopy(D)(x, y))
-    (slope,) = torch.autograd.grad(scores[0], x, allow_unused=True)
-    if slope is not None and bool(slope[1].any()):
-        raise _Fault(
-            "discriminator: one sample's score depends on another sample; a layer or network that is meant to mix "
-            "them has the attribute mixes_samples = True, so that real and fake samples are scored apart"
-        )
-
-
-def _check_loss(name: str, game: Callable[[], Any]) -> None:
-    loss = _asked(f"objective: {name}", game)
-    if not isinstance(loss, Tensor) or loss.shape != () or not loss.requires_grad:
-        shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else ""
-        hint = "is .mean() or return missing? ganframe.testing.check_objective tells more"
-        raise _Fault(f"objective: {name} gives a {type(loss).__name__}{shape}, not a scalar with a gradient; {hint}")
-
-
-def _asked(what: str, call: Callable[[], Any]) -> Any:
-    """What a component's code returns; what it raises becomes one line, but for GANFRAME_STRICT=1."""
-    try:
-        return call()
-    except Exception as error:
-        if os.environ.get(plugins.STRICT_VARIABLE) == "1":
-            raise
-        text = str(error).partition("\n")[0]
-        shown = f"{type(error).__name__}{text and ': '}{text}"
-        raise _Fault(f"{what} raised {shown}; {plugins.STRICT_VARIABLE}=1 shows where") from error
 
 
 def _average(accelerator: Accelerator, tensors: list[Tensor]) -> None:
