@@ -39,7 +39,6 @@ def configured(component: Any, base: type) -> Any:
     name = cls.__qualname__
     require(issubclass(cls, base), f"{name} must be a subclass of ganframe.{base.__name__}")
     require("__attrs_attrs__" in vars(cls), f"{name} must be decorated with @attrs.frozen: its fields are the options")
-    require(bool((vars(cls).get("__doc__") or "").strip()), f"{name} has no docstring; `ganframe describe` shows it")
     fields = attrs.fields(cls)
     for field in fields:
         require(

@@ -20,14 +20,14 @@ SPECS = (
     DataSpec((3, 32, 32), classes=10),
     DataSpec((5, 7)),
 )
-"""What networks are tried on where the caller names no data: each that `build` accepts, and one at least."""
+"""What networks are tried on where the caller names no data: each that they take, and one at least."""
 
 
 @checked
 def check_generator(generator: Generator | type[Generator], data: DataSpec | None = None, latent_dim: int = 8) -> None:
-    """The network G that a generator builds for `data`, or else for each of several kinds of data that it accepts.
+    """The network G that a generator builds for `data`, or else for each of several kinds of data that it takes.
 
-    `build` draws weights from torch's random state alone, and refuses other data by ValueError. G(z, y) is
+    `build` draws weights from torch's random state alone. G(z, y) is
     (N, *data.shape), finite, in z's dtype and on its device, in training and evaluation, for one sample too (where
     nothing mixes samples); every parameter gets a gradient; different z give different samples. In evaluation
     nothing changes, one sample does not depend on another, and `state_dict` restores the network.
@@ -36,8 +36,12 @@ def check_generator(generator: Generator | type[Generator], data: DataSpec | Non
     """
     config = configured(generator, Generator)
     name = type(config).__qualname__
-    for spec, build in _accepted(name, lambda spec: config.build(spec, latent_dim), data):
-        z, y = torch.randn(4, latent_dim), _labels(spec)
+
+    def inputs(spec: DataSpec) -> tuple[Tensor, Tensor]:
+        return torch.randn(4, latent_dim), _labels(spec)
+
+    for spec, build in _accepted(name, lambda s: config.build(s, latent_dim), data, lambda G, s: G(*inputs(s))):
+        z, y = inputs(spec)
         _check_network(name, "G", build, z, y, spec.shape)
         G = build().eval()
         with torch.no_grad():  # a last layer of zeros is a start, not a constant
@@ -49,9 +53,9 @@ def check_generator(generator: Generator | type[Generator], data: DataSpec | Non
 
 @checked
 def check_discriminator(discriminator: Discriminator | type[Discriminator], data: DataSpec | None = None) -> None:
-    """The network D that a discriminator builds for `data`, or else for each of several kinds of data it accepts.
+    """The network D that a discriminator builds for `data`, or else for each of several kinds of data it takes.
 
-    `build` draws weights from torch's random state alone, and refuses other data by ValueError. D(x, y) is (N,), not
+    `build` draws weights from torch's random state alone. D(x, y) is (N,), not
     (N, 1): raw scores, not squashed into an interval; finite, in x's dtype and on its device, in training and
     evaluation, for one sample too; every parameter gets a gradient, and D can be differentiated twice, for penalties.
     In training one sample's score does not depend on another sample, unless the network says so (`mixes_samples`).
@@ -61,8 +65,12 @@ def check_discriminator(discriminator: Discriminator | type[Discriminator], data
     """
     config = configured(discriminator, Discriminator)
     name = type(config).__qualname__
-    for spec, build in _accepted(name, config.build, data):
-        x, y = torch.rand(4, *spec.shape) * 2 - 1, _labels(spec)
+
+    def inputs(spec: DataSpec) -> tuple[Tensor, Tensor]:
+        return torch.rand(4, *spec.shape) * 2 - 1, _labels(spec)
+
+    for spec, build in _accepted(name, config.build, data, lambda D, s: D(*inputs(s))):
+        x, y = inputs(spec)
         _check_network(name, "D", build, x, y, ())
         _keeps_samples_apart(name, build().train(), x, y)
         _differentiates_twice(name, build(), x, y)
@@ -74,31 +82,33 @@ def _labels(spec: DataSpec) -> Tensor:
 
 
 def _accepted(
-    name: str, build: Callable[[DataSpec], Any], data: DataSpec | None
-) -> list[tuple[DataSpec, Callable[[], nn.Module]]]:
-    """The kinds of data to try, each with a function that builds the same network each time."""
+    name: str, build: Callable[[DataSpec], Any], data: DataSpec | None, call: Callable[[nn.Module, DataSpec], Any]
+) -> list[tuple[DataSpec, Callable[..., nn.Module]]]:
+    """The kinds of data to try, each with a function that builds the same network each time.
+
+    Data that the caller names must be accepted. Of SPECS one must, and the others may fail, at once or when the network
+    is first called: a network for points need not know of images.
+    """
 
     def rebuild(spec: DataSpec, seed: int = 1) -> nn.Module:
         torch.default_generator.manual_seed(seed)
         return build(spec)
 
-    accepted: list[tuple[DataSpec, Callable[[], nn.Module]]] = []
+    accepted: list[tuple[DataSpec, Callable[..., nn.Module]]] = []
     refusals = []
     for spec in SPECS if data is None else (data,):
+        network = None
         try:
             network = rebuild(spec)
-        except ValueError as error:
-            require(bool(str(error)), f"{name}: build refuses {spec} without a word; say why, and what would do")
-            refusals.append(f"{spec}: {error}")
-            continue
+            if data is None and isinstance(network, nn.Module):
+                call(network.eval(), spec)
         except Exception as error:
-            raise AssertionError(
-                f"{name}: build({spec}) raised {type(error).__name__}: {error}; "
-                "data that the network cannot be built for is refused by ValueError, with the reason"
-            ) from error
+            text = str(error).partition("\n")[0]
+            refusals.append(f"{spec.shape}: {type(error).__name__}{text and ': '}{text}")
+            continue
         require(isinstance(network, nn.Module), f"{name}: build must return a module, not {type(network).__name__}")
         accepted.append((spec, functools.partial(rebuild, spec)))
-    require(bool(accepted), f"{name}: build refuses all data that was tried; name its own kind. {'; '.join(refusals)}")
+    require(bool(accepted), f"{name} takes none of the data that was tried; name its own kind. {'; '.join(refusals)}")
     return accepted
 
 

@@ -324,15 +324,6 @@ class Mutable(Objective):
         return -fake.mean()
 
 
-@attrs.frozen
-class NoDocstring(Objective):
-    def discriminator_loss(self, real, fake):
-        return fake.mean() - real.mean()
-
-    def generator_loss(self, fake, real=None):
-        return -fake.mean()
-
-
 def with_option(annotation: object, default: object, help: str = "an option") -> type[Objective]:
     """An objective with one option."""
     return attrs.make_class(
@@ -354,7 +345,6 @@ WRONG |= {
     "noisy labels": (NoisyLabels, "random|chance|twice"),
     "no attrs class": (NoAttrs, "attrs.frozen"),
     "can be changed": (Mutable, "can be changed"),
-    "no docstring": (NoDocstring, "no docstring"),
     "an option without help": (with_option(float, 1.0, help=""), "no help"),
     "an option that is a list": (with_option(list[float], [1.0]), "changed in place"),
     "an option that is a dict": (with_option(dict[str, float], attrs.Factory(dict)), "changed in place"),
