@@ -17,6 +17,7 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 NEEDED = {
     "wgan_sn", "gan_1d", "vanilla_ring", "non_saturating_ring", "wgan_clip_grid", "wgan_gp_grid", "dcgan_digits",
     "conditional_digits", "sngan_fashion_mnist", "wgan_gp_cifar10", "sngan_cifar10",
+    "dcgan_faces",
 }  # fmt: skip
 
 
@@ -40,6 +41,27 @@ def test_a_recipe_trains_a_few_steps(path, tmp_path):
     samples = ganframe.load_generator(run.folder).sample(5)
     assert samples.shape == (5, *recipe.dataset.spec.shape)
     assert samples.isfinite().all()
+
+
+def test_dcgan_trains_on_a_folder_of_small_images_of_any_size(tmp_path):
+    """The whole way from files to samples: a folder of pictures, each of its own size, in colour and in grey."""
+    from PIL import Image
+
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for i in range(12):
+        pixels = torch.randint(256, (70 + 5 * i, 90, 3), dtype=torch.uint8).numpy()
+        image = Image.fromarray(pixels)
+        (image.convert("L") if i % 3 == 0 else image).save(folder / f"{i}.{'png' if i % 2 else 'jpg'}")
+    few = [f"dataset.root={folder}", "train.steps=2", "train.batch_size=4", "generator.width=8"]
+    few += ["discriminator.width=8", "train.workers=0", "log.every=1", "log.samples_every=2"]
+    recipe = ganframe.load_recipe(next(path for path in RECIPES if path.stem == "dcgan_faces"), few)
+    assert recipe.dataset.spec == ganframe.DataSpec((3, 64, 64))
+    run = ganframe.run(recipe, out=tmp_path / "run")
+    samples = ganframe.load_generator(run.folder).sample(3)
+    assert samples.shape == (3, 3, 64, 64)
+    assert samples.abs().max() <= 1
+    assert (run.folder / "samples" / "step-000002.png").stat().st_size > 10_000
 
 
 @attrs.frozen
