@@ -32,7 +32,13 @@ def components_of(entry_point: EntryPoint) -> tuple[dict[str, dict[str, type]], 
     """
     # What a module prints must not get into a command's answer.
     with contextlib.redirect_stdout(sys.stderr), _torch_as_it_was() as changed:
-        tables = _tables_of(entry_point.load())
+        try:
+            module = entry_point.load()
+        except ModuleNotFoundError as error:
+            if error.name not in (entry_point.module, entry_point.module.partition(".")[0]):
+                raise  # something that the plugin imports
+            raise ImportError(f"its entry point names '{entry_point.value}', where there is nothing") from error
+        tables = _tables_of(module)
     return tables, f"it changed {', '.join(changed)} at import, for everyone; that was undone" if changed else ""
 
 

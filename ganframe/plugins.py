@@ -68,7 +68,7 @@ class Registry:
             )
             raise RequestError(f"{kind} '{name}' is offered by {len(providers)} plugins; choose {choices}")
         elsewhere = [k for k in KINDS if k != kind and short in self.names(k)]
-        hint = f"; '{short}' is a {elsewhere[0]}" if elsewhere else did_you_mean(short, self.names(kind))
+        hint = f"; '{short}' is of kind {elsewhere[0]}" if elsewhere else did_you_mean(short, self.names(kind))
         if not asked:
             hint = f"; no plugin '{owner}' is installed"
         raise RequestError(f"unknown {kind} '{name}'{_absent(asked)}{hint}")

@@ -178,13 +178,17 @@ def test_a_plugin_that_fails_is_recorded_and_leaves_the_others_alone(install, re
     assert f"; plugin failing (failing 1.0) failed: {failing.cause}" in str(raised.value)
 
 
-@pytest.mark.parametrize("target", ["no_such_module_at_all", "broken:no_such_attribute", "not a module!"])
+@pytest.mark.parametrize(
+    "target", ["no_such_module_at_all", "no_such.module", "broken:no_such_attribute", "not a module!"]
+)
 def test_an_entry_point_that_points_nowhere(install, target):
     install("broken", "", target=target)
     registry = plugins.load()
     assert plugin(registry, "broken").status == "failed"
     assert plugin(registry, "broken").target == target
     assert plugin(registry, "broken").cause
+    if target.startswith("no_such"):
+        assert f"its entry point names '{target}', where there is nothing" in plugin(registry, "broken").cause
     assert plugin(registry, "builtin").status == "loaded"
 
 
@@ -508,7 +512,7 @@ def test_a_component_of_no_plugin_is_not_located():
         ("objective", "wgn", "unknown objective 'wgn'; did you mean 'wgan'?"),
         ("objective", "qqq", "unknown objective 'qqq'; known: "),
         ("objective", "builtin:", "unknown objective 'builtin:'"),
-        ("constraint", "wgan", "unknown constraint 'wgan'; 'wgan' is a objective"),
+        ("constraint", "wgan", "unknown constraint 'wgan'; 'wgan' is of kind objective"),
         ("objective", "nowhere:wgan", "unknown objective 'nowhere:wgan'; no plugin 'nowhere' is installed"),
         ("objective", ":wgan:", "unknown objective ':wgan:'"),
         ("generator", "wgan", "unknown generator 'wgan'"),
