@@ -9,6 +9,12 @@ import pytest
 import torch
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test begins with the same random numbers."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def other_samples_gradient():
     """measure(D, x): the largest |dD(x)_i / dx_j| over i ≠ j, 0 for a critic that treats samples independently."""
