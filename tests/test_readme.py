@@ -112,6 +112,13 @@ def test_the_recipe_shown_is_complete(tmp_path):
     assert ganframe.load_recipe(file).train.critic_steps == 5
 
 
+def test_the_comparison_shown_is_complete(tmp_path):
+    file = tmp_path / "shown.toml"
+    file.write_text(block("toml", "[against]"))
+    comparison = recipe.load_comparison(file)
+    assert (comparison.dataset.root, comparison.against.root) == ("photographs", "paintings")
+
+
 def test_the_mistakes_shown_are_reported_as_shown(tmp_path):
     recipe = block("toml", 'use = "ring"').replace("hidden = [128, 128]", "", 1).replace("steps = 2000 ", "steps = 0 ")
     recipe = recipe.replace('use = "mlp"', 'use = "dcgan"\nwidht = 3', 1).replace("weight = 0.1", "weight = '10'")
