@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from torch.utils.data import TensorDataset
 
 import ganframe
-from ganframe import DataSpec, plugins
+from ganframe import DataSpec, divergence, plugins
 from ganframe.cli import main
 from ganframe.components import Dataset, Objective
 from ganframe.divergence import Side, exact_value, measure
@@ -39,6 +39,11 @@ batch_size = 512
 [log]
 every = 200
 """
+
+
+@pytest.fixture(autouse=True)
+def fewer_samples(monkeypatch):
+    monkeypatch.setattr(divergence, "JUDGED_LAST", (20_000, 100_000))
 
 
 @pytest.fixture
@@ -119,7 +124,8 @@ def test_a_trained_critic_comes_near_the_exact_value(pair, tmp_path):
     measured = measure(pair(), tmp_path / "out")
     assert measured.exact == pytest.approx(-1.1634514, abs=1e-5)
     assert abs(measured.value - measured.exact) < 0.02
-    assert 0 < measured.error < 0.01
+    # 100,000 samples of each side, whose terms softplus(±log p/q) have deviations of .42 each.
+    assert measured.error == pytest.approx(0.42 * math.sqrt(2 / 100_000), rel=0.25)
     assert measured.transport is None
     assert [record["step"] for record in measured.history] == [200, 400, 600]
     assert all(abs(record["value"] - measured.exact) < 0.1 for record in measured.history)

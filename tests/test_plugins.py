@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ganframe
-from ganframe import RequestError, components, hookspecs, plugins
+from ganframe import RequestError, components, discovery, hookspecs, plugins
 
 HINGE = """
 import attrs
@@ -395,6 +395,14 @@ def test_a_plugin_made_for_this_ganframe_is_loaded(install, requirement):
     site = install("ganframe-fakehinge", HINGE, plugin="fakehinge")
     with (site / "ganframe_fakehinge-1.0.dist-info" / "METADATA").open("a") as metadata:
         metadata.write(f"Requires-Dist: {requirement}\n")
+    assert plugin(plugins.load(), "fakehinge").status == "loaded"
+
+
+def test_a_development_version_of_ganframe_satisfies_the_range_it_lies_in(install, monkeypatch):
+    monkeypatch.setattr(discovery, "__version__", "0.2.0.dev1")
+    site = install("ganframe-fakehinge", HINGE, plugin="fakehinge")
+    with (site / "ganframe_fakehinge-1.0.dist-info" / "METADATA").open("a") as metadata:
+        metadata.write("Requires-Dist: ganframe>=0.1,<1\n")
     assert plugin(plugins.load(), "fakehinge").status == "loaded"
 
 
