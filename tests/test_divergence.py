@@ -16,7 +16,8 @@ from ganframe import DataSpec, divergence, plugins
 from ganframe.cli import main
 from ganframe.components import Dataset, Objective
 from ganframe.divergence import Side, exact_value, measure
-from ganframe.recipe import load_comparison
+from ganframe.recipe import Latent, load_comparison
+from ganframe.sampling import TrainedGenerator
 
 PAIR = """
 [dataset]
@@ -204,6 +205,21 @@ def test_a_runs_generator_draws_what_it_samples(tiny, tmp_path):
     samples = G.sample(4000, seed=1)
     torch.testing.assert_close(x.mean(0), samples.mean(0), atol=0.05, rtol=0.05)
     torch.testing.assert_close(x.std(0), samples.std(0), atol=0.05, rtol=0.05)
+
+
+class Echo(torch.nn.Module):
+    def forward(self, z, y):
+        return z
+
+
+@pytest.mark.parametrize(("distribution", "largest"), [("uniform", 3**0.5), ("normal", 6.0)])
+def test_a_runs_generator_is_given_the_latents_it_was_trained_on(distribution, largest):
+    G = TrainedGenerator(Echo(), DataSpec((2,)), Latent(dim=2, distribution=distribution))
+    z, _ = Side(G, 0).build().draw(50_000, torch.Generator().manual_seed(0))
+    assert z.std().item() == pytest.approx(1.0, abs=0.01)
+    assert z.mean().item() == pytest.approx(0.0, abs=0.02)
+    assert z.abs().max() < largest
+    assert (z.abs().max() > 3) == (distribution == "normal")
 
 
 def test_held_out_samples_are_not_trained_on():

@@ -573,3 +573,26 @@ def test_the_conjugate_of_jeffrey_is_its_definition():
     conjugate = torch.stack([(x * u - (u - 1) * u.log()).max() for x in t.detach()])  # f*(t) = sup ut - f(u)
     torch.testing.assert_close(_JeffreyConjugate.apply(t).detach(), conjugate, atol=1e-4, rtol=1e-4)
     assert torch.autograd.gradcheck(_JeffreyConjugate.apply, t)
+
+
+@attrs.frozen
+class Solved(Objective):
+    """The minimax game with a best critic of its own opinion."""
+
+    scale: float = option(1.0, help="of the score that is called the best")
+
+    def discriminator_loss(self, real, fake):
+        return softplus(-real).mean() + softplus(fake).mean()
+
+    def generator_loss(self, fake, real=None):
+        return softplus(-fake).mean()
+
+    def optimal_score(self, log_ratio):
+        return self.scale * log_ratio
+
+
+def test_the_best_critic_that_an_objective_gives_must_be_the_best():
+    check_objective(Solved())
+    for scale in (0.5, -1.0, 2.0):
+        with pytest.raises(AssertionError, match="L_D must be smallest at optimal_score"):
+            check_objective(Solved(scale=scale))
