@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, EntryPoint
 
 import attrs
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -61,6 +62,8 @@ def _entry_points(dist: Distribution) -> tuple[list[EntryPoint], str]:
     """A distribution's entry points in the group, and why they cannot be read where its file is damaged."""
     try:
         return list(dist.entry_points.select(group=GROUP)), ""
+    except UnicodeDecodeError:  # no text, so nobody's entry points
+        return [], ""
     except Exception as error:  # any installed package may have left a damaged file
         if f"[{GROUP}]" not in (dist.read_text("entry_points.txt") or ""):
             return [], ""
@@ -68,10 +71,10 @@ def _entry_points(dist: Distribution) -> tuple[list[EntryPoint], str]:
 
 
 def _field(dist: Distribution, name: str) -> str:
-    """A field of the metadata, which an interrupted uninstall may have left without its file."""
+    """A field of the metadata, whose file an interrupted uninstall may have left missing or damaged."""
     try:
         return str(dist.metadata[name] or "unknown")
-    except (OSError, KeyError, TypeError):
+    except (OSError, LookupError, TypeError, ValueError):
         return "unknown"
 
 
@@ -102,10 +105,16 @@ def _built_for_another(dist: Distribution) -> str:
 
 
 def _requirements(dist: Distribution) -> Iterator[Requirement]:
-    for text in dist.requires or ():
+    """The requirements that hold here; what is missing or cannot be understood forbids nothing."""
+    try:
+        texts = dist.requires or ()
+    except (OSError, LookupError, TypeError, ValueError):
+        return
+    for text in texts:
         try:
             requirement = Requirement(text)
-        except InvalidRequirement:
-            continue  # what cannot be understood forbids nothing
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            holds = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
+            continue
+        if holds:
             yield requirement

@@ -207,6 +207,13 @@ def test_a_distribution_without_metadata_does_not_stop_the_others(install):
     assert plugins.load().find("objective", "wgan").__name__ == "WGAN"
 
 
+@pytest.mark.parametrize("file", ["METADATA", "entry_points.txt"])
+def test_metadata_that_is_no_text_does_not_stop_the_others(install, file):
+    site = install("damaged", HINGE)
+    (site / "damaged-1.0.dist-info" / file).write_bytes(b"\xff\xfe[ganframe]\n\x00\x80")
+    assert plugins.load().find("objective", "wgan").__name__ == "WGAN"
+
+
 def test_ctrl_c_while_a_plugin_is_imported_is_obeyed(install):
     install("slow", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
@@ -389,7 +396,14 @@ def test_a_plugin_that_needs_another_ganframe_is_not_executed(install, executed)
 
 @pytest.mark.parametrize(
     "requirement",
-    ["ganframe>=0.1,<1", "ganframe", "ganframe>9; python_version<'3'", "ganframe>9; extra=='new'", "no requirement!"],
+    [
+        "ganframe>=0.1,<1",
+        "ganframe",
+        "ganframe>9; python_version<'3'",
+        "ganframe>9; extra=='new'",
+        "no requirement!",
+        "x; os_name ~= 'a'",
+    ],
 )
 def test_a_plugin_made_for_this_ganframe_is_loaded(install, requirement):
     site = install("ganframe-fakehinge", HINGE, plugin="fakehinge")
