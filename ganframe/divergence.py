@@ -6,6 +6,7 @@ are two datasets, or a dataset and a run's generator; a part of each is held out
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from ganframe.build import Session, prepare, seeds
 from ganframe.components import Dataset, DataSpec, Distribution, Generator, Objective
 from ganframe.engine import discriminator_step
 from ganframe.errors import RecipeError, RequestError
-from ganframe.feed import Feed, Share, open_feed
+from ganframe.feed import Feed, Share, latents, open_feed
 from ganframe.recipe import Comparison, FromRun, Recipe, to_toml
 from ganframe.sampling import TrainedGenerator, load_generator
 
@@ -77,7 +78,7 @@ def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
                 history.append({"step": session.state.step, "value": value, "error": error})
             bar(session.state)
     value, error = _judge(session, held_out, _count(session.spec, *JUDGED_LAST))
-    p, q = (side.build() for side in sides)
+    p, q = (side.data for side in sides)
     measured = Measured(
         folder=folder,
         value=value,
@@ -109,12 +110,14 @@ class Side:
         spec = self.source.spec
         return DataSpec(spec.shape, is_image=spec.is_image)
 
-    def build(self) -> Any:
+    @functools.cached_property
+    def data(self) -> Any:
+        """Built once: what is held out and what is trained on are parts of one set."""
         return _Made(self.source) if isinstance(self.source, TrainedGenerator) else self.source.build()
 
     def part(self, held_out: bool) -> Any:
         """All of a distribution, which never runs out; a random part of a finite set."""
-        data = self.build()
+        data = self.data
         if isinstance(data, Distribution):
             return data
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.seed))
@@ -137,9 +140,7 @@ class _Made(Distribution):
 
     @torch.no_grad()
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        z = torch.randn(n, self.generator.latent.dim, generator=generator, device=generator.device)
-        if self.generator.latent.distribution == "uniform":
-            z = torch.special.ndtr(z).sub(0.5).mul(2 * math.sqrt(3))
+        z = latents(n, self.generator.latent.dim, self.generator.latent.distribution, generator)
         y = torch.randint(self.generator.spec.classes or 1, (n,), generator=generator, device=generator.device)
         network = self.generator.to(generator.device)
         return torch.cat([network(*part) for part in zip(z.split(256), y.split(256), strict=True)]), y
@@ -182,18 +183,21 @@ class _Drawing(Generator):
     batch_size: int
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
-        share = Share(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        return _Drawn(open_feed(self.side.part(held_out=False), data, self.batch_size, self.side.seed, share))
+        part = self.side.part(held_out=False)
+        return _Drawn(lambda share: open_feed(part, data, self.batch_size, self.side.seed, share))
 
 
 class _Drawn(nn.Module):
-    """forward(z, y) -> as many samples of its feed as there are labels."""
+    """forward(z, y) -> as many samples of its feed as there are labels, on z's device."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, opened: Callable[[Share], Feed]) -> None:
         super().__init__()
-        self.feed = feed
+        self.opened = opened
+        self.feed: Feed | None = None
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        if self.feed is None:
+            self.feed = self.opened(Share(z.device))
         return self.feed()[0][: len(y)]
 
 

@@ -63,18 +63,20 @@ class Latents:
         self.generator = torch.Generator(share.device).manual_seed(seed)
 
     def __call__(self, n: int) -> Tensor:
-        shape = (n * self.share.processes, self.dim)
-        device = self.share.device
-        if self.distribution == "normal":
-            return self.share.of(torch.randn(shape, generator=self.generator, device=device))
-        unit = torch.rand(shape, generator=self.generator, device=device)
-        return self.share.of(unit.sub_(0.5).mul_(2 * math.sqrt(3)))
+        return self.share.of(latents(n * self.share.processes, self.dim, self.distribution, self.generator))
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["generator"])
+
+
+def latents(n: int, dim: int, distribution: Literal["normal", "uniform"], generator: torch.Generator) -> Tensor:
+    """z (n, dim) ~ N(0, I) or U(-√3, √3)^dim, drawn with `generator` on its device."""
+    if distribution == "normal":
+        return torch.randn(n, dim, generator=generator, device=generator.device)
+    return torch.rand(n, dim, generator=generator, device=generator.device).sub_(0.5).mul_(2 * math.sqrt(3))
 
 
 class DrawnFeed:

@@ -201,7 +201,7 @@ def test_the_generator_of_a_run_is_a_side(pair, tiny, tmp_path):
 def test_a_runs_generator_draws_what_it_samples(tiny, tmp_path):
     run = ganframe.run(ganframe.load_recipe(tiny(), ["latent.distribution=uniform"]), out=tmp_path / "run")
     G = ganframe.load_generator(run.folder)
-    x, _ = Side(G, 0).build().draw(4000, torch.Generator().manual_seed(0))
+    x, _ = Side(G, 0).data.draw(4000, torch.Generator().manual_seed(0))
     samples = G.sample(4000, seed=1)
     torch.testing.assert_close(x.mean(0), samples.mean(0), atol=0.05, rtol=0.05)
     torch.testing.assert_close(x.std(0), samples.std(0), atol=0.05, rtol=0.05)
@@ -215,11 +215,27 @@ class Echo(torch.nn.Module):
 @pytest.mark.parametrize(("distribution", "largest"), [("uniform", 3**0.5), ("normal", 6.0)])
 def test_a_runs_generator_is_given_the_latents_it_was_trained_on(distribution, largest):
     G = TrainedGenerator(Echo(), DataSpec((2,)), Latent(dim=2, distribution=distribution))
-    z, _ = Side(G, 0).build().draw(50_000, torch.Generator().manual_seed(0))
+    z, _ = Side(G, 0).data.draw(50_000, torch.Generator().manual_seed(0))
     assert z.std().item() == pytest.approx(1.0, abs=0.01)
     assert z.mean().item() == pytest.approx(0.0, abs=0.02)
     assert z.abs().max() < largest
     assert (z.abs().max() > 3) == (distribution == "normal")
+
+
+@attrs.frozen
+class Drawn(Dataset):
+    """Other points each time that it is built."""
+
+    spec = DataSpec((1,))
+
+    def build(self):
+        return TensorDataset(torch.randn(50, 1), torch.zeros(50, dtype=torch.long))
+
+
+def test_a_side_is_built_once():
+    side = Side(Drawn(), seed=0)
+    parts = [{item[0].item() for item in side.part(part)} for part in (True, False)]
+    assert parts[0] | parts[1] == {x.item() for x in side.data.tensors[0]}
 
 
 def test_held_out_samples_are_not_trained_on():
