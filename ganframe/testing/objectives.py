@@ -237,7 +237,7 @@ def _finite(name: str, game: Any, player: Player) -> None:
             (f"dL_{player}/db", exact.fake, single.fake),
         ):
             w, f = wanted.item(), found.item()
-            hint = "write it with softplus, expm1, logsumexp and their kin, not with σ, log and exp in turn"
+            hint = "write it with softplus, logsumexp and their kin, not with σ, log and exp in turn"
             require(not math.isnan(f), f"{name}: {what} is NaN {place} in float32; {hint}")
             if not math.isfinite(w):
                 held = _largest_held(name, game, player, what, score_a, score_b)
@@ -251,15 +251,8 @@ def _finite(name: str, game: Any, player: Player) -> None:
 
 def _persistent(name: str, game: Any, player: Player) -> None:
     """A slope that has settled where the player is wrong must not die where it is more wrong (in float64)."""
-    zero = torch.zeros(1, dtype=torch.float64)
-
-    def slope(side: str, score: float) -> float:
-        at = torch.full((1,), score, dtype=torch.float64)
-        played = _play(name, game, player, *((at, zero) if side == "a" else (zero, at)))
-        return abs((played.real if side == "a" else played.fake).item())
-
     for side, sign in (("a", -1), ("b", 1)) if player == "D" else (("b", -1),):
-        near, far, extreme = (slope(side, sign * size) for size in (3, 6, 100))
+        near, far, extreme = (abs(_slope(name, game, player, side, sign * size)) for size in (3, 6, 100))
         require(
             not (far > 0.5 * near and extreme < 0.01 * far),
             f"{name}: dL_{player}/d{side} is {far:.3g} at {side} = {6 * sign} and {extreme:.3g} at {100 * sign}: "
