@@ -54,7 +54,7 @@ def _try(recipe: Recipe, G: nn.Module, D: nn.Module, spec: DataSpec) -> None:
 
 
 def _try_apart(D: nn.Module, x: Tensor, y: Tensor) -> None:
-    """In evaluation, which changes nothing: ∂D(x)_0/∂x_1 must be 0 of a critic that does not say that it mixes samples."""
+    """∂D(x)_0/∂x_1 must be 0 of a critic that does not say that it mixes samples; evaluation changes nothing in it."""
     scores = _asked("discriminator: D(x, y)", lambda: D(x, y))
     (slope,) = torch.autograd.grad(scores[0], x, allow_unused=True)
     if slope is not None and bool(slope[1].any()):
