@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from ganframe.errors import RecipeError, RequestError, RunError
     from ganframe.hookspecs import hookimpl
+    from ganframe.latent import arithmetic, interpolate
     from ganframe.plugins import component
     from ganframe.recipe import Recipe, load_recipe
     from ganframe.sampling import load_generator
@@ -36,6 +37,7 @@ _HOME = {
     "hookimpl": "hookspecs",
     **dict.fromkeys(("Recipe", "load_recipe"), "recipe"),
     "load_generator": "sampling",
+    **dict.fromkeys(("arithmetic", "interpolate"), "latent"),
     **dict.fromkeys(("Run", "resume", "run"), "session"),
     **dict.fromkeys(("RecipeError", "RequestError", "RunError"), "errors"),
     **dict.fromkeys(
@@ -63,6 +65,8 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "run",
     "resume",
     "load_generator",
+    "interpolate",
+    "arithmetic",
     "Recipe",
     "Run",
     "RecipeError",

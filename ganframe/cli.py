@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,6 +15,8 @@ from ganframe import __version__
 from ganframe.errors import RequestError, RunError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
 KINDS = ("generator", "discriminator", "objective", "constraint", "dataset")  # components' own, without torch
@@ -144,7 +146,40 @@ def divergence(recipe: str, against: str | None, out: str | None, overrides: tup
         click.echo(f"exact, by quadrature       {measured.exact:.5f}")
     if measured.transport is not None:
         click.echo(f"W1 of samples, exactly     {measured.transport:.5f}")
-    click.echo(f"done: {measured.folder}/ holds divergence.json, convergence.png, comparison.toml")
+    if measured.critic_error is not None:
+        click.echo(f"mean |D(x) - D*(x)|        {measured.critic_error:.5f}")
+    drawn = [name for name in ("convergence.png", "critic.png") if (measured.folder / name).exists()]
+    click.echo(f"done: {measured.folder}/ holds divergence.json, {', '.join(drawn)}, comparison.toml")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.option("-n", "samples", default=500, show_default=True, type=click.IntRange(2), help="Points of each kind.")
+@blocking
+def lipschitz(runs: tuple[str, ...], samples: int) -> None:
+    """Measure how steep the critics of finished RUNs are: gradient norms, the largest slope found, an upper bound."""
+    from ganframe.lipschitz import compare, short_names
+
+    found = compare(runs, samples)
+    table = _table("", *short_names(found))
+
+    def row(heading: str, cells: list[str]) -> None:
+        table.add_row(heading, *cells)
+
+    for where in ("real", "fake", "between"):
+        quantiles = [one.quantiles(where) for one in found]
+        row(f"gradient norm, {where}: median", [f"{q[0.5]:.4g}" for q in quantiles])
+        row("  5 % to 95 %", [f"{q[0.05]:.4g} to {q[0.95]:.4g}" for q in quantiles])
+        row("  largest", [f"{q[1.0]:.4g}" for q in quantiles])
+    row("largest slope of a pair", [f"{one.largest_slope:.4g}" for one in found])
+    row("upper bound", ["unknown" if one.upper_bound is None else f"{one.upper_bound:.4g}" for one in found])
+    row("largest weight", [f"{one.weights.abs().max():.4g}" for one in found])
+    row("weights within 1 % of it", [f"{one.at_the_edge:.1%}" for one in found])
+    _print(table)
+    for one in found:
+        if one.no_bound is not None:
+            click.echo(f"{one.run}: no upper bound: {one.no_bound}")
+    click.echo(f"done: lipschitz.json in each run, {found[0].run}/lipschitz.png")
 
 
 def _duration(seconds: float) -> str:
@@ -263,19 +298,109 @@ def sample(run: str, count: int, seed: int, label: int | None, out: str | None) 
     from ganframe import pictures
 
     file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{'' if label is None else f'-label-{label}'}.png"
-    if file.suffix not in (".png", ".npy"):
-        raise RequestError(f"--out {file}: the name must end in .png or .npy")
+    _allow(file, ".png", ".npy")
     G = ganframe.load_generator(run)
-    try:
+    with _writing(file):
         samples = G.sample(count, seed=seed, y=label)
-        file.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == ".npy":
             np.save(file, samples.numpy())
         else:
             pictures.draw(file, G.spec, samples)
+    click.echo(f"{count} samples: {file}")
+
+
+picture_of = _options(
+    click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="Samples to choose from."),
+    click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the samples to choose from."),
+)
+
+
+@main.command()
+@click.argument("run", metavar="RUN")
+@click.option("--between", nargs=2, multiple=True, metavar="A B", help="From sample A to B; may be given again.")
+@click.option("--steps", default=9, show_default=True, type=click.IntRange(2), help="Samples on a way, ends included.")
+@click.option("--path", type=click.Choice(["spherical", "linear"]), help="By default linear for uniform latents only.")
+@click.option("--label", type=int, help="The class to make; by default that of A.")
+@click.option("--out", metavar="FILE", help="A picture (.png), an animation (.gif) or an array (.npy).")
+@_options(picture_of, blocking)
+def interpolate(
+    run: str,
+    between: tuple[tuple[str, str], ...],
+    steps: int,
+    path: Literal["spherical", "linear"] | None,
+    label: int | None,
+    out: str | None,
+    count: int,
+    seed: int,
+) -> None:
+    """Go from one latent to another. A and B are places in the picture of `ganframe sample RUN`, or SEED:PLACE."""
+    from pathlib import Path
+
+    import numpy as np
+
+    import ganframe
+    from ganframe import latent, pictures
+
+    file = Path(out) if out else Path(run) / "samples" / "interpolation.png"
+    G = ganframe.load_generator(run)
+    _allow(file, *([".png", ".gif", ".npy"] if G.spec.is_image else [".png", ".npy"]))
+    pairs = between or tuple((str(i), str(i + 1)) for i in range(0, min(16, count - 1), 2)) or (("0", "0"),)
+    with _writing(file):
+        samples = latent.ways(G, pairs, steps, path, label, seed, count)
+        if file.suffix == ".npy":
+            np.save(file, samples.numpy())
+        elif file.suffix == ".gif":
+            pictures.draw_animation(file, samples.unbind(1))
+        else:
+            pictures.draw(file, G.spec, samples.flatten(0, 1), columns=steps)
+    click.echo(f"{len(pairs)} ways of {steps} samples: {file}")
+
+
+@main.command()
+@click.argument("run", metavar="RUN")
+@click.argument("expression", metavar="EXPRESSION")
+@click.option("--out", metavar="FILE", help="A picture (.png), or the result as an array (.npy).")
+@_options(picture_of, blocking)
+def arithmetic(run: str, expression: str, out: str | None, count: int, seed: int) -> None:
+    """Add and subtract means of groups of latents, as in "3,7,12 - 4,9,11 + 5,8,2".
+
+    A number is a place in the picture of `ganframe sample RUN`; SEED:PLACE is one in another seed's, class=K all that
+    show class K. The picture has a row for each group, its mean first, and below them the result, then the same with
+    a little noise.
+    """
+    from pathlib import Path
+
+    import numpy as np
+
+    import ganframe
+    from ganframe import latent, pictures
+
+    file = Path(out) if out else Path(run) / "samples" / "arithmetic.png"
+    G = ganframe.load_generator(run)
+    _allow(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
+    found = latent.arithmetic(run, expression, seed, count)
+    with _writing(file):
+        if file.suffix == ".npy":
+            np.save(file, latent.decode_result(G, found)[0].numpy())
+        else:
+            rows = latent.rows(G, found)
+            pictures.draw(file, G.spec, rows.flatten(0, 1), columns=rows.shape[1])
+    click.echo(f"{' '.join(('-' if g.sign < 0 else '+') + f' mean of {len(g.z)}' for g in found.groups)}: {file}")
+
+
+def _allow(file: Path, *suffixes: str) -> None:
+    if file.suffix not in suffixes:
+        raise RequestError(f"--out {file}: the name must end in {' or '.join(suffixes)}")
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Makes the folder of a file; what cannot be made or written is the user's to mend."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except (ValueError, OSError) as error:
         raise RequestError(str(error)) from None
-    click.echo(f"{count} samples: {file}")
 
 
 def _table(*headings: str) -> Table:

@@ -15,7 +15,6 @@ from typing import Any
 
 import attrs
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Subset, TensorDataset
@@ -25,6 +24,7 @@ from ganframe.build import Session, prepare, seeds
 from ganframe.components import Dataset, DataSpec, Distribution, Generator, Objective
 from ganframe.engine import discriminator_step
 from ganframe.errors import RecipeError, RequestError
+from ganframe.exact import Line, best_score, exact_value, is_difference_of_means, on_the_line, transport
 from ganframe.feed import Feed, Share, latents, open_feed
 from ganframe.recipe import Comparison, FromRun, Recipe, to_toml
 from ganframe.sampling import TrainedGenerator, load_generator
@@ -42,7 +42,8 @@ class Measured:
 
     `value` is -L_D on held-out samples and `error` its standard error. `exact` is the greatest value of -L_D by
     quadrature, where both densities on the line are known; `transport` is W1 by exact transport between samples,
-    where the objective is the difference of means that W1 is the greatest value of.
+    where the objective is the difference of means that W1 is the greatest value of. `critic_error` is the mean of
+    |σ(D(x)) - σ(D*(x))| over both sides, where the best critic D* is known on the line.
     """
 
     folder: Path
@@ -50,14 +51,16 @@ class Measured:
     error: float
     exact: float | None
     transport: float | None
+    critic_error: float | None
     history: list[dict[str, float]]
 
 
 def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
     """Trains the critic alone, for `train.steps` steps, and judges it on held-out samples.
 
-    Leaves comparison.toml, divergence.json and convergence.png in `out`, or the next runs/<name>/<number>/. Raises
-    RequestError before anything is written where the sides do not fit together or a part cannot be built.
+    Leaves comparison.toml, divergence.json and convergence.png in `out`, or the next runs/<name>/<number>/, and
+    critic.png where the best critic is known on the line. Raises RequestError before anything is written where the
+    sides do not fit together or a part cannot be built.
     """
     sides = _sides(comparison)
     session = prepare(_as_recipe(comparison, *sides))
@@ -78,13 +81,14 @@ def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
                 history.append({"step": session.state.step, "value": value, "error": error})
             bar(session.state)
     value, error = _judge(session, held_out, _count(session.spec, *JUDGED_LAST))
-    p, q = (side.data for side in sides)
+    line = on_the_line(sides[0].data, sides[1].data, session.spec)
     measured = Measured(
         folder=folder,
         value=value,
         error=error,
-        exact=exact_value(comparison.objective, p, q, session.spec),
+        exact=None if line is None else exact_value(comparison.objective, line),
         transport=_transport(comparison.objective, held_out),
+        critic_error=None if line is None else _compare_with_best(session, line, folder),
         history=history,
     )
     runfolder.write_text(folder / "comparison.toml", to_toml(comparison, session.registry))
@@ -251,49 +255,25 @@ def _judge(session: Session, held_out: tuple[Judges, Judges], count: int) -> tup
     return -objective.discriminator_loss(a, b).item(), error
 
 
-# --------------------------------------------------------------------------------------------------------- exact values
-
-
-def exact_value(objective: Objective, p: Any, q: Any, spec: DataSpec) -> float | None:
-    """The greatest value of -L_D between two known densities on the line, by quadrature; None where it is not known.
-
-    -L_D is taken at the best critic, `objective.optimal_score`. Its loss must be a sum of a term of the real scores
-    and one of the fake ones, as all but the relativistic ones are.
-    """
-    both = isinstance(p, Distribution) and isinstance(q, Distribution)
-    if not both or spec.shape != (1,):
-        return None
-    generator = torch.Generator().manual_seed(0)
-    seen = torch.cat([side.draw(100_000, generator)[0] for side in (p, q)]).double()
-    low, high = seen.min().item(), seen.max().item()
-    x = torch.linspace(low - 3 * (high - low), high + 3 * (high - low), 400_001, dtype=torch.float64)
-    try:
-        log_p, log_q = p.log_density(x[:, None]), q.log_density(x[:, None])
-        score = objective.optimal_score(log_p - log_q)
-        middle = objective.optimal_score(torch.zeros(1, dtype=torch.float64))
-    except NotImplementedError:
-        return None
-
-    def loss(a: Tensor, b: Tensor) -> Tensor:
-        """L_D of pairs of scores, one by one."""
-        return torch.func.vmap(lambda a, b: objective.discriminator_loss(a[None], b[None]))(a, b)
-
-    one, other = torch.tensor([0.3, 0.1], dtype=torch.float64), torch.tensor([-0.2, 0.5], dtype=torch.float64)
-    if not torch.allclose(loss(one, other).sum(), loss(one, other.flip(0)).sum()):
-        return None
-    of_real, of_fake = loss(score, middle.expand_as(x)), loss(middle.expand_as(x), score)
-    density_p, density_q = log_p.exp(), log_q.exp()
-    real = torch.where(density_p > 1e-300, density_p * of_real, 0.0)
-    fake = torch.where(density_q > 1e-300, density_q * of_fake, 0.0)
-    return -(torch.trapezoid(real, x) + torch.trapezoid(fake, x) - loss(middle, middle)[0]).item()
-
-
 def _transport(objective: Objective, held_out: tuple[Judges, Judges]) -> float | None:
-    """W1 between held-out samples by the cheapest assignment, for an objective whose L_D is E b - E a."""
-    a, b = torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    if not torch.isclose(objective.discriminator_loss(a, b), b.mean() - a.mean()):
+    """W1 between held-out samples, for an objective that is after it."""
+    if not is_difference_of_means(objective):
         return None
-    x, y = (judges(TRANSPORTED)[:TRANSPORTED].flatten(1).double().cpu() for judges in held_out)
+    x, y = (judges(TRANSPORTED)[:TRANSPORTED] for judges in held_out)
     n = min(len(x), len(y))
-    costs = torch.cdist(x[:n], y[:n])
-    return costs[linear_sum_assignment(costs.numpy())].mean().item()
+    return transport(x[:n], y[:n])
+
+
+@torch.no_grad()
+def _compare_with_best(session: Session, line: Line, folder: Path) -> float | None:
+    """Draws the critic beside the best one, and returns the mean distance of the two, as probabilities."""
+    best = best_score(session.recipe.objective, line)
+    if best is None:
+        return None
+    D = session.state.D.network.eval()
+    parts = line.x.float().to(session.state.device)[:, None].split(10_000)
+    scores = torch.cat([D(x, torch.zeros(len(x), dtype=torch.long, device=x.device)) for x in parts]).double().cpu()
+    p, q = line.log_p.exp(), line.log_q.exp()
+    pictures.draw_critic(folder / "critic.png", line.x, p, q, scores.sigmoid(), best.sigmoid())
+    apart = (scores.sigmoid() - best.sigmoid()).abs()
+    return torch.trapezoid((p + q) / 2 * apart, line.x).item()

@@ -7,29 +7,40 @@ drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ganframe.components import DataSpec
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 Scores = Callable[[Tensor], Tensor]
 """A critic in evaluation: x (N, *shape) -> raw scores (N,)."""
 
 
-def draw(file: Path, spec: DataSpec, fake: Tensor, real: Tensor | None = None, scores: Scores | None = None) -> None:
+def draw(
+    file: Path,
+    spec: DataSpec,
+    fake: Tensor,
+    real: Tensor | None = None,
+    scores: Scores | None = None,
+    columns: int | None = None,
+) -> None:
     """Writes a picture of fakes (N, *shape) to `file`, with real samples and the critic's scores where given.
 
-    Images make a grid. Samples of any other shape are points with as many coordinates as they have numbers: one makes
-    densities, two a scatter with the critic's contours, three a scatter in space, and more a scatter of the two
-    principal components of the real samples, or of the fakes where there are none.
+    Images make a grid, of so many `columns` or about square. Samples of any other shape are points with as many
+    coordinates as they have numbers: one makes densities, two a scatter with the critic's contours, three a scatter in
+    space, and more a scatter of the two principal components of the real samples, or of the fakes where there are none.
     """
     fake = fake.detach().float().cpu()
     real = None if real is None else real.detach().float().cpu()
     if spec.is_image:
-        _image_grid(file, fake)
+        _grid(fake, columns).save(file)
         return
     fake, real = fake.flatten(1), None if real is None else real.flatten(1)
     fake = fake[fake.isfinite().all(1)]  # of a run that diverged, what is left
@@ -46,14 +57,24 @@ def draw(file: Path, spec: DataSpec, fake: Tensor, real: Tensor | None = None, s
         _scatter(file, plane(fake), None if real is None else plane(real), None)
 
 
-def _image_grid(file: Path, images: Tensor) -> None:
-    """A square-ish grid; small images are enlarged, pixel by pixel, so that a person can see them."""
-    from torchvision.utils import save_image
+def draw_animation(file: Path, frames: Sequence[Tensor]) -> None:
+    """Writes an animated GIF that goes there and back: frames of images (N, C, H, W), a grid in each."""
+    there = [_grid(images.detach().float().cpu(), None) for images in frames]
+    first, *rest = [*there, *there[-2:0:-1]]
+    first.save(file, save_all=True, append_images=rest, duration=100, loop=0)
+
+
+def _grid(images: Tensor, columns: int | None) -> Image:
+    """Small images are enlarged, pixel by pixel, so that a person can see them."""
+    from torchvision.transforms.functional import to_pil_image
+    from torchvision.utils import make_grid
 
     images = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
     factor = max(1, 48 // images.shape[-1])
     images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-    save_image(images, file, nrow=math.ceil(math.sqrt(len(images))), normalize=True, value_range=(-1, 1), pad_value=0.5)
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    grid = make_grid(images, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=0.5)
+    return to_pil_image(grid.mul(255).add(0.5).clamp(0, 255).byte())
 
 
 def _scatter(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | None) -> None:
@@ -129,8 +150,49 @@ def draw_convergence(file: Path, history: list[dict[str, float]], exact: float |
     figure.savefig(file, dpi=100)
 
 
-def _figure(size: tuple[float, float], projection: str | None = None):  # type: ignore[no-untyped-def]
+def draw_critic(file: Path, x: Tensor, p: Tensor, q: Tensor, D: Tensor, best: Tensor) -> None:
+    """Two densities on the line and the critic between them, σ(score) beside that of the best critic; each (n,)."""
+    figure, axes = _figure((6, 4))
+    shown = (p + q) > 1e-4 * (p + q).max()
+    x, p, q, D, best = (values[shown] for values in (x, p, q, D, best))
+    axes.plot(x, p, color="black", linestyle=":", label="p")
+    axes.plot(x, q, color="tab:green", label="q")
+    axes.set(xlabel="x", ylabel="density", xlim=(x[0].item(), x[-1].item()))
+    right = axes.twinx()
+    right.plot(x, best, color="tab:orange", linewidth=3, alpha=0.6, label="the best D(x)")
+    right.plot(x, D, "--", color="tab:blue", label="D(x)")
+    right.set(ylim=(0, 1.05), ylabel="D(x) = σ(score)")
+    axes.legend(loc="upper left")
+    right.legend(loc="upper right")
+    figure.savefig(file, dpi=100)
+
+
+def draw_steepness(file: Path, norms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Histograms of critics' gradient norms and of their weights, each critic's by its name.
+
+    What holds critics back leaves norms of other orders of magnitude, so these have a logarithmic axis; the weights
+    are divided by each critic's largest.
+    """
+    figure, (left, right) = _figure((10, 4), columns=2)
+    together = torch.cat([*norms.values()])
+    together = together[together > 0]
+    low, high = (together.min().log10().item(), together.max().log10().item()) if len(together) else (-1.0, 1.0)
+    logarithmic, even = torch.logspace(low - 0.1, high + 0.1, 61).numpy(), torch.linspace(-1.05, 1.05, 43).numpy()
+    for name in norms:
+        largest = weights[name].abs().max().item()
+        for axes, values, bins, label in (
+            (left, norms[name], logarithmic, name),
+            (right, weights[name] / (largest or 1.0), even, f"{name}, at most {largest:.3g}"),
+        ):
+            axes.hist(values.numpy(), bins, histtype="step", label=label, weights=[1 / len(values)] * len(values))
+            axes.legend()
+    left.set(xlabel="gradient norm of D", ylabel="share of points", xscale="log")
+    right.set(xlabel="weights of D / the largest", ylabel="share of weights")
+    figure.savefig(file, dpi=100)
+
+
+def _figure(size: tuple[float, float], projection: str | None = None, columns: int = 1):  # type: ignore[no-untyped-def]
     from matplotlib.figure import Figure  # not pyplot: it keeps figures alive and asks for a screen
 
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(subplot_kw={"projection": projection})
+    return figure, figure.subplots(1, columns, subplot_kw={"projection": projection})

@@ -48,14 +48,23 @@ class TrainedGenerator(nn.Module):
         `y` is a class for all or one for each; without it classes are drawn evenly. Raises ValueError where there
         are no such classes.
         """
-        latents, labels = draw_latents(self.latent, self.spec, n, seed)
-        if y is not None:
-            labels = self._labels(y, n)
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))
-        parts = zip(latents.split(256), labels.split(256), strict=True)
-        return torch.cat([self(z.to(device), label.to(device)).cpu() for z, label in parts])
+        z, labels = self.latents(n, seed)
+        return self.decode(z, labels if y is None else self.labels(y, n))
 
-    def _labels(self, y: int | Sequence[int] | Tensor, n: int) -> Tensor:
+    def latents(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """The latents (n, dim) and labels (n,) of `sample(n, seed)`."""
+        return draw_latents(self.latent, self.spec, n, seed)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """The samples of latents z (N, dim) and labels y (N,), made in parts, on the CPU."""
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        labels = torch.zeros(len(z), dtype=torch.long) if y is None else y
+        parts = zip(z.split(256), labels.split(256), strict=True)
+        return torch.cat([self(part.to(device), label.to(device)).cpu() for part, label in parts])
+
+    def labels(self, y: int | Sequence[int] | Tensor, n: int) -> Tensor:
+        """y as n labels (n,). Raises ValueError where there are no such classes."""
         labels, classes = torch.as_tensor(y), self.spec.classes
         if classes is None:
             raise ValueError(f"y = {y}: the data has no classes")

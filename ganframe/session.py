@@ -7,7 +7,7 @@ import json
 import platform
 import resource
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ class Run:
     metrics: list[dict[str, Any]]
 
 
-def run(recipe: Recipe, out: str | Path | None = None) -> Run:
+def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callback] = ()) -> Run:
     """Trains as the recipe says, in `out` or the next runs/<name>/<number>/.
+
+    `callbacks` are functions of the engine's State, called after each generator step.
 
     Raises RequestError before anything is written where the recipe cannot be built or the folder cannot be used;
     KeyboardInterrupt after an interrupted run has saved itself.
@@ -48,14 +50,14 @@ def run(recipe: Recipe, out: str | Path | None = None) -> Run:
     folder = RunFolder(Path(broadcast_object_list(chosen)[0]))
     if main:
         _describe_run(session, folder, text)
-    return _train(session, folder, [])
+    return _train(session, folder, [], callbacks)
 
 
-def resume(path: str | Path, overrides: Iterable[str] = ()) -> Run:
+def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[Callback] = ()) -> Run:
     """Goes on with a run from its newest checkpoint, or from the start where there is none yet.
 
     `overrides` may change how long to train and what to log; all else would make it another run. Raises RequestError
-    where they change more, where there is no run, or where it has finished.
+    where they change more, where there is no run, or where it has finished. `callbacks` as in `run`.
     """
     folder = runfolder.existing(path)
     kept, asked = load_recipe(folder.recipe), load_recipe(folder.recipe, overrides)
@@ -80,7 +82,7 @@ def resume(path: str | Path, overrides: Iterable[str] = ()) -> Run:
         runfolder.complete(folder)
         _describe_run(session, folder, to_toml(asked, session.registry))
         runfolder.write_metrics(folder, records)
-    return _train(session, folder, records)
+    return _train(session, folder, records, callbacks)
 
 
 @attrs.frozen
@@ -124,7 +126,7 @@ def check(recipe: Recipe) -> Report:
 # ------------------------------------------------------------------------------------------------------------ the run
 
 
-def _train(session: Session, folder: RunFolder, records: list[dict[str, Any]]) -> Run:
+def _train(session: Session, folder: RunFolder, records: list[dict[str, Any]], others: Sequence[Callback]) -> Run:
     """Trains from the session's step to the end, with all callbacks, and leaves the run folder complete."""
     accelerator, state, settings = session.accelerator, session.state, session.recipe.train
     _start_trackers(session, folder)
@@ -135,7 +137,8 @@ def _train(session: Session, folder: RunFolder, records: list[dict[str, Any]]) -
             callbacks.progress(settings.steps, state.step, records, shown=accelerator.is_main_process) as bar,
             callbacks.interrupts(agree, save) as stop,
         ):
-            train(state, settings.steps, settings.critic_steps, [*actions(session, folder, records), bar, stop])
+            due = [*actions(session, folder, records), *others, bar, stop]
+            train(state, settings.steps, settings.critic_steps, due)
     except callbacks.Interrupted:
         raise KeyboardInterrupt(
             f"saved at step {state.step}; go on with: ganframe run --resume {folder.path}"

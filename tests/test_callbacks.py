@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR, StepLR
 
+import ganframe
 from ganframe import DataSpec, callbacks, pictures
 from ganframe.builtin.distributions import Ring
 from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
@@ -341,3 +342,15 @@ def test_a_loss_that_is_no_number_is_still_a_line_of_json(state, tmp_path, capsy
     assert record["step"] == 1
     assert record["loss_generator"] is None
     assert "loss G not finite" in capsys.readouterr().err
+
+
+def test_a_run_calls_functions_of_ones_own_after_each_step(tiny, tmp_path):
+    seen, resumed = [], []
+    recipe = ganframe.load_recipe(tiny())
+    run = ganframe.run(recipe, tmp_path / "run", callbacks=[lambda state: seen.append((state.step, state.G.network))])
+    steps = recipe.train.steps
+    assert [step for step, _ in seen] == list(range(1, steps + 1))
+    assert len({id(network) for _, network in seen}) == 1
+    longer = [f"train.steps={steps + 2}"]
+    ganframe.resume(run.folder, longer, callbacks=[lambda state: resumed.append(state.step)])
+    assert resumed == [steps + 1, steps + 2]

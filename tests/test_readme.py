@@ -79,7 +79,8 @@ def test_hook_table_names_every_hook():
 def test_command_table_names_every_command_and_option():
     table = TEXT[TEXT.index("| command |") : TEXT.index("Each takes `--block")]
     assert re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE) == [
-        *("run", "check", "divergence", "plugins", "describe", "new-plugin", "sample")
+        *("run", "check", "divergence", "lipschitz", "plugins", "describe", "new-plugin"),
+        *("sample", "interpolate", "arithmetic"),
     ]
     assert {*re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE)} == {*main.commands}
     for name, command in main.commands.items():

@@ -1,0 +1,265 @@
+"""An upper bound on a network's Lipschitz constant, from the true operator norms of its layers.
+
+The network is called once on a tensor that carries a bound. Each of torch's functions on the way multiplies the bound
+by its own Lipschitz constant, a sum of two branches has the sum of theirs (so a residual block has 1 + its branch's),
+and what comes out bounds the whole. A convolution's constant is the norm of the operator that it is on images of that
+size, found by iterating it and its transpose; the largest singular value of its kernel as a matrix is another number.
+
+Knows torch alone: no recipes, runs or critics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor, nn
+
+
+class NoBound(Exception):
+    """The network uses something whose Lipschitz constant is not known here."""
+
+
+@attrs.frozen
+class Layer:
+    """One step on the way through a network: the module it belongs to, torch's function, and its Lipschitz constant."""
+
+    module: str
+    function: str
+    norm: float
+
+
+def upper_bound(network: nn.Module, x: Tensor, y: Tensor) -> tuple[float, list[Layer]]:
+    """A bound on ‖D(x, y) - D(x', y)‖ / ‖x - x'‖ over all x and x', and each y given, with the layers it comes from.
+
+    `network` in evaluation; x (N, *shape) tells the shape and y (N,) the labels to hold for. In float64 where the
+    network and x are. Raises NoBound where a function on the way has no rule.
+    """
+    trace = _Trace()
+    with torch.no_grad(), _named(network, trace):
+        out = network(_Bounded.of(x, 1.0, trace), y)
+    return (out.bound if isinstance(out, _Bounded) else 0.0), trace.layers
+
+
+def operator_norm(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
+    """The largest ‖Ax‖ / ‖x‖ of an affine function x -> Ax + b of tensors shaped as `like`.
+
+    By the Lanczos iteration of AᵀA: a power iteration that keeps its path. The transpose is autograd's.
+    """
+    with torch.no_grad():
+        offset, transpose, *_ = torch.func.vjp(function, torch.zeros_like(like))
+
+        def squared(v: np.ndarray) -> np.ndarray:
+            x = torch.from_numpy(np.ascontiguousarray(v)).to(like).view_as(like)
+            return transpose(function(x) - offset)[0].flatten().double().cpu().numpy()
+
+        n = like.numel()
+        start = np.random.default_rng(0).standard_normal(n)
+        first = squared(start)
+        if n == 1 or not first.any():
+            return math.sqrt(abs(first[0] / start[0]))
+        operator = LinearOperator((n, n), matvec=squared, dtype=np.float64)
+        (largest,) = eigsh(operator, k=1, which="LA", v0=start, tol=1e-5, return_eigenvectors=False)
+    return math.sqrt(max(largest, 0.0))
+
+
+# ---------------------------------------------------------------------------------------------------- how it is carried
+
+
+@attrs.define
+class _Trace:
+    """Which module is running, and what it has used so far."""
+
+    running: list[str] = attrs.field(factory=list)
+    layers: list[Layer] = attrs.field(factory=list)
+
+    @property
+    def module(self) -> str:
+        return self.running[-1] if self.running else ""
+
+
+class _Bounded(Tensor):
+    """A tensor that depends on the input with at most the Lipschitz constant `bound`."""
+
+    bound: float
+    journey: _Trace
+
+    @classmethod
+    def of(cls, tensor: Tensor, bound: float, trace: _Trace) -> _Bounded:
+        carried = tensor.as_subclass(cls)
+        carried.bound, carried.journey = bound, trace
+        return carried
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        carried = list(_carried([args, kwargs]))
+        trace, plain_args, plain_kwargs = carried[0].journey, _plain(args), _plain(kwargs)
+        result = function(*plain_args, **plain_kwargs)
+        parts = result if isinstance(result, (tuple, list)) else (result,)
+        if not any(isinstance(part, Tensor) and part.is_floating_point() for part in parts):
+            return result  # a shape, a comparison, an index
+        place = next((i for i, argument in enumerate(args) if isinstance(argument, cls)), None)
+        bound = _bound(_Call(function, plain_args, plain_kwargs, place, result, trace), carried)
+        made = [cls.of(part, bound, trace) for part in parts]
+        return made[0] if isinstance(result, Tensor) else type(result)(made)
+
+
+@attrs.frozen
+class _Call:
+    """A call of one of torch's functions, its arguments without bounds; `place` is that of the first with one."""
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    place: int | None
+    result: Any
+    trace: _Trace
+
+    @property
+    def name(self) -> str:
+        """The same for torch.relu, Tensor.relu_ and F.relu."""
+        name = self.function.__name__
+        return name if name.startswith("__") else name.rstrip("_")
+
+    def option(self, index: int, name: str, default: Any) -> Any:
+        return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)
+
+    def no_bound(self) -> NoBound:
+        where = self.trace.module or "the network"
+        return NoBound(f"torch's {self.name}, in {where}, has no Lipschitz constant that is known here")
+
+
+def _carried(value: Any) -> Iterator[_Bounded]:
+    """The tensors with bounds among a function's arguments, in their order."""
+    if isinstance(value, _Bounded):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _carried(item)
+    elif isinstance(value, dict):
+        yield from _carried(list(value.values()))
+
+
+def _plain(value: Any) -> Any:
+    """The same arguments without bounds."""
+    if isinstance(value, _Bounded):
+        return value.as_subclass(Tensor)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+
+
+@contextmanager
+def _named(network: nn.Module, trace: _Trace) -> Iterator[None]:
+    """Notes which module of the network is running."""
+
+    def leave(*_: Any) -> None:  # what a hook returns would take the output's place
+        trace.running.pop()
+
+    handles: list[Any] = []
+    for name, module in network.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: trace.running.append(name)))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# ---------------------------------------------------------------------------------------------------- torch's functions
+
+# What only moves or keeps numbers, so that no distance grows.
+_KEPT = {
+    *("__get__", "__getitem__", "chunk", "clone", "contiguous", "detach", "double", "flatten", "flip", "float"),
+    *("identity", "movedim", "narrow", "neg", "__neg__", "permute", "pixel_shuffle", "pixel_unshuffle", "ravel"),
+    *("reshape", "roll", "select", "split", "squeeze", "swapaxes", "to", "transpose", "type", "unbind", "unflatten"),
+    *("unsqueeze", "view", "view_as"),
+}
+
+# The greatest slope of a function of single numbers; those of gelu and silu are rounded up.
+_SLOPES = {
+    **dict.fromkeys(("abs", "cos", "elu", "hardtanh", "logsigmoid", "relu", "relu6", "sin", "softplus", "tanh"), 1.0),
+    "gelu": 1.1290,
+    "sigmoid": 0.25,
+    "silu": 1.0999,
+    "softsign": 1.0,
+}
+
+# Affine in their first argument, sample by sample.
+_AFFINE = {
+    *(f"{kind}{dims}d" for kind in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool") for dims in (1, 2, 3)),
+    *("batch_norm", "interpolate", "linear", "mean", "pad", "sum"),
+}
+
+_ADDED = {"add", "__add__", "__radd__", "__iadd__", "sub", "__sub__", "__rsub__", "__isub__"}
+_MULTIPLIED = {"mul", "__mul__", "__rmul__", "__imul__"}
+_DIVIDED = {"div", "__truediv__", "__itruediv__"}
+
+
+def _bound(call: _Call, carried: list[_Bounded]) -> float:
+    """The bound of what a call returns, from those of the arguments that carry one."""
+    bounds = [tensor.bound for tensor in carried]
+    if call.name in _ADDED:
+        return sum(bounds) * max(1.0, abs(call.kwargs.get("alpha", 1)))
+    if call.name in ("cat", "concat", "stack"):
+        return math.hypot(*bounds)
+    if len(carried) > 1 or call.place is None:
+        raise call.no_bound()
+    if call.name in _KEPT or (call.name == "dropout" and not call.option(2, "training", True)):
+        return bounds[0]
+    norm = _norm(call)
+    call.trace.layers.append(Layer(call.trace.module, call.name, norm))
+    return norm * bounds[0]
+
+
+def _norm(call: _Call) -> float:
+    """The Lipschitz constant of a call in its one argument that depends on the network's input."""
+    name = call.name
+    if name in _MULTIPLIED and len(call.args) == 2:
+        factor = torch.as_tensor(call.args[1 - (call.place or 0)]).double().abs()
+        return float(factor.max()) * _repeated(call)
+    if name in _DIVIDED and call.place == 0 and not call.kwargs:
+        return float(1 / torch.as_tensor(call.args[1]).double().abs().min()) * _repeated(call)
+    if call.place != 0:
+        raise call.no_bound()
+    if name in _SLOPES:
+        return _SLOPES[name] * max(1.0, call.option(1, "alpha", 1.0) if name == "elu" else 1.0)
+    if name in ("leaky_relu", "prelu"):
+        slope = call.option(1, "weight" if name == "prelu" else "negative_slope", 0.01)
+        return max(1.0, float(torch.as_tensor(slope).abs().max()))
+    if name == "expand":
+        return _repeated(call)
+    if name.startswith("max_pool"):
+        return _max_pool(int(name[8]), call)
+    if name in ("layer_norm", "group_norm"):
+        # y = γ (h - mean) / √(var + ε) + β is steepest where the variance is 0.
+        weight, eps = call.option(2, "weight", None), call.option(4, "eps", 1e-5)
+        return (1.0 if weight is None else float(weight.abs().max())) / math.sqrt(eps)
+    if name in _AFFINE and not (name == "batch_norm" and call.option(5, "training", False)):
+        one_sample = call.args[0][:1]
+        return operator_norm(lambda h: call.function(h, *call.args[1:], **call.kwargs), one_sample)
+    raise call.no_bound()
+
+
+def _repeated(call: _Call) -> float:
+    """√(how often each number is repeated), where an argument is broadcast or expanded."""
+    return math.sqrt(call.result.numel() / call.args[call.place or 0].numel())
+
+
+def _max_pool(dims: int, call: _Call) -> float:
+    """√(how many windows share a number)."""
+
+    def sizes(value: Any) -> tuple[int, ...]:
+        return (value,) * dims if isinstance(value, int) else tuple(value)
+
+    kernel = sizes(call.option(1, "kernel_size", None))
+    stride = sizes(call.option(2, "stride", None) or kernel)
+    return math.sqrt(math.prod(math.ceil(k / s) for k, s in zip(kernel, stride, strict=True)))
