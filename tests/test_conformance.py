@@ -87,4 +87,9 @@ def test_the_components_of_a_package(package, install_package):
     for plugin in loaded:
         for kind, table in plugin.components.items():
             for name, cls in table.items():
-                check(kind, cls(**OPTIONS.get(f"{kind} {name}", {})))
+                component = cls(**OPTIONS.get(f"{kind} {name}", {}))
+                if f"{kind} {name}" == "generator dirac":  # one point, and the kit is there to find such a generator
+                    with pytest.raises(AssertionError, match="gives one sample whatever z is"):
+                        check(kind, component)
+                else:
+                    check(kind, component)

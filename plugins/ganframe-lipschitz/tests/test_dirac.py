@@ -10,11 +10,18 @@ import cmath
 import attrs
 import pytest
 import torch
-from ganframe_lipschitz import DRAGAN, Consistency, InstanceNoise, LipschitzPenalty, Orthogonal
-from torch import nn
+from ganframe_lipschitz import (
+    DRAGAN,
+    Consistency,
+    DiracDiscriminator,
+    DiracGenerator,
+    InstanceNoise,
+    LipschitzPenalty,
+    Orthogonal,
+)
 
 import ganframe
-from ganframe import Constraint, Scored, option
+from ganframe import Constraint, DataSpec, Scored, option
 from ganframe.engine import Player, State, discriminator_step, generator_step
 
 WGAN = ganframe.component("objective", "wgan")
@@ -39,33 +46,11 @@ class R1(Constraint):
 # ------------------------------------------------------------------------------------------------- the engine's steps
 
 
-class Point(nn.Module):
-    """The generator: a point at θ, whatever z."""
-
-    def __init__(self, theta):
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor([theta]))
-
-    def forward(self, z, y):
-        return self.theta.expand(len(y), 1)
-
-
-class Slope(nn.Module):
-    """D(x) = ψ·x, where a share of the x is dropped."""
-
-    def __init__(self, psi, dropout):
-        super().__init__()
-        self.drop, self.linear = nn.Dropout(dropout), nn.Linear(1, 1, bias=False)
-        nn.init.constant_(self.linear.weight, psi)
-
-    def forward(self, x, y):
-        return self.linear(self.drop(x)).squeeze(1)
-
-
 def orbit(objective, *constraints, batch=1, data=0.0, start=(1.5, 0.0), dropout=0.0, steps=300, lr=0.2):
     """The distances of (θ, ψ) from the equilibrium after each of the engine's steps, (steps,)."""
     torch.manual_seed(0)
-    G, D = Point(data + start[0]), Slope(start[1], dropout)
+    G = DiracGenerator(data + start[0]).build(DataSpec((1,)), 1)
+    D = DiracDiscriminator(start[1], dropout).build(DataSpec((1,)))
     for constraint in constraints:
         D = constraint.wrap(D)
     x, y = torch.full((batch, 1), data), torch.zeros(batch, dtype=torch.long)
@@ -84,7 +69,7 @@ def orbit(objective, *constraints, batch=1, data=0.0, start=(1.5, 0.0), dropout=
     for step in range(steps):
         discriminator_step(state)
         generator_step(state)
-        where[step] = torch.stack([G.theta.detach()[0] - data, D.linear.weight.detach()[0, 0]])
+        where[step] = torch.stack([G.theta.detach()[0] - data, D.psi.weight.detach()[0, 0]])
     return where.norm(dim=1)
 
 
@@ -134,10 +119,10 @@ def test_without_a_constraint_the_non_saturating_game_comes_home_as_slowly_as_on
 def eigenvalues(objective, *constraints, data=0.0, dropout=0.0, n=1, psi=0.0):
     """Of the Jacobian of the vector field at the equilibrium, by autograd: two complex numbers, the greater first."""
     torch.manual_seed(0)
-    D = Slope(psi, dropout).double()
+    D = DiracDiscriminator(psi, dropout).build(DataSpec((1,))).double()
     for constraint in constraints:
         D = constraint.wrap(D)
-    psi, theta = D.linear.weight, torch.tensor(data, dtype=torch.float64, requires_grad=True)
+    psi, theta = D.psi.weight, torch.tensor(data, dtype=torch.float64, requires_grad=True)
     y = torch.zeros(n, dtype=torch.long)
     x, fakes = torch.full((n, 1), data, dtype=torch.float64).requires_grad_(), theta.expand(n, 1)
     real, fake = Scored(x, y, D(x, y)), Scored(fakes, y, D(fakes, y))
