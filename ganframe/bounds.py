@@ -43,8 +43,14 @@ def upper_bound(network: nn.Module, x: Tensor, y: Tensor) -> tuple[float, list[L
     """
     trace = _Trace()
     with torch.no_grad(), _named(network, trace):
-        out = network(_Bounded.of(x, 1.0, trace), y)
-    return (out.bound if isinstance(out, _Bounded) else 0.0), trace.layers
+        out = network(_Bounded.of(x.clone(), 1.0, trace), y)
+        bound = out.bound if isinstance(out, _Bounded) else 0.0
+        # Of what happens where torch's functions cannot be followed (vmap, a scripted function), this sees most.
+        step = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+        moved = network(x + step, y) - network(x.clone(), y)
+        if (torch.linalg.vector_norm(moved) / torch.linalg.vector_norm(step)).item() > 1.001 * bound:
+            raise NoBound("the network is steeper than those of torch's functions that could be followed")
+    return bound, trace.layers
 
 
 def operator_norm(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
@@ -62,6 +68,8 @@ def operator_norm(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
         n = like.numel()
         start = np.random.default_rng(0).standard_normal(n)
         first = squared(start)
+        if not np.isfinite(first).all():
+            return math.nan
         if n == 1 or not first.any():
             return math.sqrt(abs(first[0] / start[0]))
         operator = LinearOperator((n, n), matvec=squared, dtype=np.float64)
@@ -101,12 +109,18 @@ class _Bounded(Tensor):
         kwargs = kwargs or {}
         carried = list(_carried([args, kwargs]))
         trace, plain_args, plain_kwargs = carried[0].journey, _plain(args), _plain(kwargs)
+        given = list(_tensors([plain_args, plain_kwargs]))
+        versions = [tensor._version for tensor in given]
         result = function(*plain_args, **plain_kwargs)
+        wrote = any(tensor._version != version for tensor, version in zip(given, versions, strict=True))
         parts = result if isinstance(result, (tuple, list)) else (result,)
-        if not any(isinstance(part, Tensor) and part.is_floating_point() for part in parts):
-            return result  # a shape, a comparison, an index
         place = next((i for i, argument in enumerate(args) if isinstance(argument, cls)), None)
-        bound = _bound(_Call(function, plain_args, plain_kwargs, place, result, trace), carried)
+        call = _Call(function, plain_args, plain_kwargs, place, result, trace, wrote)
+        if not wrote and not any(isinstance(part, Tensor) for part in parts) and call.name in _ASKED:
+            return result  # a shape, a type
+        if not all(isinstance(part, Tensor) and part.is_floating_point() for part in parts):
+            raise call.no_bound()  # a comparison, an index, a number of Python's: a step, or lost from sight
+        bound = _bound(call, carried)
         made = [cls.of(part, bound, trace) for part in parts]
         return made[0] if isinstance(result, Tensor) else type(result)(made)
 
@@ -121,6 +135,7 @@ class _Call:
     place: int | None
     result: Any
     trace: _Trace
+    wrote: bool
 
     @property
     def name(self) -> str:
@@ -138,13 +153,17 @@ class _Call:
 
 def _carried(value: Any) -> Iterator[_Bounded]:
     """The tensors with bounds among a function's arguments, in their order."""
-    if isinstance(value, _Bounded):
+    return (tensor for tensor in _tensors(value) if isinstance(tensor, _Bounded))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _carried(item)
+            yield from _tensors(item)
     elif isinstance(value, dict):
-        yield from _carried(list(value.values()))
+        yield from _tensors(list(value.values()))
 
 
 def _plain(value: Any) -> Any:
@@ -153,7 +172,9 @@ def _plain(value: Any) -> Any:
         return value.as_subclass(Tensor)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+    if isinstance(value, (list, tuple)):  # a named tuple too
+        return [*map(_plain, value)] if isinstance(value, list) else tuple(map(_plain, value))
+    return value
 
 
 @contextmanager
@@ -178,7 +199,7 @@ def _named(network: nn.Module, trace: _Trace) -> Iterator[None]:
 
 # What only moves or keeps numbers, so that no distance grows.
 _KEPT = {
-    *("__get__", "__getitem__", "chunk", "clone", "contiguous", "detach", "double", "flatten", "flip", "float"),
+    *("__get__", "chunk", "clone", "contiguous", "detach", "double", "flatten", "flip", "float"),
     *("identity", "movedim", "narrow", "neg", "__neg__", "permute", "pixel_shuffle", "pixel_unshuffle", "ravel"),
     *("reshape", "roll", "select", "split", "squeeze", "swapaxes", "to", "transpose", "type", "unbind", "unflatten"),
     *("unsqueeze", "view", "view_as"),
@@ -186,7 +207,7 @@ _KEPT = {
 
 # The greatest slope of a function of single numbers; those of gelu and silu are rounded up.
 _SLOPES = {
-    **dict.fromkeys(("abs", "cos", "elu", "hardtanh", "logsigmoid", "relu", "relu6", "sin", "softplus", "tanh"), 1.0),
+    **dict.fromkeys(("abs", "cos", "elu", "hardtanh", "log_sigmoid", "relu", "relu6", "sin", "softplus", "tanh"), 1.0),
     "gelu": 1.1290,
     "sigmoid": 0.25,
     "silu": 1.0999,
@@ -196,7 +217,13 @@ _SLOPES = {
 # Affine in their first argument, sample by sample.
 _AFFINE = {
     *(f"{kind}{dims}d" for kind in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool") for dims in (1, 2, 3)),
-    *("batch_norm", "interpolate", "linear", "mean", "pad", "sum"),
+    *("batch_norm", "interpolate", "linear", "pad"),
+}
+
+# What says nothing of the numbers.
+_ASKED = {
+    *("__get__", "__hash__", "__len__", "__repr__", "dim", "element_size", "get_device", "is_complex"),
+    *("is_contiguous", "is_floating_point", "ndimension", "nelement", "numel", "size", "stride", "type"),
 }
 
 _ADDED = {"add", "__add__", "__radd__", "__iadd__", "sub", "__sub__", "__rsub__", "__isub__"}
@@ -207,8 +234,19 @@ _DIVIDED = {"div", "__truediv__", "__itruediv__"}
 def _bound(call: _Call, carried: list[_Bounded]) -> float:
     """The bound of what a call returns, from those of the arguments that carry one."""
     bounds = [tensor.bound for tensor in carried]
+    if call.wrote:  # other names and views of what was written into would keep their old bound
+        if call.place == 0 and len(carried) == 1 and (call.name in _SLOPES or call.name == "leaky_relu"):
+            norm = _norm(call)
+            if norm <= 1:
+                call.trace.layers.append(Layer(call.trace.module, call.name, norm))
+                return bounds[0]  # and not less: it holds for the old names too
+        raise call.no_bound()
     if call.name in _ADDED:
-        return sum(bounds) * max(1.0, abs(call.kwargs.get("alpha", 1)))
+        if len(call.args) > 2:  # torch's old order: torch.add(x, alpha, y)
+            raise call.no_bound()
+        # A summand that is broadcast counts as often as it is repeated.
+        repeated = (h.bound * math.sqrt(call.result.numel() / _plain(h).numel()) for h in carried)
+        return sum(repeated) * max(1.0, abs(call.kwargs.get("alpha", 1)))
     if call.name in ("cat", "concat", "stack"):
         return math.hypot(*bounds)
     if len(carried) > 1 or call.place is None:
@@ -216,6 +254,8 @@ def _bound(call: _Call, carried: list[_Bounded]) -> float:
     if call.name in _KEPT or (call.name == "dropout" and not call.option(2, "training", True)):
         return bounds[0]
     norm = _norm(call)
+    if not math.isfinite(norm):
+        raise call.no_bound()
     call.trace.layers.append(Layer(call.trace.module, call.name, norm))
     return norm * bounds[0]
 
@@ -230,8 +270,15 @@ def _norm(call: _Call) -> float:
         return float(1 / torch.as_tensor(call.args[1]).double().abs().min()) * _repeated(call)
     if call.place != 0:
         raise call.no_bound()
+    if name == "__getitem__":
+        return _picked(call)
+    if name == "softplus" and call.option(2, "threshold", 20) < 20:  # it jumps there
+        raise call.no_bound()
+    if name in ("sum", "mean"):
+        together = call.args[0].numel() / call.result.numel()
+        return math.sqrt(together if name == "sum" else 1 / together)
     if name in _SLOPES:
-        return _SLOPES[name] * max(1.0, call.option(1, "alpha", 1.0) if name == "elu" else 1.0)
+        return _SLOPES[name] * max(1.0, abs(call.option(1, "alpha", 1.0)) if name == "elu" else 1.0)
     if name in ("leaky_relu", "prelu"):
         slope = call.option(1, "weight" if name == "prelu" else "negative_slope", 0.01)
         return max(1.0, float(torch.as_tensor(slope).abs().max()))
@@ -242,16 +289,24 @@ def _norm(call: _Call) -> float:
     if name in ("layer_norm", "group_norm"):
         # y = γ (h - mean) / √(var + ε) + β is steepest where the variance is 0.
         weight, eps = call.option(2, "weight", None), call.option(4, "eps", 1e-5)
-        return (1.0 if weight is None else float(weight.abs().max())) / math.sqrt(eps)
+        return (1.0 if weight is None else float(weight.abs().max())) / math.sqrt(eps) if eps else math.inf
     if name in _AFFINE and not (name == "batch_norm" and call.option(5, "training", False)):
-        one_sample = call.args[0][:1]
-        return operator_norm(lambda h: call.function(h, *call.args[1:], **call.kwargs), one_sample)
+        h = call.args[0]
+        batched = h.ndim > (1 + int(name[-2]) if name[-2].isdigit() else 1)  # as conv2d of more than (C, H, W)
+        return operator_norm(lambda h: call.function(h, *call.args[1:], **call.kwargs), h[:1] if batched else h)
     raise call.no_bound()
 
 
 def _repeated(call: _Call) -> float:
     """√(how often each number is repeated), where an argument is broadcast or expanded."""
     return math.sqrt(call.result.numel() / call.args[call.place or 0].numel())
+
+
+def _picked(call: _Call) -> float:
+    """√(how often an index picks a number at most)."""
+    h = call.args[0]
+    places = torch.arange(h.numel(), device=h.device).view(h.shape)[call.args[1]]
+    return math.sqrt(int(places.flatten().bincount().max()) if places.numel() else 0)
 
 
 def _max_pool(dims: int, call: _Call) -> float:
@@ -262,4 +317,6 @@ def _max_pool(dims: int, call: _Call) -> float:
 
     kernel = sizes(call.option(1, "kernel_size", None))
     stride = sizes(call.option(2, "stride", None) or kernel)
-    return math.sqrt(math.prod(math.ceil(k / s) for k, s in zip(kernel, stride, strict=True)))
+    dilation = sizes(call.option(4, "dilation", 1))
+    shared = (math.ceil(k * math.gcd(s, d) / s) for k, s, d in zip(kernel, stride, dilation, strict=True))
+    return math.sqrt(math.prod(shared))

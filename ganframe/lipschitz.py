@@ -75,11 +75,15 @@ def examine(path: str | Path, samples: int = 500) -> Steepness:
         reason = None
     except NoBound as error:
         bound, layers, reason = None, [], str(error)
+    slope = _largest_slope(D, torch.cat([*points.values()]), y.repeat(len(points)))
+    found = max(slope, *(norm.max().item() for norm in norms.values()))
+    if bound is not None and found > 1.001 * bound:  # of what could not be followed: vmap, a scripted function
+        bound, layers, reason = None, [], f"a slope of {found:.4g} was found, and a bound of {bound:.4g}"
     return Steepness(
         run=Path(path),
         step=step,
         gradient_norms=norms,
-        largest_slope=_largest_slope(D, torch.cat([*points.values()]), y.repeat(len(points))),
+        largest_slope=slope,
         upper_bound=bound,
         no_bound=reason,
         layers=layers,
@@ -111,15 +115,20 @@ def _report(one: Steepness) -> dict[str, Any]:
         "step": one.step,
         "samples": len(one.gradient_norms["real"]),
         "gradient_norm": {
-            where: {f"{q:.0%}": v for q, v in one.quantiles(where).items()} for where in one.gradient_norms
+            where: {f"{q:.0%}": _finite(v) for q, v in one.quantiles(where).items()} for where in one.gradient_norms
         },
-        "largest_slope": one.largest_slope,
+        "largest_slope": _finite(one.largest_slope),
         "upper_bound": one.upper_bound,
         "no_bound": one.no_bound,
         "layers": [attrs.asdict(layer) for layer in one.layers],
-        "largest_weight": one.weights.abs().max().item(),
+        "largest_weight": _finite(one.weights.abs().max().item()),
         "weights_at_the_edge": one.at_the_edge,
     }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
 
 
 # --------------------------------------------------------------------------------------------------- critic and samples
@@ -132,7 +141,9 @@ def _load(path: str | Path) -> tuple[Session, int]:
     if not saved:
         raise RequestError(f"{path}: this run has no checkpoint yet, and so no critic to examine")
     recipe = load_recipe(folder.recipe)
-    session = prepare(attrs.evolve(recipe, log=attrs.evolve(recipe.log, trackers=())))
+    # Neither the trackers nor the precision of the machine that it was trained on.
+    log, train = attrs.evolve(recipe.log, trackers=()), attrs.evolve(recipe.train, precision="no")
+    session = prepare(attrs.evolve(recipe, log=log, train=train))
     for name, network in session.networks.items():
         runfolder.load_weights(saved[-1] / f"{name}.safetensors", network)
         network.eval().requires_grad_(False)
@@ -177,8 +188,11 @@ def _largest_slope(D: nn.Module, x: Tensor, y: Tensor) -> float:
         if conditional:
             allowed &= y[rows, None] == y
         slopes = (differences / distances)[allowed]
-        largest = max(largest, slopes.max().item() if len(slopes) else 0.0)
-    return largest if math.isfinite(largest) else math.nan
+        found = slopes.max().item() if len(slopes) else 0.0
+        if not math.isfinite(found):
+            return math.nan
+        largest = max(largest, found)
+    return largest
 
 
 def effective_weights(network: nn.Module) -> Iterator[Tensor]:

@@ -177,7 +177,7 @@ def draw_steepness(file: Path, norms: Mapping[str, Tensor], weights: Mapping[str
     together = torch.cat([*norms.values()])
     together = together[together > 0]
     low, high = (together.min().log10().item(), together.max().log10().item()) if len(together) else (-1.0, 1.0)
-    logarithmic, even = torch.logspace(low - 0.1, high + 0.1, 61).numpy(), torch.linspace(-1.05, 1.05, 43).numpy()
+    logarithmic, even = torch.logspace(low - 0.1, high + 0.1, 61).numpy(), torch.linspace(-1.025, 1.025, 42).numpy()
     for name in norms:
         largest = weights[name].abs().max().item()
         for axes, values, bins, label in (

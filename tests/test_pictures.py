@@ -8,7 +8,7 @@ from mpl_toolkits.mplot3d import Axes3D
 from PIL import Image
 
 from ganframe import DataSpec
-from ganframe.pictures import draw
+from ganframe.pictures import draw, draw_animation, draw_steepness
 
 
 def pixels(file):
@@ -205,3 +205,137 @@ def test_samples_that_carry_a_graph_are_drawn(tmp_path):
     weight = torch.ones(2, requires_grad=True)
     draw(tmp_path / "a.png", DataSpec((2,)), fake, None, lambda x: x @ weight)
     assert (tmp_path / "a.png").exists()
+
+
+# -------------------------------------------------------------------------------------------- columns and animations
+
+
+def shades(*values, size=8, channels=1):
+    """Images of one grey each."""
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, channels, size, size)
+
+
+def test_so_many_columns_of_images_as_asked_for_read_like_text(tmp_path):
+    values = [-1.0, -0.6, -0.2, 0.2, 0.6, 1.0]
+    for columns, rows in ((3, 2), (2, 3), (6, 1), (1, 6), (4, 2)):
+        draw(tmp_path / "a.png", DataSpec((1, 8, 8)), shades(*values), columns=columns)
+        grid = pixels(tmp_path / "a.png")[..., 0]
+        assert grid.shape == (50 * rows + 2, 50 * columns + 2)
+        middles = grid[26::50, 26::50].flatten()[:6]
+        assert np.abs(middles - (np.array(values) + 1) * 127.5).max() <= 1
+
+
+@pytest.mark.parametrize("count", [1, 5, 9, 10])
+def test_without_columns_a_grid_is_about_square(tmp_path, count):
+    spec, images = DataSpec((3, 8, 8)), torch.rand(count, 3, 8, 8) * 2 - 1
+    draw(tmp_path / "a.png", spec, images)
+    draw(tmp_path / "b.png", spec, images, columns={1: 1, 5: 3, 9: 3, 10: 4}[count])
+    assert (pixels(tmp_path / "a.png") == pixels(tmp_path / "b.png")).all()
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (4, 5)])
+def test_points_have_no_columns(tmp_path, shape):
+    points = torch.randn(12, *shape)
+    draw(tmp_path / "a.png", DataSpec(shape), points)
+    draw(tmp_path / "b.png", DataSpec(shape), points, columns=4)
+    assert (pixels(tmp_path / "a.png") == pixels(tmp_path / "b.png")).all()
+
+
+@pytest.mark.parametrize(("frames", "order"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2, 1]), (5, [0, 1, 2, 3, 4, 3, 2, 1])])
+def test_an_animation_goes_there_and_back_for_ever(tmp_path, frames, order):
+    values = [-0.8, -0.4, 0.0, 0.4, 0.8]
+    draw_animation(tmp_path / "a.gif", [shades(value, -value, value) for value in values[:frames]])
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.n_frames == len(order)
+        assert animation.info["loop"] == 0
+        for place, step in enumerate(order):
+            animation.seek(place)
+            assert animation.info["duration"] == 100
+            assert animation.size == (102, 102)
+            middles = np.asarray(animation.convert("L")).astype(float)[26::50, 26::50].flatten()[:3]
+            assert np.abs(middles - (np.array([1, -1, 1]) * values[step] + 1) * 127.5).max() <= 3
+
+
+def test_a_frame_of_an_animation_is_the_picture_of_its_images(tmp_path):
+    frames = [torch.full((4, 3, 16, 16), -1.0), torch.full((4, 3, 16, 16), -1.0)]
+    frames[0][:, 0, :8], frames[1][:, 2, :, :8] = 1, 1  # red above, then blue at the left
+    draw_animation(tmp_path / "a.gif", [frame.requires_grad_() for frame in frames])
+    with Image.open(tmp_path / "a.gif") as animation:
+        for place, frame in enumerate(frames):
+            draw(tmp_path / "a.png", DataSpec((3, 16, 16)), frame)
+            animation.seek(place)
+            assert np.abs(np.asarray(animation.convert("RGB")).astype(int) - pixels(tmp_path / "a.png")).max() <= 3
+
+
+def test_an_animation_that_stands_still_is_written(tmp_path):
+    draw_animation(tmp_path / "a.gif", [shades(0.5, -0.5)] * 4)
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.size == (102, 52)
+
+
+# ------------------------------------------------------------------------------------------------ histograms of critics
+
+
+@pytest.fixture
+def histograms(monkeypatch):
+    """What histograms a picture draws: (label, heights, edges) for each, in order; without a label, in their axes'."""
+    found = []
+    plain = matplotlib.axes.Axes.hist
+
+    def hist(self, *arguments, **options):
+        heights, edges, patches = plain(self, *arguments, **options)
+        found.append((options.get("label"), np.asarray(heights), np.asarray(edges)))
+        return heights, edges, patches
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "hist", hist)
+    return found
+
+
+STEEPNESS = {
+    "spread": (torch.rand(300).double() + 0.1, torch.randn(77).double()),
+    "the same everywhere": (torch.full((300,), 0.7).double(), torch.full((5,), -0.3).double()),
+    "clipped": (torch.tensor([1e-7, 3.3e-6]).double(), torch.tensor([0.01, -0.01, 0.01, 0.002]).double()),
+    "very steep": (torch.tensor([3e8, 7e8]).double(), torch.tensor([5e7]).double()),
+}
+
+
+@pytest.mark.parametrize("names", [*([name] for name in STEEPNESS), ["spread", "clipped", "very steep"]])
+def test_every_gradient_norm_and_every_weight_is_in_a_bar_of_its_critic(tmp_path, histograms, names):
+    norms, weights = ({name: STEEPNESS[name][i] for name in names} for i in (0, 1))
+    draw_steepness(tmp_path / "a.png", norms, weights)
+    assert (tmp_path / "a.png").stat().st_size > 5000
+    assert len(histograms) == 2 * len(names)
+    for label, heights, _ in histograms:
+        assert any(label.startswith(name) for name in names)
+        assert heights.sum() == pytest.approx(1.0)  # shares, whatever the number of points or weights
+    for name in names:
+        assert sum(label.startswith(name) for label, *_ in histograms) == 2
+
+
+def test_gradient_norms_are_drawn_where_they_are(tmp_path, histograms):
+    values = torch.tensor([1e-3, 1e-3, 1e-3, 10.0]).double()
+    draw_steepness(tmp_path / "a.png", {"a": values}, {"a": torch.ones(3).double()})
+    _, heights, edges = histograms[0]
+    for value, share in ((1e-3, 0.75), (10.0, 0.25)):
+        (bar,) = np.flatnonzero((edges[:-1] <= value) & (value < edges[1:]))
+        assert heights[bar] == pytest.approx(share)
+
+
+def test_a_critic_that_is_flat_is_drawn(tmp_path):
+    flat, weights = torch.zeros(20).double(), torch.zeros(4).double()
+    draw_steepness(tmp_path / "a.png", {"flat": flat}, {"flat": weights})
+    draw_steepness(tmp_path / "b.png", {"flat": flat, "other": flat + 2}, {"flat": weights, "other": weights + 1})
+    assert (tmp_path / "b.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_critic_that_diverged_is_drawn_as_far_as_it_can_be(tmp_path, value, share):
+    norms, weights = torch.rand(20).double() + 1, torch.rand(20).double()
+    norms[: int(share * 20)] = value
+    weights[: int(share * 20)] = value
+    draw_steepness(tmp_path / "a.png", {"diverged": norms}, {"diverged": weights})
+    other = torch.ones(20).double()
+    draw_steepness(tmp_path / "b.png", {"diverged": norms, "sound": other}, {"diverged": weights, "sound": other})
+    assert (tmp_path / "b.png").exists()
