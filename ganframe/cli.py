@@ -79,6 +79,8 @@ setting = click.option(
     "--set", "overrides", multiple=True, metavar="K=V", help="Override an option, as in train.steps=10."
 )
 
+SEED = click.IntRange(0, 2**63 - 1)
+
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ganframe")
@@ -284,7 +286,7 @@ def new_plugin(name: str, kind: str, out: str | None) -> None:
 @main.command()
 @click.argument("run", metavar="RUN")
 @click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="How many samples.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the latents.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Of the latents.")
 @click.option("--label", type=int, help="The class to make; by default classes are drawn evenly.")
 @click.option("--out", metavar="FILE", help="A picture (.png) or an array (.npy). By default RUN/samples/seed-<S>.png.")
 @blocking
@@ -300,8 +302,9 @@ def sample(run: str, count: int, seed: int, label: int | None, out: str | None) 
     file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{'' if label is None else f'-label-{label}'}.png"
     _allow(file, ".png", ".npy")
     G = ganframe.load_generator(run)
-    with _writing(file):
+    with _request():
         samples = G.sample(count, seed=seed, y=label)
+    with _writing(file):
         if file.suffix == ".npy":
             np.save(file, samples.numpy())
         else:
@@ -311,7 +314,9 @@ def sample(run: str, count: int, seed: int, label: int | None, out: str | None) 
 
 picture_of = _options(
     click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="Samples to choose from."),
-    click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the samples to choose from."),
+    click.option(
+        "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of the samples to choose from."
+    ),
 )
 
 
@@ -345,8 +350,9 @@ def interpolate(
     G = ganframe.load_generator(run)
     _allow(file, *([".png", ".gif", ".npy"] if G.spec.is_image else [".png", ".npy"]))
     pairs = between or tuple((str(i), str(i + 1)) for i in range(0, min(16, count - 1), 2)) or (("0", "0"),)
-    with _writing(file):
+    with _request():
         samples = latent.ways(G, pairs, steps, path, label, seed, count)
+    with _writing(file):
         if file.suffix == ".npy":
             np.save(file, samples.numpy())
         elif file.suffix == ".gif":
@@ -356,12 +362,13 @@ def interpolate(
     click.echo(f"{len(pairs)} ways of {steps} samples: {file}")
 
 
-@main.command()
+@main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("run", metavar="RUN")
 @click.argument("expression", metavar="EXPRESSION")
+@click.option("--label", type=int, help="The class to make; by default what is left of the groups' classes.")
 @click.option("--out", metavar="FILE", help="A picture (.png), or the result as an array (.npy).")
 @_options(picture_of, blocking)
-def arithmetic(run: str, expression: str, out: str | None, count: int, seed: int) -> None:
+def arithmetic(run: str, expression: str, label: int | None, out: str | None, count: int, seed: int) -> None:
     """Add and subtract means of groups of latents, as in "3,7,12 - 4,9,11 + 5,8,2".
 
     A number is a place in the picture of `ganframe sample RUN`; SEED:PLACE is one in another seed's, class=K all that
@@ -375,10 +382,10 @@ def arithmetic(run: str, expression: str, out: str | None, count: int, seed: int
     import ganframe
     from ganframe import latent, pictures
 
-    file = Path(out) if out else Path(run) / "samples" / "arithmetic.png"
     G = ganframe.load_generator(run)
+    file = Path(out) if out else Path(run) / "samples" / f"arithmetic.{'png' if G.spec.is_image else 'npy'}"
     _allow(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
-    found = latent.arithmetic(run, expression, seed, count)
+    found = latent.arithmetic(run, expression, seed, count, label)
     with _writing(file):
         if file.suffix == ".npy":
             np.save(file, latent.decode_result(G, found)[0].numpy())
@@ -391,6 +398,15 @@ def arithmetic(run: str, expression: str, out: str | None, count: int, seed: int
 def _allow(file: Path, *suffixes: str) -> None:
     if file.suffix not in suffixes:
         raise RequestError(f"--out {file}: the name must end in {' or '.join(suffixes)}")
+
+
+@contextmanager
+def _request() -> Iterator[None]:
+    """What cannot be made is the user's to mend, and nothing is written."""
+    try:
+        yield
+    except ValueError as error:
+        raise RequestError(str(error)) from None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ only where samples have to be told apart by class.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from ganframe.sampling import TrainedGenerator, load_generator
 
 Way = Literal["linear", "spherical"]
 NEAREST = 5  # real samples that vote on the class of a generated one
-LOOKED_AT = 10_000  # real samples at the most
+LOOKED_AT = 10_000, 100_000_000  # real samples at the most, and numbers in them
 SHOWN = 8  # samples of a group in the picture
 
 
@@ -32,9 +33,10 @@ def interpolate(start: Tensor, end: Tensor, steps: int = 9, path: Way = "spheric
     """`steps` latents from `start` to `end`, both included: (dim,) or (N, dim) each -> (steps, dim) or (steps, N, dim).
 
     "linear" goes straight through the middle, where Gaussian latents hardly ever lie: halfway between two of them the
-    length is smaller by √2. "spherical" turns from one direction to the other and keeps to the lengths between (White
-    2016, section 2.1); where the two directions are one, or opposite, it is linear. Raises ValueError for fewer than
-    two steps and for shapes that differ.
+    length is smaller by √2. "spherical" turns evenly from one direction to the other (White 2016, section 2.1) while
+    its length goes evenly from one to the other; where the directions are one, or opposite, it is linear. (White's
+    formula turns the vectors themselves: the same for equal lengths, and farther out than both ends where these are
+    unequal and the angle is wide.) Raises ValueError for fewer than two steps and for shapes that differ.
     """
     if steps < 2:
         raise ValueError(f"steps = {steps}: a way has at least its two ends")
@@ -44,13 +46,18 @@ def interpolate(start: Tensor, end: Tensor, steps: int = 9, path: Way = "spheric
     a, b = start.double(), end.double()
     way = torch.lerp(a, b, t)
     if path == "spherical":
-        cosine = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1).unsqueeze(-1)
-        angle, sine = cosine.arccos(), (1 - cosine.square()).sqrt()
-        turned = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / sine
-        way = torch.where(sine > 1e-6, turned, way)
+        a_length, b_length = (side.norm(dim=-1, keepdim=True) for side in (a, b))
+        u, v = a / a_length, b / b_length
+        angle = 2 * torch.atan2((u - v).norm(dim=-1, keepdim=True), (u + v).norm(dim=-1, keepdim=True))
+        turned = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / angle.sin()
+        way = torch.where(
+            angle.sin() > 1e-6, torch.lerp(a_length, b_length, t) * turned, way
+        )  # NaN has no direction: linear
     elif path != "linear":
         raise ValueError(f"path = '{path}': it is linear or spherical")
-    return way.to(start.dtype)
+    way = way.to(start.dtype)
+    way[0], way[-1] = start, end  # to the last bit
+    return way
 
 
 def ways(
@@ -101,20 +108,25 @@ class Arithmetic:
     groups: list[Group]
 
 
-def arithmetic(run: str | Path, expression: str, seed: int = 0, n: int = 64) -> Arithmetic:
+def arithmetic(run: str | Path, expression: str, seed: int = 0, n: int = 64, label: int | None = None) -> Arithmetic:
     """Adds and subtracts means of latents: "3,7,12 - 4,9,11 + 5,8,2" (Radford et al. 2015, section 6.3.2).
 
     A number is the place of a sample in the picture of `ganframe sample RUN -n N --seed S`, counted from 0 along its
     rows; "SEED:PLACE" is one in the picture of another seed, and "class=K" all in this picture that show class K: by
     their label where the generator is conditional, and else by the classes of the real samples nearest to them, for
-    which the run's dataset must be at hand. Labels are added and subtracted too, and must leave one class.
+    which the run's dataset must be at hand. The result has the class `label`; without it labels are added and
+    subtracted too, and must leave one class.
 
     Raises RequestError where the expression cannot be read, or names what is not there.
     """
     G = load_generator(run)
     groups = [_group(run, G, sign, term, seed, n) for sign, term in _terms(expression)]
     z = torch.stack([group.sign * group.mean for group in groups]).sum(0)
-    return Arithmetic(z, _label(G, groups), groups)
+    try:
+        y = _label(G, groups) if label is None else int(G.labels(label, 1))
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    return Arithmetic(z, y, groups)
 
 
 def decode_result(G: TrainedGenerator, found: Arithmetic, noise: float = 0.0, n: int = 1) -> Tensor:
@@ -138,7 +150,7 @@ def rows(G: TrainedGenerator, found: Arithmetic) -> Tensor:
 
 def choose(G: TrainedGenerator, item: str, seed: int, n: int) -> tuple[Tensor, Tensor]:
     """The latent (1, dim) and label (1,) of "PLACE" in the picture of `seed`, or of "SEED:PLACE"."""
-    match = re.fullmatch(r"(?:(\d+):)?(\d+)", item.strip())
+    match = re.fullmatch(r"(?:(\d{1,18}):)?(\d{1,18})", item.strip())
     if match is None:
         raise RequestError(f"'{item.strip()}': write a sample's place, as in 7, or SEED:PLACE, as in 2:7")
     place = int(match[2])
@@ -161,7 +173,9 @@ def _group(run: str | Path, G: TrainedGenerator, sign: Literal[1, -1], term: str
     chosen = []
     for item in term.split(","):
         name, equals, value = item.strip().partition("=")
-        chosen.append(_of_class(run, G, value, seed, n) if equals and name == "class" else choose(G, item, seed, n))
+        chosen.append(
+            _of_class(run, G, value, seed, n) if equals and name.strip() == "class" else choose(G, item, seed, n)
+        )
     z, y = (torch.cat(side) for side in zip(*chosen, strict=True))
     return Group(sign, z, y)
 
@@ -169,11 +183,11 @@ def _group(run: str | Path, G: TrainedGenerator, sign: Literal[1, -1], term: str
 def _of_class(run: str | Path, G: TrainedGenerator, text: str, seed: int, n: int) -> tuple[Tensor, Tensor]:
     """All samples of the picture that show a class."""
     classes = G.spec.classes
-    if classes is None or not text.strip().isdecimal() or int(text) >= classes:
+    if classes is None or not re.fullmatch(r"\d{1,18}", text.strip()) or int(text) >= classes:
         has = "no classes" if classes is None else f"classes 0 to {classes - 1}"
         raise RequestError(f"'class={text.strip()}': the data has {has}")
     z, y = G.latents(n, seed)
-    shown = y if _conditional(G, z, y) else _nearest_classes(run, G, z, y)
+    shown = y if _conditional(G) else _nearest_classes(run, G, z, y)
     found = shown == int(text)
     if not found.any():
         raise RequestError(
@@ -182,9 +196,12 @@ def _of_class(run: str | Path, G: TrainedGenerator, text: str, seed: int, n: int
     return z[found], y[found]
 
 
-def _conditional(G: TrainedGenerator, z: Tensor, y: Tensor) -> bool:
-    """Whether G heeds its labels."""
-    return not torch.equal(G.decode(z[:8], y[:8]), G.decode(z[:8], (y[:8] + 1) % (G.spec.classes or 1)))
+def _conditional(G: TrainedGenerator) -> bool:
+    """Whether G heeds its labels: whether of some latents any class looks unlike class 0."""
+    classes = G.spec.classes or 1
+    z = G.latents(8, 0)[0].repeat_interleave(classes, 0)
+    y = torch.arange(classes).repeat(8)
+    return not torch.allclose(G.decode(z, y), G.decode(z), rtol=0, atol=0, equal_nan=True)
 
 
 def _nearest_classes(run: str | Path, G: TrainedGenerator, z: Tensor, y: Tensor) -> Tensor:
@@ -192,26 +209,29 @@ def _nearest_classes(run: str | Path, G: TrainedGenerator, z: Tensor, y: Tensor)
     recipe = load_recipe(runfolder.existing(run).recipe)
     try:
         data = recipe.dataset.build()
-        count = min(LOOKED_AT, len(data))  # type: ignore[arg-type]
+        most = min(LOOKED_AT[0], max(NEAREST, LOOKED_AT[1] // math.prod(G.spec.shape)))
+        count = min(most, len(data))  # type: ignore[arg-type]
         real, labels = open_feed(data, G.spec, count, 0, Share(z.device))()
     except (ValueError, OSError) as error:
         raise RequestError(f"{run}: to tell its samples apart by class its dataset is needed: {error}") from None
+    samples = G.decode(z, y).flatten(1)
+    if not samples.isfinite().all():
+        raise RequestError(f"{run}: its samples are not all finite, and have no class")
     judge = KNeighborsClassifier(min(NEAREST, len(real))).fit(real.flatten(1).numpy(), labels.numpy())
-    return torch.from_numpy(judge.predict(G.decode(z, y).flatten(1).numpy()))
+    return torch.from_numpy(judge.predict(samples.numpy()))
 
 
 def _label(G: TrainedGenerator, groups: Sequence[Group]) -> int:
     """The class that is left when labels are added and subtracted as the latents are."""
     classes = G.spec.classes
-    z, y = groups[0].z[:1], groups[0].y[:1]
-    if classes is None or not _conditional(G, z, y):
+    if classes is None or not _conditional(G):
         return 0
     total = sum(g.sign * torch.nn.functional.one_hot(g.y, classes).double().mean(0) for g in groups)
     assert isinstance(total, Tensor)
     left = int(total.argmax())
     if not torch.allclose(total, torch.nn.functional.one_hot(torch.tensor(left), classes).double()):
         raise RequestError(
-            "the generator is told a class, and those of these samples do not add up to one; choose groups of one "
-            "class each, which cancel but for one"
+            "the generator is told a class, and those of these samples do not add up to one; give the --label to make, "
+            "or choose groups of one class each, which cancel but for one"
         )
     return left
