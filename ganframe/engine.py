@@ -106,7 +106,10 @@ def discriminator_step(state: State) -> None:
 
 
 def generator_step(state: State) -> None:
-    """One update of G. D's weights are frozen meanwhile: gradients pass through them and stop at none."""
+    """One update of G. D's weights are frozen meanwhile: gradients pass through them and stop at none.
+
+    D is in training mode here too: its dropout drops, and the running statistics of a BatchNorm follow these fakes.
+    """
     n = state.generator_batch_size
     for parameter in state.D.parameters:
         parameter.requires_grad_(False)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import ganframe
-from ganframe import plugins
+from ganframe import plugins, trial
 from ganframe.build import prepare
 from ganframe.recipe import Recipe, structure
 
@@ -68,6 +68,24 @@ def test_the_trial_leaves_networks_and_random_numbers_alone():
     assert first.state.G.network.norms[0].norm.num_batches_tracked == 0
     for a, b in zip(first.state.G.parameters, second.state.G.parameters, strict=True):
         assert (a == b).all()
+
+
+@pytest.mark.parametrize(
+    "held", [{"discriminator": {"use": "mlp", "norm": "batch"}}, {"constraints": [{"use": "spectral_norm"}]}]
+)
+def test_the_trial_moves_no_statistics_and_no_power_iteration(held, monkeypatch):
+    moved = []
+
+    def watched(recipe, G, D, spec, faults=trial.faults):
+        before = [b.clone() for b in D.buffers()]
+        found = faults(recipe, G, D, spec)
+        moved.extend(not torch.equal(b, a) for b, a in zip(before, D.buffers(), strict=True))
+        return found
+
+    monkeypatch.setattr(trial, "faults", watched)
+    prepare(recipe(**held))
+    assert moved
+    assert not any(moved)
 
 
 def test_everything_that_does_not_fit_is_said_at_once():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import ganframe
-from ganframe import DataSpec, runfolder
+from ganframe import DataSpec, mixes_samples, refuse_mixed_samples, runfolder
 
 
 def test_shapes_with_three_axes_are_images_unless_they_say_otherwise():
@@ -44,3 +45,17 @@ def test_a_generators_file_remembers_the_whole_spec(tmp_path):
     for spec in (DataSpec((2, 3, 4), 5, is_image=False), DataSpec((2, 3, 4)), DataSpec((1,))):
         runfolder.save_generator(file, torch.nn.Linear(1, 1), spec)
         assert runfolder.generator_spec(file) == spec
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm])
+def test_every_kind_of_batch_norm_mixes_samples_however_deep_it_lies(kind):
+    network = nn.Sequential(nn.Identity(), nn.Sequential(nn.ReLU(), kind(4)))
+    assert mixes_samples(network)
+    with pytest.raises(ValueError, match=f"mixes samples, as its {kind.__name__} does"):
+        refuse_mixed_samples(network)
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(1, 4), nn.LayerNorm(4), nn.InstanceNorm2d(4)], ids=str)
+def test_a_norm_within_a_sample_mixes_none(norm):
+    assert not mixes_samples(nn.Sequential(norm))
+    refuse_mixed_samples(nn.Sequential(norm))

@@ -248,3 +248,26 @@ def test_a_recipes_generator_is_left_aside(tiny, tmp_path):
     comparison = load_comparison(tiny("[against]\nuse = 'ring'\nmodes = 3\n"))
     assert comparison.against.modes == 3
     assert not hasattr(comparison, "generator")
+
+
+def test_the_critic_is_judged_in_evaluation_and_goes_on_in_training(pair, tmp_path, monkeypatch):
+    """Dropout would blur the scores, BatchNorm take the judges' statistics, a power iteration go on."""
+    modes = {}
+
+    def watch(name):
+        act, seen = getattr(divergence, name), modes.setdefault(name, set())
+
+        def watched(session, *rest):
+            D = session.state.D.network
+            seen.add(("before", D.training))
+            hook = D.register_forward_pre_hook(lambda D, given: seen.add(("asked", D.training)))
+            found = act(session, *rest)
+            hook.remove()
+            return found
+
+        monkeypatch.setattr(divergence, name, watched)
+
+    watch("_judge")
+    watch("_compare_with_best")
+    measure(pair("train.steps=2", "log.every=1"), tmp_path / "out")
+    assert modes == {name: {("before", True), ("asked", False)} for name in ("_judge", "_compare_with_best")}

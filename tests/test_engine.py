@@ -152,6 +152,17 @@ def test_g_in_a_critic_step_is_in_training_mode_its_statistics_follow_and_its_we
     assert state.G.network.training
 
 
+def test_d_in_a_generator_step_is_in_training_mode_and_its_statistics_follow_the_fakes():
+    """Dropout, BatchNorm and the power iteration do in G's step what they do in D's."""
+    state = make_state(D=component("discriminator", "mlp", hidden=(8,), norm="batch"))
+    (norm,) = (m for m in state.D.network.modules() if isinstance(m, nn.BatchNorm1d))
+    discriminator_step(state)
+    mean, count = norm.running_mean.clone(), norm.num_batches_tracked.item()
+    generator_step(state)
+    assert not torch.equal(mean, norm.running_mean)
+    assert norm.num_batches_tracked.item() == count + 1
+
+
 def test_the_generators_batch_may_have_another_size():
     state = make_state(generator_batch=20)
     sizes = []
@@ -227,18 +238,19 @@ def test_a_constraint_may_differentiate_the_scores_by_the_samples():
     assert state.D.network.w.grad.norm().item() > 5
 
 
+@attrs.frozen
+class Pairing(Objective):
+    compares_real: ClassVar[bool] = True
+
+    def discriminator_loss(self, real, fake):
+        return torch.nn.functional.softplus(fake - real).mean()
+
+    def generator_loss(self, fake, real=None):
+        assert real.shape == fake.shape == (8,)
+        return torch.nn.functional.softplus(real - fake).mean()
+
+
 def test_relativistic_objectives_get_real_scores_in_the_generators_step():
-    @attrs.frozen
-    class Pairing(Objective):
-        compares_real: ClassVar[bool] = True
-
-        def discriminator_loss(self, real, fake):
-            return torch.nn.functional.softplus(fake - real).mean()
-
-        def generator_loss(self, fake, real=None):
-            assert real.shape == fake.shape == (8,)
-            return torch.nn.functional.softplus(real - fake).mean()
-
     state = make_state(objective=Pairing())
     G = weights(state.G)
     discriminator_step(state)
@@ -246,17 +258,123 @@ def test_relativistic_objectives_get_real_scores_in_the_generators_step():
     assert not same(G, weights(state.G))
 
 
-def test_one_power_iteration_per_critic_step_though_a_penalty_calls_d_again():
-    constraints = (component("constraint", "spectral_norm"), component("constraint", "gradient_penalty"))
-    state = make_state(constraints=constraints, D=component("discriminator", "mlp", hidden=(6,)))
+def gradients(player: Player) -> list[torch.Tensor]:
+    return [p.grad.clone() for p in player.parameters]
+
+
+@pytest.mark.parametrize("objective", ["non_saturating", Pairing()], ids=str)
+def test_in_turns_each_step_leaves_the_other_player_its_weights_and_gradients(objective):
+    state = make_state(objective=objective)
+    train(state, 1, 1)  # from here on both have gradients, which the other's step could add to or descend
+    turns = ((discriminator_step, state.D, state.G), (generator_step, state.G, state.D))
+    for step, mover, other in turns * 2:
+        before, kept = weights(mover), weights(other) + gradients(other)
+        step(state)
+        assert not same(before, weights(mover))
+        assert same(kept, weights(other) + gradients(other))
+
+
+def test_nothing_is_left_of_the_gradients_of_the_step_before():
+    state = make_state()
+    x, y, z = torch.randn(8, 2), torch.zeros(8).long(), torch.randn(8, 4)
+    state.batches, state.latents = lambda: (x, y), lambda n: z
+    state.G.optimizer, state.D.optimizer = (SGD(player.parameters, lr=0.0) for player in (state.G, state.D))
+    train(state, 1, 1)
+    first = gradients(state.G) + gradients(state.D)
+    train(state, 2, 2)  # the same samples and weights again, hence the same gradients
+    for one, other in zip(first, gradients(state.G) + gradients(state.D), strict=True):
+        assert one.any()
+        torch.testing.assert_close(other, one)
+
+
+@pytest.mark.parametrize("constraint", ["gradient_penalty", R1])
+def test_fakes_of_a_critic_step_carry_no_graph_of_g_though_scores_are_differentiated_by_them(constraint):
+    leaves = []
+
+    @attrs.frozen
+    class Spy(Constraint):
+        def penalty(self, D, real, fake):
+            leaves.append(fake.x.is_leaf)
+
+    made = constraint() if constraint is R1 else component("constraint", constraint)
+    state = make_state(constraints=(made, Spy()))
+    discriminator_step(state)
+    assert leaves == [True]
+    assert all(p.grad is None for p in state.G.parameters)
+
+
+@attrs.frozen
+class LazyR1(R1):
+    """R1 in every k-th step, k times as heavy (Karras et al. 2020)."""
+
+    every: int = 1
+    calls: list = attrs.field(factory=list)
+
+    def penalty(self, D, real, fake):
+        self.calls.append(0)
+        return None if len(self.calls) % self.every else self.every * super().penalty(D, real, fake)
+
+
+def test_a_lazy_penalty_pulls_on_the_average_as_one_of_every_step_does():
+    """On D = w·x, R1 = γ/2 |w|² pulls by γw. The steps without a penalty have none in the metrics."""
+    pulls = []
+    for constraints in ((), (LazyR1(gamma=0.5),), (LazyR1(gamma=0.5, every=4),)):
+        state = make_state("wgan", constraints, D=Given(LinearCritic()))
+        state.D.optimizer = SGD(state.D.parameters, lr=0.0)
+        pull, taken = torch.zeros(2), []
+        for _ in range(8):
+            discriminator_step(state)
+            pull += state.D.network.w.grad / 8
+            taken.append("penalty_0" in state.latest)
+        pulls.append(pull)
+    assert taken == [False, False, False, True] * 2
+    for pull in pulls[1:]:
+        torch.testing.assert_close(pull - pulls[0], 0.5 * state.D.network.w.detach())
+
+
+@pytest.mark.parametrize(
+    ("step", "objective", "constraint"),
+    [
+        (discriminator_step, "wgan", "gradient_penalty"),
+        (discriminator_step, "wgan", R1),
+        (generator_step, "wgan", R1),
+        (generator_step, Pairing(), R1),
+    ],
+)
+def test_one_power_iteration_per_step_though_d_is_called_more_than_once(step, objective, constraint):
+    """By a penalty at its own points, or for real and fake samples apart."""
+    made = constraint() if constraint is R1 else component("constraint", constraint)
+    constraints = (component("constraint", "spectral_norm"), made)
+    state = make_state(objective, constraints, D=component("discriminator", "mlp", hidden=(6,)))
+    state.joint = not made.input_gradients
+    discriminator_step(state)
     layer = state.D.network.layers[0]
     W = layer.parametrizations.weight.original.detach().clone()
     v = nn.functional.normalize(torch.randn(2), dim=0)  # far from the singular vector, where a round more would show
     layer.parametrizations.weight[0]._v.copy_(v)
-    discriminator_step(state)
+    step(state)
     u = nn.functional.normalize(W @ v, dim=0)
     once = nn.functional.normalize(W.T @ u, dim=0)
     torch.testing.assert_close(layer.parametrizations.weight[0]._v, once)
+
+
+@pytest.mark.parametrize("constraint", ["gradient_penalty", R1])
+def test_a_compiled_critic_follows_the_eager_gradients_of_a_penalty_or_is_refused(constraint):
+    """torch.compile cannot differentiate twice, and says so; what must not be is a penalty that pulls on nothing."""
+    made = constraint() if constraint is R1 else component("constraint", constraint)
+    eager, compiled = (make_state("wgan", (made,)) for _ in range(2))
+    compiled.D.network.compile(backend="aot_eager")
+    torch.manual_seed(5)
+    discriminator_step(eager)
+    torch.manual_seed(5)
+    try:
+        discriminator_step(compiled)
+    except RuntimeError as refusal:
+        if "backward" not in str(refusal):
+            raise
+    else:
+        for a, b in zip(weights(compiled.D), weights(eager.D), strict=True):
+            torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("joint", [True, False])
@@ -279,19 +397,37 @@ def bf16() -> torch.autocast:
 
 
 def test_penalties_run_in_float32_under_autocast():
-    dtypes = []
+    dtypes, samples = [], []
 
     @attrs.frozen
     class Spy(Constraint):
         def penalty(self, D, real, fake):
+            samples.extend([real.x.dtype, fake.x.dtype])
             dtypes.append((torch.is_autocast_enabled("cpu"), D.layers[0](real.x).dtype, real.scores.dtype))
-            return
 
     state = make_state(constraints=(Spy(),), autocast=bf16)
     state.D.network.layers[0].register_forward_hook(lambda module, args, out: dtypes.append(out.dtype))
     discriminator_step(state)
     assert dtypes[0] == torch.bfloat16  # the scores' own call
     assert dtypes[-1] == (False, torch.float32, torch.float32)
+    assert samples == [torch.float32, torch.float32]
+
+
+def test_losses_are_given_scores_in_float32_under_autocast():
+    dtypes = []
+
+    @attrs.frozen
+    class Spy(Objective):
+        def discriminator_loss(self, real, fake):
+            dtypes.extend([real.dtype, fake.dtype])
+            return (fake - real).mean()
+
+        def generator_loss(self, fake, real=None):
+            dtypes.append(fake.dtype)
+            return -fake.mean()
+
+    train(make_state(objective=Spy(), autocast=bf16), 1, 1)
+    assert dtypes == [torch.float32] * 3
 
 
 def test_the_gradient_penalty_of_a_mixed_run_is_that_of_a_float32_one():

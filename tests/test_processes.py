@@ -35,10 +35,17 @@ def test_two_processes_follow_the_gradients_of_one(results):
     one, two = results
     assert (one["processes"], two["processes"]) == (1, 2)
     assert one["weights"].keys() == two["weights"].keys()
-    assert len(one["weights"]) == 12
+    assert len(one["weights"]) == 15
     for case, tensors in one["weights"].items():
         for name, tensor in tensors.items():
             torch.testing.assert_close(two["weights"][case][name], tensor, rtol=1e-4, atol=1e-6, msg=f"{case}: {name}")
+
+
+def test_batch_norms_statistics_are_those_of_the_whole_batch(results):
+    """After one critic step the first layer's mean is over both shares of the latents, whatever their variances."""
+    one, two = (stored["batch_norm_mean"] for stored in results)
+    assert one.abs().max() > 0.01
+    torch.testing.assert_close(two, one)
 
 
 def test_all_ranks_end_with_the_same_weights_and_draw_their_own_noise(results):

@@ -200,8 +200,8 @@ def _keeps_samples_apart(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
 
 def _differentiates_twice(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
     x = x.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(D(x, y).sum(), x, create_graph=True)
     try:
+        (slope,) = torch.autograd.grad(D(x, y).sum(), x, create_graph=True)
         slope.square().sum().backward()
     except RuntimeError as error:
         raise AssertionError(

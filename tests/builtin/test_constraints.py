@@ -168,6 +168,19 @@ def test_evaluation_changes_no_buffer_and_training_does():
     assert any(not torch.equal(b, a) for b, a in zip(before, D.buffers(), strict=True))
 
 
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_training_forward_makes_the_rounds_of_power_iteration_that_are_asked_for(rounds):
+    D = SpectralNorm(power_iterations=rounds).wrap(nn.Linear(6, 4, bias=False))
+    W, vectors = D.parametrizations.weight.original.detach(), D.parametrizations.weight[0]
+    v = nn.functional.normalize(torch.randn(6), dim=0)
+    vectors._v.copy_(v)
+    D(torch.randn(2, 6))
+    for _ in range(rounds):
+        u = nn.functional.normalize(W @ v, dim=0)
+        v = nn.functional.normalize(W.T @ u, dim=0)
+    torch.testing.assert_close(vectors._v, v)
+
+
 def test_gradients_take_sigma_into_account():
     """The gradient of W/σ(W) is that of Miyato et al. 2018, eq. 12, not of W over a constant: it has no W component."""
     D = SpectralNorm().wrap(nn.Linear(6, 4, bias=False)).eval()

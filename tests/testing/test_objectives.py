@@ -580,6 +580,7 @@ class Solved(Objective):
     """The minimax game with a best critic of its own opinion."""
 
     scale: float = option(1.0, help="of the score that is called the best")
+    shift: float = option(0.0, help="added to it")
 
     def discriminator_loss(self, real, fake):
         return softplus(-real).mean() + softplus(fake).mean()
@@ -588,11 +589,43 @@ class Solved(Objective):
         return softplus(-fake).mean()
 
     def optimal_score(self, log_ratio):
-        return self.scale * log_ratio
+        return self.scale * log_ratio + self.shift
 
 
 def test_the_best_critic_that_an_objective_gives_must_be_the_best():
     check_objective(Solved())
-    for scale in (0.5, -1.0, 2.0):
+    for wrong in (*(Solved(scale=scale) for scale in (0.5, -1.0, 2.0)), Solved(shift=0.2), Solved(shift=-0.2)):
         with pytest.raises(AssertionError, match="L_D must be smallest at optimal_score"):
-            check_objective(Solved(scale=scale))
+            check_objective(wrong)
+
+
+@attrs.frozen
+class Smoothed(Objective):
+    """Labels 1 - real for real samples and fake for fakes, with the best critic of smoothed real labels alone."""
+
+    real: float = option(0.1, help="taken off the label of real samples")
+    fake: float = option(0.0, help="added to the label of fakes")
+    two_sided: bool = option(False, help="give the best critic of both")
+
+    def discriminator_loss(self, real, fake):
+        return bce(real, 1 - self.real) + bce(fake, self.fake)
+
+    def generator_loss(self, fake, real=None):
+        return softplus(-fake).mean()
+
+    def optimal_score(self, log_ratio):
+        """The logit of D* = ((1 - real) p + fake q) / (p + q)."""
+        fake = self.fake if self.two_sided else 0.0
+        return torch.log((1 - self.real) * log_ratio.exp() + fake) - torch.log(self.real * log_ratio.exp() + 1 - fake)
+
+
+def test_smoothed_labels_of_fakes_move_the_best_critic_and_those_of_real_samples_keep_its_shape():
+    """Salimans et al. 2016, section 3.2: with q in the numerator fakes far from the data are told to stay."""
+    check_objective(Smoothed())
+    for fake in (0.05, 0.1, 0.3):
+        with pytest.raises(AssertionError, match="L_D must be smallest at optimal_score"):
+            check_objective(Smoothed(fake=fake))
+        check_objective(Smoothed(fake=fake, two_sided=True))  # a game of another kind, which says so
+    nowhere = torch.tensor(-200.0, dtype=torch.float64)  # log p/q where there is no data
+    assert Smoothed().optimal_score(nowhere).item() == pytest.approx(-200, abs=1)
+    assert Smoothed(fake=0.1, two_sided=True).optimal_score(nowhere).sigmoid().item() == pytest.approx(0.1)
