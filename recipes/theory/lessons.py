@@ -1,0 +1,258 @@
+"""The lessons of the theory: `python recipes/theory/lessons.py [NAME…] [--out DIR]`.
+
+Each trains the recipe of its name, several times where it compares, prints its numbers and draws its picture into
+DIR/NAME, by default runs/theory/NAME. README.md, beside this file, says what is to be seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from scipy.optimize import minimize
+
+import ganframe
+from ganframe.divergence import Measured, measure
+from ganframe.lipschitz import compare
+from ganframe.recipe import load_comparison
+
+HERE = Path(__file__).parent
+Row = dict[str, Any]
+Changes = Sequence[str]
+"""Overrides of a recipe's options, as --set takes them: a short run for a look."""
+
+
+def optimal_discriminator(out: Path, changes: Changes = ()) -> list[Row]:
+    """D* = p/(p + q)."""
+    measured = _measure("optimal_discriminator", out, changes)
+    (measured.folder / "critic.png").replace(out / "optimal_discriminator.png")
+    return [{"mean |D - p/(p+q)|": measured.critic_error, "V": measured.value, "exact": measured.exact}]
+
+
+def value_at_the_optimum(out: Path, changes: Changes = ()) -> list[Row]:
+    """V = -log 4 + 2 JSD, from one distribution to two that do not meet."""
+    rows = []
+    for apart in (0.0, 0.5, 1.0, 2.0, 3.0, 5.0):
+        found = _measure("value_at_the_optimum", out / f"{apart}", [f"against.means=[{apart}]", *changes])
+        rows.append({"apart": apart, "V": found.value, "-log 4 + 2 JSD": found.exact})
+    figure, axes = _figure("distance of the means", "V")
+    axes.plot(*_columns(rows, "apart", "-log 4 + 2 JSD"), color="black", label="-log 4 + 2 JSD")
+    axes.plot(*_columns(rows, "apart", "V"), "o", color="tab:blue", label="of the trained critic")
+    for level in (-math.log(4), 0.0):
+        axes.axhline(level, color="grey", linestyle=":")
+    _save(figure, axes, out / "value_at_the_optimum.png")
+    return rows
+
+
+def approaching_clouds(out: Path, changes: Changes = ()) -> list[Row]:
+    """JSD stays at log 2 while W1 falls."""
+    rows = []
+    for apart in (2.0, 1.0, 0.5, 0.25, 0.1):
+        moved = [f"against.means=[{apart}]", *changes]
+        vanilla = _measure(
+            "approaching_clouds", out / f"jsd-{apart}", ["objective.use=vanilla", "constraints=[]", *moved]
+        )
+        wgan = _measure("approaching_clouds", out / f"w1-{apart}", moved)
+        rows.append(
+            {"apart": apart, "JSD": (vanilla.value + math.log(4)) / 2, "W1": wgan.value, "exact W1": wgan.exact}
+        )
+    figure, axes = _figure("distance of the clouds", "what the critic measures")
+    axes.axhline(math.log(2), color="grey", linestyle=":", label="log 2")
+    axes.plot(*_columns(rows, "apart", "JSD"), "o-", color="tab:blue", label="JSD")
+    axes.plot(*_columns(rows, "apart", "W1"), "o-", color="tab:orange", label="W1")
+    axes.invert_xaxis()
+    _save(figure, axes, out / "approaching_clouds.png")
+    return rows
+
+
+def generator_losses(out: Path, changes: Changes = ()) -> list[Row]:
+    """Value and slope of G's loss against D(G(z)), and how far G comes while D is sure."""
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    value, slope, way = figure.subplots(1, 3)
+    rows = []
+    for name in ("vanilla", "non_saturating", "maximum_likelihood"):
+        recipe = ganframe.load_recipe(HERE / "generator_losses.toml", [f"objective.use={name}", *changes])
+        loss = recipe.objective.generator_loss
+        probability = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+        score = probability.logit().requires_grad_()
+        values = torch.stack([loss(b[None]) for b in score])
+        (slopes,) = torch.autograd.grad(values.sum(), score)
+        value.plot(probability, values.detach(), label=name)
+        slope.plot(probability, slopes, label=name)
+        means: list[float] = []
+        ganframe.run(recipe, out / name, [lambda state, means=means: means.append(_mean(state))])
+        way.plot(means, label=name)
+        rows.append({"objective": name, "slope at D = .01": slopes[0].item(), "mean of G, data at 6": means[-1]})
+    value.set(xlabel="D(G(z))", ylabel="L_G", ylim=(-10, 5))
+    slope.set(xlabel="D(G(z))", ylabel="slope of L_G by the score", ylim=(-5, 0.2))
+    way.axhline(6.0, color="grey", linestyle=":")
+    way.set(xlabel="steps of G", ylabel="mean of G(z)")
+    value.legend()
+    figure.savefig(out / "generator_losses.png", dpi=100)
+    return rows
+
+
+def mode_seeking(out: Path, changes: Changes = ()) -> list[Row]:
+    """KL(p‖q) covers both modes, KL(q‖p) seeks one; beside each the nearest Gaussian by quadrature."""
+    x = torch.linspace(-12, 12, 24_001, dtype=torch.float64)
+    figure, axes = _figure("x", "density")
+    rows = []
+    for name in ("kl", "reverse_kl"):
+        recipe = ganframe.load_recipe(HERE / "mode_seeking.toml", [f"objective.divergence={name}", *changes])
+        log_p = recipe.dataset.build().log_density(x[:, None])  # type: ignore[attr-defined]
+        samples = ganframe.load_generator(ganframe.run(recipe, out / name).folder).sample(100_000).double()
+        mean, std = samples.mean().item(), samples.std().item()
+        best_mean, best_std = _nearest_gaussian(name, x, log_p)
+        rows.append({"divergence": name, "μ": mean, "σ": std, "best μ": best_mean, "best σ": best_std})
+        axes.plot(x, _log_normal(x, mean, std).exp(), label=f"G by {name}")
+    axes.plot(x, log_p.exp(), color="black", linestyle=":", label="data")
+    axes.set(xlim=(-6, 6))
+    _save(figure, axes, out / "mode_seeking.png")
+    return rows
+
+
+GAMES: dict[str, Changes] = {
+    "vanilla": ["constraints=[]"],
+    "wgan": ["objective.use=wgan", "constraints=[]"],
+    "wgan, clipping": ["objective.use=wgan", "constraints=[{use='weight_clipping', limit=1.0}]"],
+    "wgan, GP": ["objective.use=wgan", "constraints=[{use='gradient_penalty', weight=0.25}]"],
+    "wgan, LP": ["objective.use=wgan", "constraints=[{use='lp', weight=1.0}]"],
+    "vanilla, instance noise": ["constraints=[{use='instance_noise', std=1.0}]", "train.batch_size=1024"],
+    "vanilla, R1": [],
+    "wgan, R1": ["objective.use=wgan"],
+}
+
+
+def dirac(out: Path, changes: Changes = ()) -> list[Row]:
+    """Which constraints bring the smallest game to rest, and which let it circle."""
+    figure = Figure(figsize=(12, 6), layout="constrained")
+    rows = []
+    for (name, game), axes in zip(GAMES.items(), figure.subplots(2, 4).flat, strict=True):
+        recipe = ganframe.load_recipe(HERE / "dirac.toml", [*game, *changes])
+        path = [(1.5, 0.0)]
+        ganframe.run(
+            recipe, out / name.replace(", ", "-").replace(" ", "-"), [lambda s, path=path: path.append(_place(s))]
+        )
+        theta, psi = zip(*path, strict=True)
+        axes.plot(theta, psi, linewidth=0.7)
+        axes.plot(0, 0, "+", color="black")
+        axes.set(title=name, xlabel="θ", ylabel="ψ", xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
+        last = [math.hypot(*place) for place in path[-len(path) // 3 :]]
+        rows.append({"game": name, "distance at the end": min(last), "to": max(last)})
+    figure.savefig(out / "dirac.png", dpi=100)
+    return rows
+
+
+def clipped_weights(out: Path, changes: Changes = ()) -> list[Row]:
+    """Clipping piles the weights up at ±c; the gradient penalty does not."""
+    penalty = "constraints=[{use='gradient_penalty', weight=10.0}]"
+    folders = []
+    for name, constraint in (("clipping", []), ("gradient penalty", [penalty])):
+        recipe = ganframe.load_recipe(HERE / "clipped_weights.toml", [*constraint, *changes])
+        folders.append(ganframe.run(recipe, out / name.replace(" ", "-")).folder)
+    found = compare(folders)
+    (folders[0] / "lipschitz.png").replace(out / "clipped_weights.png")
+    return [
+        {"run": one.run.name, "within 1 % of the largest": one.at_the_edge, "largest": one.weights.abs().max().item()}
+        for one in found
+    ]
+
+
+LESSONS: dict[str, Callable[[Path, Changes], list[Row]]] = {
+    lesson.__name__: lesson
+    for lesson in (
+        optimal_discriminator,
+        value_at_the_optimum,
+        approaching_clouds,
+        generator_losses,
+        mode_seeking,
+        dirac,
+        clipped_weights,
+    )
+}
+
+
+# --------------------------------------------------------------------------------------------------------------- parts
+
+
+def _measure(name: str, folder: Path, changes: Changes) -> Measured:
+    return measure(load_comparison(HERE / f"{name}.toml", changes), folder / "measured")
+
+
+def _mean(state: Any) -> float:
+    """The mean of G(z) for a generator w z + b."""
+    return state.G.network.last.bias.item()
+
+
+def _place(state: Any) -> tuple[float, float]:
+    """(θ, ψ) of Dirac-GAN."""
+    return state.G.network.theta.item(), state.D.network.psi.weight.item()
+
+
+def _log_normal(x: torch.Tensor, mean: float, std: float) -> torch.Tensor:
+    return torch.distributions.Normal(torch.tensor(mean).double(), std).log_prob(x)
+
+
+def _nearest_gaussian(name: str, x: torch.Tensor, log_p: torch.Tensor) -> tuple[float, float]:
+    """μ and σ of the Gaussian q that is nearest to p by KL(p‖q), "kl", or by KL(q‖p), "reverse_kl"."""
+
+    def distance(place: Sequence[float]) -> float:
+        log_q = _log_normal(x, place[0], math.exp(place[1]))
+        integrand = log_p.exp() * (log_p - log_q) if name == "kl" else log_q.exp() * (log_q - log_p)
+        return torch.trapezoid(integrand, x).item()
+
+    starts = [(mean, log_std) for mean in (-2.0, 0.0, 2.0) for log_std in (-0.5, 0.5)]
+    best = min((minimize(distance, start, method="Nelder-Mead") for start in starts), key=lambda found: found.fun)
+    return float(best.x[0]), math.exp(best.x[1])
+
+
+def _columns(rows: list[Row], *names: str) -> list[list[Any]]:
+    return [[row[name] for row in rows] for name in names]
+
+
+def _figure(xlabel: str, ylabel: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return figure, axes
+
+
+def _save(figure: Figure, axes: Any, file: Path) -> None:
+    axes.legend()
+    figure.savefig(file, dpi=100)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(LESSONS)}; by default all")
+    parser.add_argument("--out", default="runs/theory", type=Path)
+    parser.add_argument(
+        "--set", dest="changes", action="append", default=[], metavar="K=V", help="as `ganframe run` has it"
+    )
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - LESSONS.keys():
+        parser.error(f"no lesson {', '.join(sorted(unknown))}; there are {', '.join(LESSONS)}")
+    for name in asked.names or LESSONS:
+        try:
+            rows = LESSONS[name](asked.out / name, asked.changes)
+        except ganframe.RequestError as error:
+            parser.exit(2, f"{error}\n")
+        (asked.out / name / "numbers.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        print(f"\n{name}: {LESSONS[name].__doc__}  {asked.out / name}/{name}.png")
+        print(f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
+        for row in rows:
+            print(f"| {' | '.join(map(_cell, row.values()))} |")
+
+
+if __name__ == "__main__":
+    main()
