@@ -77,15 +77,14 @@ def test_a_sure_critic_stops_the_minimax_generator_alone(lessons, tmp_path):
 
 def test_kl_covers_and_reverse_kl_seeks(lessons, tmp_path):
     """On a mixture whose smaller mode is smaller still, so that a short run is enough."""
-    short = ["train.steps=300", "train.batch_size=256", "train.ema=0.9", "dataset.weights=[0.1, 0.9]"]
-    rates = ["optimizer.generator.lr=2e-2", "optimizer.discriminator.lr=1e-2"]
-    ends = [f"optimizer.{player}.schedule.total_iters=300" for player in ("generator", "discriminator")]
-    kl, reverse = lessons.mode_seeking(tmp_path, [*short, *rates, *ends])
-    moments = (0.1 * -1.5 + 0.9 * 2.0, math.sqrt(0.36 + 0.09 * 3.5**2))  # KL's minimiser has the data's own
+    short = ["train.steps=400", "train.batch_size=256", "train.ema=0.95", "dataset.weights=[0.1, 0.9]"]
+    ends = [f"optimizer.{player}.schedule.total_iters=400" for player in ("generator", "discriminator")]
+    kl, reverse = lessons.mode_seeking(tmp_path, [*short, *ends])
+    moments = (0.1 * -1.0 + 0.9 * 1.5, math.sqrt(0.25 + 0.09 * 2.5**2))  # KL's minimiser has the data's own
     assert (kl["best μ"], kl["best σ"]) == pytest.approx(moments, abs=1e-3)
-    assert (reverse["best μ"], reverse["best σ"]) == pytest.approx((2.0, 0.6), abs=0.02)
+    assert (reverse["best μ"], reverse["best σ"]) == pytest.approx((1.49, 0.51), abs=0.01)
     for row in (kl, reverse):
-        assert (row["μ"], row["σ"]) == pytest.approx((row["best μ"], row["best σ"]), abs=0.15)
+        assert (row["μ"], row["σ"]) == pytest.approx((row["best μ"], row["best σ"]), abs=0.1)
 
 
 def test_which_games_come_to_rest(lessons, tmp_path):
