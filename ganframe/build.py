@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import os
 import platform
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -29,7 +30,7 @@ from ganframe.components import Constraint, DataSpec, mixes_samples
 from ganframe.engine import Player, State
 from ganframe.errors import RecipeError, RunError, did_you_mean
 from ganframe.feed import Feed, Latents, Share, open_feed
-from ganframe.plugins import Registry
+from ganframe.plugins import STRICT_VARIABLE, Registry
 from ganframe.recipe import Recipe
 
 
@@ -80,27 +81,37 @@ def prepare(recipe: Recipe) -> Session:
         raise RecipeError(problems)
     G = attempt("generator", lambda: recipe.generator.build(spec, recipe.latent.dim))
     D = attempt("discriminator", lambda: recipe.discriminator.build(spec))
-    for index, constraint in enumerate(recipe.constraints if D is not None else ()):
-        attempt(f"constraints[{index}]", functools.partial(constraint.check, D))
+    for index, constraint in enumerate(recipe.constraints):
+        if constraint in recipe.constraints[:index]:
+            problems.append(f"{recipe.name}: constraints[{index}]: the same is there before it; leave one out")
+        elif D is not None:
+            attempt(f"constraints[{index}]", functools.partial(constraint.check, D))
     feed = attempt(
         "dataset",
         lambda: open_feed(recipe.dataset.build(), spec, batch, data_seed, share, recipe.train.workers),
     )
     if problems:
         raise RecipeError(problems)
-    for constraint in recipe.constraints:
-        D = constraint.wrap(D)
+    for index, constraint in enumerate(recipe.constraints):
+        D = attempt(f"constraints[{index}]", functools.partial(constraint.wrap, D))
+        if problems:
+            raise RecipeError(problems)
     G, D = (_placed(network, spec, accelerator.device) for network in (G, D))
     if share.processes > 1:
         _follow_first(accelerator, [G, D])
     problems += [f"{recipe.name}: {fault}" for fault in trial.faults(recipe, G, D, spec)]
+    if not problems and min(batch // share.processes, g_batch) == 1:
+        problems += [f"{recipe.name}: {fault}" for fault in trial.faults_alone(recipe, G, D)]
     # Torch wants something to optimise: for a generator without weights, which only `ganframe divergence` has, nothing.
     g_weights = list(G.parameters()) or [nn.Parameter(torch.zeros(0))]
     g_optimizer = attempt("optimizer.generator", lambda: recipe.optimizer.generator.build(g_weights))
     d_optimizer = attempt("optimizer.discriminator", lambda: recipe.optimizer.discriminator.build(D.parameters()))
+    pairs = ((recipe.optimizer.generator, g_optimizer), (recipe.optimizer.discriminator, d_optimizer))
+    for player, (config, _) in zip(("generator", "discriminator"), pairs, strict=True):
+        if config.schedule is not None:
+            attempt(f"optimizer.{player}.schedule", functools.partial(config.schedule.lasts, recipe.train.steps))
     if problems:
         raise RecipeError(problems)
-    pairs = ((recipe.optimizer.generator, g_optimizer), (recipe.optimizer.discriminator, d_optimizer))
     latents = Latents(recipe.latent.dim, recipe.latent.distribution, latent_seed, share)
     state = State(
         G=Player(G, g_optimizer),
@@ -132,12 +143,21 @@ def prepare(recipe: Recipe) -> Session:
 
 
 def _attempt(problems: list[str], name: str, place: str, build: Callable[[], Any]) -> Any:
-    """What `build` returns, or None and one more problem where the user can mend why not."""
+    """What `build` returns, or None and one more problem; GANFRAME_STRICT=1 raises what no component should."""
     try:
         return build()
-    except (ValueError, OSError, RunError) as error:
-        problems.append(f"{name}: {place}: {error}")
-        return None
+    except (ValueError, OSError, RunError, MemoryError) as error:
+        problems.append(f"{name}: {place}: {error or 'there is not the memory for it'}")
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            problems.append(f"{name}: {place}: there is not the memory for it")
+            return None
+        if os.environ.get(STRICT_VARIABLE) == "1":
+            raise
+        text = str(error).partition("\n")[0]
+        shown = f"{type(error).__name__}{text and ': '}{text}"
+        problems.append(f"{name}: {place}: raised {shown}; {STRICT_VARIABLE}=1 shows where")
+    return None
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:

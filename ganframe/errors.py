@@ -14,7 +14,7 @@ class RecipeError(RequestError):
     """A recipe with mistakes; `problems` holds each of them, one line with its place."""
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(" ".join(problem.splitlines()) for problem in problems)  # a name may hold line breaks
         super().__init__("\n".join(self.problems))
 
 

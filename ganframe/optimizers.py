@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +31,13 @@ class Schedule:
 
     def build(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
         return getattr(torch.optim.lr_scheduler, self.use)(optimizer, **self.options)
+
+    def lasts(self, steps: int) -> None:
+        """Raises ValueError where the schedule ends before the training does."""
+        trial = self.build(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9))
+        trial.optimizer.step()
+        trial.last_epoch = steps - 1
+        trial.step()
 
 
 @attrs.frozen
@@ -84,6 +92,9 @@ def _structure_schedule(value: Any, trial: torch.optim.Optimizer) -> Schedule:
         schedule = built.build(trial)
         trial.step()
         schedule.step()
+        rates = [group["lr"] for group in trial.param_groups]
+        if not all(0 <= rate < math.inf for rate in rates):
+            raise ValueError(f"gives a learning rate of {rates[0]}")
     except Exception as error:
         raise ExceptionGroup("schedule", [Problem(join("schedule", p), text) for p, text in problems(error)]) from None
     return built
@@ -96,7 +107,7 @@ def _options(module: types.ModuleType, base: type, use: Any, given: Mapping[str,
     """
     known = {name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)}
     known = {name for name in known if name[0].isupper()} - _UNUSABLE - {base.__name__}
-    if use not in known:
+    if not isinstance(use, str) or use not in known:
         raise Problem("use", f"unknown class of {module.__name__} {use!r}{did_you_mean(str(use), known)}")
     cls = getattr(module, use)
     parameters = dict(list(inspect.signature(cls).parameters.items())[1:])  # the first is what it is applied to

@@ -64,6 +64,10 @@ class Train:
         help="decay of the generator's moving average, which is then sampled",
         validator=optional(and_(gt(0), lt(1))),
     )
+    on_nonfinite: Literal["stop", "rollback"] = option(
+        "stop",
+        help="where a loss or weight is not finite: stop, or go back to the last checkpoint, three times at most",
+    )
     workers: int = option(0, help="processes that read data which does not fit in memory", validator=ge(0))
 
 
@@ -174,7 +178,7 @@ def _document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
         raise RequestError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from None
-    except tomli.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not TOML, an integer too long for Python, tables nested too deep
         raise RecipeError([f"{path}: not valid TOML: {error}"]) from None
     for text in overrides:
         _override(document, text)
@@ -228,7 +232,7 @@ def _override(document: dict[str, Any], text: str) -> None:
         raise RequestError(f"--set {text}: write it as table.option=value")
     try:
         (parsed,) = tomli.loads(f"value = {value}").values()
-    except ValueError:  # not TOML, or more than one value
+    except (ValueError, RecursionError):  # not TOML, or more than one value
         if not re.fullmatch(r"[\w:./-]+", value.strip()):
             raise RequestError(f"--set {text}: {value!r} is no TOML value") from None
         parsed = value.strip()  # a bare word: shells take the quotes away

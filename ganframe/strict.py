@@ -6,6 +6,7 @@ Knows types, places and the registry, which says what `use` names; not what a re
 from __future__ import annotations
 
 import functools
+import math
 import operator
 import re
 import types
@@ -89,7 +90,10 @@ def as_leaf(value: Any, leaf: Any) -> Any:
     accepted, words = _LEAVES[leaf]
     if type(value) not in accepted:  # not isinstance: true is no integer
         raise ValueError(f"must be {words}, not {shown(value)}")
-    return leaf(value)
+    structured = leaf(value)
+    if leaf is float and not math.isfinite(structured):
+        raise ValueError(f"must be a finite number, not {shown(value)}")
+    return structured
 
 
 def make_converter(registry: Registry) -> cattrs.Converter:

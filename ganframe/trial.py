@@ -5,6 +5,7 @@ Knows what each part promises; `ganframe.testing` asks one part for all of it.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,23 @@ def faults(recipe: Recipe, G: nn.Module, D: nn.Module, spec: DataSpec) -> list[s
         _try(recipe, G, D, spec)
     except _Fault as fault:
         return [str(fault)]
+    return []
+
+
+def faults_alone(recipe: Recipe, G: nn.Module, D: nn.Module) -> list[str]:
+    """What is wrong with batches of one sample, of which BatchNorm has no statistics. Changes neither network."""
+    device = next((p.device for p in D.parameters()), torch.device("cpu"))
+    z, y = torch.zeros(1, recipe.latent.dim, device=device), torch.zeros(1, dtype=torch.long, device=device)
+    remedy = "batch_size and generator_batch_size must leave each process two samples, or the network be without it"
+    with torch.random.fork_rng(), torch.no_grad():
+        x: Tensor = z
+        for player, network in (("generator", G), ("discriminator", D)):
+            try:
+                x = copy.deepcopy(network).train()(x, y)
+            except ValueError as error:
+                return [f"{player}: does not train on batches of one sample: {error}; {remedy}"]
+            if not x.isfinite().all():
+                return [f"{player}: gives what is not finite for a batch of one sample; {remedy}"]
     return []
 
 

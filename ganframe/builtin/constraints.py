@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import torch
 from attrs.validators import ge, gt
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 from ganframe import Constraint, Scored, option, refuse_mixed_samples
 
@@ -62,5 +64,14 @@ class SpectralNorm(Constraint):
     def wrap(self, D: nn.Module) -> nn.Module:
         for module in list(D.modules()):
             if isinstance(module, NORMALISED):
+                if _is_normalised(module):
+                    raise ValueError("the critic's weights are normalised spectrally already; once is enough")
                 parametrizations.spectral_norm(module, n_power_iterations=self.power_iterations)
         return D
+
+
+def _is_normalised(module: nn.Module) -> bool:
+    if not parametrize.is_parametrized(module, "weight"):
+        return False
+    held: Any = module.parametrizations
+    return any(type(one).__name__ == "_SpectralNorm" for one in held["weight"])  # torch has no public name for it
