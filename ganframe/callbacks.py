@@ -103,9 +103,18 @@ def record_metrics(
 
 
 def draw_samples(
-    network: nn.Module, spec: DataSpec, z: Tensor, y: Tensor, real: Tensor, file: Callable[[int], Path]
+    network: nn.Module,
+    spec: DataSpec,
+    z: Tensor,
+    y: Tensor,
+    real: Tensor,
+    file: Callable[[int], Path],
+    look: Callable[[Tensor, Tensor, int], None] = lambda fake, real, step: None,
 ) -> Callback:
-    """A picture of `network`'s samples from fixed latents, with the critic's view of the plane or the line."""
+    """A picture of `network`'s samples from fixed latents, with the critic's view of the plane or the line.
+
+    `look` is shown the samples too, beside real ones.
+    """
 
     def callback(state: State) -> None:
         D = state.D.network
@@ -113,14 +122,17 @@ def draw_samples(
         def scores(x: Tensor) -> Tensor:
             return D(x.to(state.device), y.new_zeros(len(x)))
 
-        with torch.no_grad(), _evaluation(network, D):
-            pictures.draw(file(state.step), spec, network(z, y), real, scores)
+        with torch.no_grad(), evaluation(network, D):
+            fakes = network(z, y)
+            look(fakes, real, state.step)
+            pictures.draw(file(state.step), spec, fakes, real, scores)
 
     return callback
 
 
 @contextmanager
-def _evaluation(*networks: nn.Module) -> Iterator[None]:
+def evaluation(*networks: nn.Module) -> Iterator[None]:
+    """The networks in evaluation mode meanwhile."""
     modes = [network.training for network in networks]
     for network in networks:
         network.eval()

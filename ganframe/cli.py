@@ -29,7 +29,8 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except RequestError as error:
-        click.echo(error, err=True)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # every process reads the same request
+            click.echo(error, err=True)
         sys.exit(WRONG_REQUEST)
     except RunError as error:
         click.echo(error, err=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ganframe import runfolder
+from ganframe import provenance, runfolder
 from ganframe.components import DataSpec
 from ganframe.feed import Latents, Share
 from ganframe.recipe import Latent, load_sampler
@@ -17,13 +18,17 @@ from ganframe.recipe import Latent, load_sampler
 def load_generator(path: str | Path) -> TrainedGenerator:
     """The trained generator of a run, in evaluation mode, on the CPU. Needs no dataset, and one plugin at the most.
 
-    Raises RequestError where the run, its weights or the generator's plugin are missing.
+    Warns where it was made with other versions. Raises RequestError where the run, its weights or the generator's
+    plugin are missing.
     """
     folder = runfolder.existing(path)
-    made = load_sampler(folder.recipe)
+    with provenance.telling_what_is_missing(folder):
+        made = load_sampler(folder.recipe)
     spec = runfolder.generator_spec(folder.generator)
     network = made.generator.build(spec, made.latent.dim)
-    runfolder.load_weights(folder.generator, network)
+    runfolder.load_generator_weights(folder.generator, network)
+    for line in provenance.changed(folder, [("generator", made.generator)]):
+        warnings.warn(line, stacklevel=2)
     return TrainedGenerator(network, spec, made.latent)
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
-import platform
 import resource
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import accelerate
 import attrs
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-from ganframe import __version__, callbacks, runfolder
+from ganframe import callbacks, health, provenance, runfolder
 from ganframe.build import Session, prepare, seeds
 from ganframe.components import DataSpec
 from ganframe.engine import Callback, State, train
@@ -25,6 +26,8 @@ from ganframe.errors import RequestError, RunError
 from ganframe.recipe import Recipe, load_recipe, to_toml
 from ganframe.runfolder import RunFolder
 from ganframe.sampling import draw_latents
+
+ROLLBACKS = 3  # from what is not finite, in one go
 
 
 @attrs.frozen
@@ -48,41 +51,75 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
     main = session.accelerator.is_main_process
     chosen = [str(runfolder.create(recipe.name, out).path)] if main else [""]
     folder = RunFolder(Path(broadcast_object_list(chosen)[0]))
-    if main:
-        _describe_run(session, folder, text)
-    return _train(session, folder, [], callbacks)
+    with runfolder.locked(folder) if main else nullcontext(), _written(folder):
+        if main:
+            _describe_run(session, folder, text)
+        return _train(session, folder, [], callbacks)
 
 
 def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[Callback] = ()) -> Run:
-    """Goes on with a run from its newest checkpoint, or from the start where there is none yet.
+    """Goes on with a run from its newest whole checkpoint, or from the start where there is none yet.
 
-    `overrides` may change how long to train and what to log; all else would make it another run. Raises RequestError
-    where they change more, where there is no run, or where it has finished. `callbacks` as in `run`.
+    `overrides` may change how long to train and what to log; all else would make it another run. Damaged checkpoints
+    are named on standard error and put aside. Raises RequestError where they are all that there is, where `overrides`
+    change more, where there is no run, where it has finished, or where another process is at it. `callbacks` as in
+    `run`.
     """
     folder = runfolder.existing(path)
-    kept, asked = load_recipe(folder.recipe), load_recipe(folder.recipe, overrides)
-    free = attrs.evolve(kept.train, steps=asked.train.steps, workers=asked.train.workers)
+    with provenance.telling_what_is_missing(folder):
+        kept, asked = load_recipe(folder.recipe), load_recipe(folder.recipe, overrides)
+    free = attrs.evolve(
+        kept.train, steps=asked.train.steps, workers=asked.train.workers, on_nonfinite=asked.train.on_nonfinite
+    )
     changed = attrs.evolve(kept, train=free, log=asked.log, name=asked.name)
     fixed = [a.name for a in attrs.fields(Recipe) if getattr(changed, a.name) != getattr(asked, a.name)]
     if fixed:
         raise RequestError(
             f"{path}: a resumed run keeps its recipe, and --set changes {', '.join(fixed)}; "
-            "only train.steps, train.workers and [log] may change"
+            "only train.steps, train.workers, train.on_nonfinite and [log] may change"
         )
-    saved = folder.checkpoints()
-    if saved and int(saved[-1].name.removeprefix("step-")) >= asked.train.steps:
-        step = int(saved[-1].name.removeprefix("step-"))
-        raise RequestError(f"{path}: this run has finished, at step {step}; --set train.steps=… beyond it goes on")
     session = prepare(asked)
-    if saved:
-        _restore(session, saved[-1])
-    step = session.state.step
+    main = session.accelerator.is_main_process
+    with runfolder.locked(folder) if main else nullcontext(), _written(folder):
+        records = _go_back(session, folder)
+        if main:
+            _describe_run(session, folder, to_toml(asked, session.registry))
+        return _train(session, folder, records, callbacks)
+
+
+def _go_back(session: Session, folder: RunFolder) -> list[dict[str, Any]]:
+    """Restores the newest whole checkpoint, puts away what was written after it, and returns the metrics up to it."""
+    accelerator = session.accelerator
+    newest, faults = _newest(session, folder)
+    if newest is None and faults:
+        raise RequestError("\n".join([*faults, f"{folder.path}: no checkpoint is whole; run its recipe.toml anew"]))
+    step, keep = 0 if newest is None else runfolder.step_of(newest), session.recipe.log.keep
+    if step >= session.recipe.train.steps:
+        if accelerator.is_main_process:  # it may have been killed between its last checkpoint and its end
+            runfolder.tidy(folder, step, keep)
+        finished = f"this run has finished, at step {step}; --set train.steps=… beyond it goes on"
+        raise RequestError(f"{folder.path}: {finished}")
+    if newest is not None:
+        if accelerator.is_main_process:
+            _say([*faults, f"going on from {newest}"])
+            changed = provenance.differences(runfolder.read_about(newest), _versions(session))
+            _say(f"warning: {newest}: {line}" for line in changed)
+        _restore(session, newest)
     records = [record for record in runfolder.read_metrics(folder) if record["step"] <= step]
-    if session.accelerator.is_main_process:
+    if accelerator.is_main_process:
+        _say(runfolder.damaged_metrics(folder))
         runfolder.complete(folder)
-        _describe_run(session, folder, to_toml(asked, session.registry))
+        runfolder.put_away(folder, after=step)
+        runfolder.tidy(folder, step, keep)
         runfolder.write_metrics(folder, records)
-    return _train(session, folder, records, callbacks)
+    return records
+
+
+def _newest(session: Session, folder: RunFolder, every: int = 1) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint of each `every`-th step, the same for all processes, and the faults of newer ones."""
+    found = [runfolder.newest_checkpoint(folder, every) if session.accelerator.is_main_process else (None, [])]
+    newest, faults = broadcast_object_list(found)[0]
+    return newest, faults
 
 
 @attrs.frozen
@@ -111,6 +148,7 @@ def check(recipe: Recipe) -> Report:
 
     first = steps(1)
     each = first if first > 2 else min(steps(2) / 2 for _ in range(3))
+    health.Watch(1, lambda step: True, lambda found: found)(state)  # raises where they were no numbers
     cuda = state.device.type == "cuda"
     return Report(
         spec=session.spec,
@@ -130,27 +168,85 @@ def _train(session: Session, folder: RunFolder, records: list[dict[str, Any]], o
     """Trains from the session's step to the end, with all callbacks, and leaves the run folder complete."""
     accelerator, state, settings = session.accelerator, session.state, session.recipe.train
     _start_trackers(session, folder)
-    save = functools.partial(_save, session, folder)
+    log, main = session.recipe.log, accelerator.is_main_process
+
+    def stored(step: int) -> bool:
+        often = (log.every, log.samples_every, log.checkpoint_every)
+        return step == settings.steps or any(step % every == 0 for every in often)
+
+    watch = health.Watch(log.every, stored, functools.partial(accelerator.reduce, reduction="sum"), tell=main)
+
+    def save(state: State) -> None:
+        watch.check(state)  # what is stored can be gone on from
+        _save(session, folder, state)
+
+    def leave(state: State) -> None:
+        """Saves before an interruption; what is to be rolled back is left for the resumed run to meet again."""
+        try:
+            save(state)
+        except health.NotFinite as error:
+            if settings.on_nonfinite == "stop":
+                raise
+            said = f"{error}; nothing saved; go on with: ganframe run --resume {folder.path}"
+            raise KeyboardInterrupt(said) from None
+
     agree = functools.partial(_agree, accelerator, state)
+    due: list[Callback] = [watch, *actions(session, folder, records, save), *others]
     try:
-        with (
-            callbacks.progress(settings.steps, state.step, records, shown=accelerator.is_main_process) as bar,
-            callbacks.interrupts(agree, save) as stop,
-        ):
-            due = [*actions(session, folder, records), *others, bar, stop]
-            train(state, settings.steps, settings.critic_steps, due)
+        with callbacks.interrupts(agree, leave) as stop:  # around all rollbacks: none forgets a signal
+            for rollbacks in itertools.count():
+                with callbacks.progress(settings.steps, state.step, records, shown=main) as bar:
+                    try:
+                        train(state, settings.steps, settings.critic_steps, [*due, bar, stop])
+                        break
+                    except health.NotFinite as error:
+                        _roll_back(session, folder, records, error, rollbacks)
     except callbacks.Interrupted:
-        raise KeyboardInterrupt(
-            f"saved at step {state.step}; go on with: ganframe run --resume {folder.path}"
-        ) from None
-    except OSError as error:
-        raise RunError(f"{folder.path}: cannot be written: {error}") from error
+        more = "the last one" if state.step == settings.steps else f"go on with: ganframe run --resume {folder.path}"
+        raise KeyboardInterrupt(f"saved at step {state.step}; {more}") from None
     finally:
         accelerator.end_training()
     return Run(folder.path, records)
 
 
-def actions(session: Session, folder: RunFolder, records: list[dict[str, Any]]) -> list[Callback]:
+@contextmanager
+def _written(folder: RunFolder) -> Iterator[None]:
+    """What cannot be written, as on a full disk, is a failure of the run and no defect of the program."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{folder.path}: cannot be written: {error}") from error
+
+
+def _roll_back(
+    session: Session, folder: RunFolder, records: list[dict[str, Any]], error: health.NotFinite, rollbacks: int
+) -> None:
+    """Goes back to the newest whole checkpoint, with data and noise going on: the same ones would lead here again.
+
+    Raises RunError where the recipe does not want that, where there is no checkpoint, or where it was done too often.
+    """
+    # A checkpoint that an interruption left between is passed by: without that there would be none.
+    regular = _newest(session, folder, session.recipe.log.checkpoint_every)[0]
+    newest = regular or _newest(session, folder)[0]
+    wanted = session.recipe.train.on_nonfinite == "rollback"
+    if newest is None or not wanted or rollbacks == ROLLBACKS:
+        last = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint to go back to"
+        tried = f" {rollbacks} rollbacks did not help." if rollbacks else ""
+        other = "" if wanted else "; train.on_nonfinite = 'rollback' goes back and on with other data and noise"
+        raise RunError(
+            f"{folder.path}: {error}; {last}.{tried} Lower learning rates, a constraint on the critic, a loss whose "
+            f"slopes are bounded, or precision 'bf16' in the place of 'fp16' commonly help{other}"
+        ) from None
+    _restore(session, newest, randomness=False)
+    step = session.state.step
+    records[:] = [record for record in records if record["step"] <= step]
+    if session.accelerator.is_main_process:
+        runfolder.put_away(folder, after=step)
+        runfolder.write_metrics(folder, records)
+        health.warn(f"{error}; back to {newest} ({rollbacks + 1} of {ROLLBACKS} times at the most)")
+
+
+def actions(session: Session, folder: RunFolder, records: list[dict[str, Any]], save: Callback) -> list[Callback]:
     """What the recipe wants done between steps: schedules, moving average, metrics, pictures, checkpoints."""
     accelerator, train, log = session.accelerator, session.recipe.train, session.recipe.log
     main = accelerator.is_main_process
@@ -168,7 +264,7 @@ def actions(session: Session, folder: RunFolder, records: list[dict[str, Any]]) 
     due.append(callbacks.every(log.every, train.steps, record))
     if main:
         due.append(callbacks.every(log.samples_every, train.steps, _pictures(session, folder)))
-    due.append(callbacks.every(log.checkpoint_every, train.steps, functools.partial(_save, session, folder)))
+    due.append(callbacks.every(log.checkpoint_every, train.steps, save))
     return due
 
 
@@ -200,25 +296,31 @@ def _pictures(session: Session, folder: RunFolder) -> Callback:
     batches = -(-1000 // session.recipe.train.batch_size) if points else 1
     real = torch.cat([session.feed()[0] for _ in range(batches)])[:1000]
     session.feed.load_state_dict(before)
-    return callbacks.draw_samples(session.sampled, spec, z.to(device), y.to(device), real, folder.samples)
+    z, y = z.to(device), y.to(device)
+    with torch.no_grad(), torch.random.fork_rng(), callbacks.evaluation(session.sampled):
+        watch = health.CollapseWatch(session.sampled(z, y))
+    return callbacks.draw_samples(session.sampled, spec, z, y, real, folder.samples, watch)
 
 
 def _describe_run(session: Session, folder: RunFolder, text: str) -> None:
     """Writes recipe.toml and environment.json."""
-    registry = session.registry
-    used = {p.name: p for _, c in session.recipe.components() for p, _ in [registry.locate(type(c))]}
     environment = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "accelerate": accelerate.__version__,
-        "ganframe": __version__,
-        "plugins": {name: {"distribution": p.distribution, "version": p.version} for name, p in sorted(used.items())},
+        **_versions(session),
         "device": _device_name(session.state.device),
         "processes": session.accelerator.num_processes,
         "precision": session.recipe.train.precision,
     }
     runfolder.write_text(folder.recipe, text)
     runfolder.write_text(folder.environment, json.dumps(environment, indent=2) + "\n")
+
+
+def _versions(session: Session) -> dict[str, Any]:
+    return provenance.versions(session.recipe.components(), session.registry)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _device_name(device: torch.device) -> str:
@@ -246,14 +348,25 @@ def _save(session: Session, folder: RunFolder, state: State) -> None:
         "averaged": 0 if session.averaged is None else int(session.averaged.n_averaged),
         "rng": every_rng,
     }
-    runfolder.save_checkpoint(folder, state.step, session.networks, training, session.recipe.log.keep)
+    # The checkpoint last: a run is finished when the last one stands, and must then have its generator.
     runfolder.save_generator(folder.generator, session.sampled, session.spec)
+    keep, about = session.recipe.log.keep, _versions(session)
+    runfolder.save_checkpoint(folder, state.step, session.networks, training, keep, about)
 
 
-def _restore(session: Session, checkpoint: Path) -> None:
-    """Puts everything back as `_save` found it."""
+def _restore(session: Session, checkpoint: Path, randomness: bool = True) -> None:
+    """Puts everything back as `_save` found it; without `randomness` all but data, noise and their order.
+
+    Raises RequestError where the checkpoint is of another recipe.
+    """
+    try:
+        _put_back(session, runfolder.load_checkpoint(checkpoint, session.networks), randomness)
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise RequestError(f"{checkpoint}: does not fit its run's recipe: {type(error).__name__}: {error}") from None
+
+
+def _put_back(session: Session, training: dict[str, Any], randomness: bool) -> None:
     state = session.state
-    training = runfolder.load_checkpoint(checkpoint, session.networks)
     state.step = training["step"]
     state.G.optimizer.load_state_dict(training["optimizers"]["generator"])
     state.D.optimizer.load_state_dict(training["optimizers"]["discriminator"])
@@ -261,10 +374,12 @@ def _restore(session: Session, checkpoint: Path) -> None:
         schedule.load_state_dict(saved)
     if state.scaler is not None and training["scaler"] is not None:
         state.scaler.load_state_dict(training["scaler"])
-    session.feed.load_state_dict(training["feed"])
-    session.latents.load_state_dict(training["latents"])
     if session.averaged is not None:
         session.averaged.n_averaged.fill_(training["averaged"])
+    if not randomness:
+        return
+    session.feed.load_state_dict(training["feed"])
+    session.latents.load_state_dict(training["latents"])
     rank = session.accelerator.process_index
     if rank < len(training["rng"]):
         torch.set_rng_state(training["rng"][rank]["cpu"])

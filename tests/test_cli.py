@@ -355,7 +355,8 @@ def test_resuming_a_damaged_checkpoint_says_so(call):
     call("run", "x.toml", "--out", "run", "--set", "train.steps=2")
     Path("run/checkpoints/step-000002/training.pt").write_bytes(b"no checkpoint")
     result = call("run", "--resume", "run", "--set", "train.steps=4", code=2)
-    assert "training.pt: cannot be loaded" in result.stderr
+    assert "step-000002: training.pt is not what was written" in result.stderr
+    assert "no checkpoint is whole" in result.stderr
 
 
 @pytest.mark.parametrize(

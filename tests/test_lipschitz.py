@@ -488,6 +488,7 @@ def test_the_same_numbers_twice_and_no_other_file_touched(trained):
     assert first.output == second.output
     assert snapshot(folder) == before
     assert [p.name for p in sorted(folder.iterdir()) if p.name.startswith((".", "lipschitz"))] == [
+        ".lock",
         "lipschitz.json",
         "lipschitz.png",
     ]
