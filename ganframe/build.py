@@ -146,10 +146,10 @@ def _attempt(problems: list[str], name: str, place: str, build: Callable[[], Any
     """What `build` returns, or None and one more problem; GANFRAME_STRICT=1 raises what no component should."""
     try:
         return build()
-    except (ValueError, OSError, RunError, MemoryError) as error:
-        problems.append(f"{name}: {place}: {error or 'there is not the memory for it'}")
+    except (ValueError, OSError, RunError) as error:
+        problems.append(f"{name}: {place}: {error}")
     except Exception as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        if lacks_memory(error):
             problems.append(f"{name}: {place}: there is not the memory for it")
             return None
         if os.environ.get(STRICT_VARIABLE) == "1":
@@ -158,6 +158,11 @@ def _attempt(problems: list[str], name: str, place: str, build: Callable[[], Any
         shown = f"{type(error).__name__}{text and ': '}{text}"
         problems.append(f"{name}: {place}: raised {shown}; {STRICT_VARIABLE}=1 shows where")
     return None
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether there was not the memory, of the machine or of its device; torch says it in several ways."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:

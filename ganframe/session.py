@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
 from ganframe import callbacks, health, provenance, runfolder
-from ganframe.build import Session, prepare, seeds
+from ganframe.build import Session, lacks_memory, prepare, seeds
 from ganframe.components import DataSpec
 from ganframe.engine import Callback, State, train
 from ganframe.errors import RequestError, RunError
@@ -28,6 +28,7 @@ from ganframe.runfolder import RunFolder
 from ganframe.sampling import draw_latents
 
 ROLLBACKS = 3  # from what is not finite, in one go
+NO_MEMORY = "there is not the memory to train this; a smaller train.batch_size or smaller networks need less"
 
 
 @attrs.frozen
@@ -51,7 +52,7 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
     main = session.accelerator.is_main_process
     chosen = [str(runfolder.create(recipe.name, out).path)] if main else [""]
     folder = RunFolder(Path(broadcast_object_list(chosen)[0]))
-    with runfolder.locked(folder) if main else nullcontext(), _written(folder):
+    with runfolder.locked(folder) if main else nullcontext(), _failures(folder):
         if main:
             _describe_run(session, folder, text)
         return _train(session, folder, [], callbacks)
@@ -80,7 +81,7 @@ def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[
         )
     session = prepare(asked)
     main = session.accelerator.is_main_process
-    with runfolder.locked(folder) if main else nullcontext(), _written(folder):
+    with runfolder.locked(folder) if main else nullcontext(), _failures(folder):
         records = _go_back(session, folder)
         if main:
             _describe_run(session, folder, to_toml(asked, session.registry))
@@ -146,7 +147,14 @@ def check(recipe: Recipe) -> Report:
         _ = {name: value.detach().float().mean().item() for name, value in state.latest.items()}  # waits for the device
         return time.perf_counter() - begun
 
-    first = steps(1)
+    try:
+        first = steps(1)
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        raise RunError(
+            f"{recipe.name}: there is not the memory to train this; train.batch_size decides most"
+        ) from error
     each = first if first > 2 else min(steps(2) / 2 for _ in range(3))
     health.Watch(1, lambda step: True, lambda found: found)(state)  # raises where they were no numbers
     cuda = state.device.type == "cuda"
@@ -210,12 +218,16 @@ def _train(session: Session, folder: RunFolder, records: list[dict[str, Any]], o
 
 
 @contextmanager
-def _written(folder: RunFolder) -> Iterator[None]:
-    """What cannot be written, as on a full disk, is a failure of the run and no defect of the program."""
+def _failures(folder: RunFolder) -> Iterator[None]:
+    """A full disk and a lack of memory are failures of the run, and no defects of the program."""
     try:
         yield
     except OSError as error:
         raise RunError(f"{folder.path}: cannot be written: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        raise RunError(f"{folder.path}: {NO_MEMORY}") from error
 
 
 def _roll_back(

@@ -205,6 +205,16 @@ def test_nonsense_is_refused_by_check_and_run_before_anything_is_written(work, n
     assert_refused(work, *NONSENSE[nonsense])
 
 
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_batch_that_no_memory_holds_is_a_failure_in_one_line(work, command):
+    result = CliRunner().invoke(main, [command, "tiny.toml", "--set", "train.batch_size=9999999999999"])
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code == 1
+    (line,) = result.output.splitlines()
+    assert "there is not the memory to train this" in line
+    assert "batch_size" in line
+
+
 def test_an_objective_of_pairs_wants_two_batches_of_one_size(work, install_package):
     install_package(ROOT / "plugins" / "ganframe-losses")
     work = sorted(Path.cwd().rglob("*"))
