@@ -152,9 +152,7 @@ def check(recipe: Recipe) -> Report:
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
-        raise RunError(
-            f"{recipe.name}: there is not the memory to train this; train.batch_size decides most"
-        ) from error
+        raise RunError(f"{recipe.name}: {NO_MEMORY}") from error
     each = first if first > 2 else min(steps(2) / 2 for _ in range(3))
     health.Watch(1, lambda step: True, lambda found: found)(state)  # raises where they were no numbers
     cuda = state.device.type == "cuda"
