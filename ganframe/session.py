@@ -174,22 +174,12 @@ def _train(session: Session, folder: RunFolder, records: list[dict[str, Any]], o
     """Trains from the session's step to the end, with all callbacks, and leaves the run folder complete."""
     accelerator, state, settings = session.accelerator, session.state, session.recipe.train
     _start_trackers(session, folder)
-    log, main = session.recipe.log, accelerator.is_main_process
-
-    def stored(step: int) -> bool:
-        often = (log.every, log.samples_every, log.checkpoint_every)
-        return step == settings.steps or any(step % every == 0 for every in often)
-
-    watch = health.Watch(log.every, stored, functools.partial(accelerator.reduce, reduction="sum"), tell=main)
-
-    def save(state: State) -> None:
-        watch.check(state)  # what is stored can be gone on from
-        _save(session, folder, state)
+    main, watch = accelerator.is_main_process, watching(session)
 
     def leave(state: State) -> None:
         """Saves before an interruption; what is to be rolled back is left for the resumed run to meet again."""
         try:
-            save(state)
+            _save(session, folder, watch, state)
         except health.NotFinite as error:
             if settings.on_nonfinite == "stop":
                 raise
@@ -197,7 +187,7 @@ def _train(session: Session, folder: RunFolder, records: list[dict[str, Any]], o
             raise KeyboardInterrupt(said) from None
 
     agree = functools.partial(_agree, accelerator, state)
-    due: list[Callback] = [watch, *actions(session, folder, records, save), *others]
+    due = [*actions(session, folder, records, watch), *others]
     try:
         with callbacks.interrupts(agree, leave) as stop:  # around all rollbacks: none forgets a signal
             for rollbacks in itertools.count():
@@ -256,8 +246,20 @@ def _roll_back(
         health.warn(f"{error}; back to {newest} ({rollbacks + 1} of {ROLLBACKS} times at the most)")
 
 
-def actions(session: Session, folder: RunFolder, records: list[dict[str, Any]], save: Callback) -> list[Callback]:
-    """What the recipe wants done between steps: schedules, moving average, metrics, pictures, checkpoints."""
+def watching(session: Session) -> health.Watch:
+    """The watch that looks wherever anything of a step is stored."""
+    steps, log = session.recipe.train.steps, session.recipe.log
+    often = (log.every, log.samples_every, log.checkpoint_every)
+
+    def stored(step: int) -> bool:
+        return step == steps or any(step % every == 0 for every in often)
+
+    agree = functools.partial(session.accelerator.reduce, reduction="sum")
+    return health.Watch(log.every, stored, agree, tell=session.accelerator.is_main_process)
+
+
+def actions(session: Session, folder: RunFolder, records: list[dict[str, Any]], watch: health.Watch) -> list[Callback]:
+    """What the recipe wants done between steps: a watch, schedules, moving average, metrics, pictures, checkpoints."""
     accelerator, train, log = session.accelerator, session.recipe.train, session.recipe.log
     main = accelerator.is_main_process
     record = callbacks.record_metrics(
@@ -266,7 +268,7 @@ def actions(session: Session, folder: RunFolder, records: list[dict[str, Any]], 
         functools.partial(accelerator.reduce, reduction="mean"),
         accelerator.log,
     )
-    due: list[Callback] = []
+    due: list[Callback] = [watch]
     if session.schedules:
         due.append(callbacks.advance(session.schedules))
     if session.averaged is not None and train.ema is not None:
@@ -274,6 +276,7 @@ def actions(session: Session, folder: RunFolder, records: list[dict[str, Any]], 
     due.append(callbacks.every(log.every, train.steps, record))
     if main:
         due.append(callbacks.every(log.samples_every, train.steps, _pictures(session, folder)))
+    save = functools.partial(_save, session, folder, watch)
     due.append(callbacks.every(log.checkpoint_every, train.steps, save))
     return due
 
@@ -340,8 +343,12 @@ def _device_name(device: torch.device) -> str:
 # -------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def _save(session: Session, folder: RunFolder, state: State) -> None:
-    """A checkpoint and the generator to sample from. Each process hands over its random state; the first one writes."""
+def _save(session: Session, folder: RunFolder, watch: health.Watch, state: State) -> None:
+    """A checkpoint and the generator to sample from. Each process hands over its random state; the first one writes.
+
+    Raises NotFinite, and writes nothing, where it could not be gone on from.
+    """
+    watch.check(state)
     rng = {"cpu": torch.get_rng_state()}
     if state.device.type == "cuda":
         rng["cuda"] = torch.cuda.get_rng_state(state.device)

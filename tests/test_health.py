@@ -421,11 +421,11 @@ def test_a_rollback_restores_all_but_the_randomness(faulty):
     records = []
     for callback in session.schedules:
         assert callback.last_epoch == 0
-    due = runs.actions(session, folder, records, lambda state: runs._save(session, folder, state))
+    due = runs.actions(session, folder, records, runs.watching(session))
     train(session.state, 10, 1, due)
     before.update(snapshot(session.state), averaged={k: v.clone() for k, v in session.averaged.state_dict().items()})
     noise, drawn = session.latents.state_dict(), session.feed.state_dict()
-    train(session.state, 12, 1, due[:2])
+    train(session.state, 12, 1, due[:3])
     moved = session.latents.state_dict(), session.feed.state_dict()
     runs._roll_back(session, folder, records, health.NotFinite("step 12: x is nan"), 0)
     after.update(snapshot(session.state), averaged=session.averaged.state_dict())

@@ -27,7 +27,7 @@ from ganframe.engine import train
 from ganframe.feed import Share, open_feed
 from ganframe.recipe import structure
 from ganframe.runfolder import RunFolder
-from ganframe.session import actions
+from ganframe.session import actions, watching
 
 MLP = {
     "dataset": {"use": "ring"},
@@ -104,7 +104,7 @@ def main() -> int:
         session, data = session_for(document)
         by_hand = plain_loop(session, data)
         with tempfile.TemporaryDirectory() as folder:
-            every = actions(session, RunFolder(Path(folder)), [])
+            every = actions(session, RunFolder(Path(folder)), [], watching(session))
 
             def by_recipe(n: int, session: Session = session, every: list = every) -> None:
                 train(session.state, session.state.step + n, 1, every)
