@@ -54,9 +54,10 @@ def upper_bound(network: nn.Module, x: Tensor, y: Tensor) -> tuple[float, list[L
 
 
 def operator_norm(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
-    """The largest ‖Ax‖ / ‖x‖ of an affine function x -> Ax + b of tensors shaped as `like`.
+    """The largest ‖Ax‖ / ‖x‖ of an affine function x -> Ax + b of tensors shaped as `like`, to a relative 1e-5.
 
-    By the Lanczos iteration of AᵀA: a power iteration that keeps its path. The transpose is autograd's.
+    By the Lanczos iteration of AᵀA, a power iteration that keeps its path; like it, it comes from below. The transpose
+    is autograd's. NaN where A has what is not finite.
     """
     with torch.no_grad():
         offset, transpose, *_ = torch.func.vjp(function, torch.zeros_like(like))

@@ -147,7 +147,7 @@ def _load(path: str | Path) -> tuple[Session, int]:
     for name, network in session.networks.items():
         runfolder.load_weights(saved[-1] / f"{name}.safetensors", network)
         network.eval().requires_grad_(False)
-    return session, int(saved[-1].name.removeprefix("step-"))
+    return session, runfolder.step_of(saved[-1])
 
 
 @torch.no_grad()

@@ -68,6 +68,7 @@ class RunFolder:
 
 
 def step_of(checkpoint: Path) -> int:
+    """The step of checkpoints/step-…, by its name."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
@@ -257,7 +258,7 @@ def newest_checkpoint(folder: RunFolder, every: int = 1) -> tuple[Path | None, l
     """The newest whole checkpoint of each `every`-th step, or None, and a line for each newer one that is damaged."""
     faults: list[str] = []
     for path in reversed(folder.checkpoints()):
-        if int(path.name.removeprefix("step-")) % every:
+        if step_of(path) % every:
             continue
         fault = _fault(path)
         if fault is None:

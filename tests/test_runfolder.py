@@ -179,6 +179,22 @@ def test_a_damaged_checkpoint_is_one_message_that_names_the_file(folder, name, d
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["generator.safetensors", "training.pt"])
+def test_a_checkpoint_with_one_bit_flipped_is_passed_by_though_it_could_be_loaded(folder, name):
+    for step in (3, 4):
+        training = {"step": step, "noise": torch.randn(1000)}
+        runfolder.save_checkpoint(folder, step, {"generator": network()}, training, keep=3)
+    file = folder.checkpoint(4) / name
+    data = bytearray(file.read_bytes())
+    data[-5 if name == "generator.safetensors" else data.index(training["noise"].numpy().tobytes()) + 7] ^= 1
+    file.write_bytes(data)
+    if name == "generator.safetensors":  # nothing but the sum knows: a zip archive has sums of its own
+        runfolder.load_checkpoint(folder.checkpoint(4), {"generator": network(1)})
+    newest, faults = runfolder.newest_checkpoint(folder)
+    assert newest == folder.checkpoint(3)
+    assert faults == [f"{folder.checkpoint(4)}: {name} is not what was written"]
+
+
 def test_weights_of_another_network_are_refused(folder):
     runfolder.save_checkpoint(folder, 3, {"generator": network()}, {}, keep=3)
     for other in (network(features=4), nn.Linear(2, 3), nn.Sequential(network(), nn.Linear(1, 1))):
