@@ -1,4 +1,4 @@
-"""The least squares and the relativistic average games as a plugin of ganframe, on raw scores a = D(x), b = D(G(z))."""
+"""Least squares GAN and the relativistic average GAN as a plugin of ganframe, on raw scores a = D(x), b = D(G(z))."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ganframe import Objective, hookimpl, option
 class LeastSquares(Objective):
     """Least squares GAN (Mao et al. 2017, eq. 2): L_D = ½ E(a - real)² + ½ E(b - fake)², L_G = ½ E(b - wanted)².
 
-    Scores are raw and the critic's last layer is linear: through a sigmoid the squares would saturate, which they are
-    there to avoid. The optimal critic is a = (real · p + fake · q) / (p + q), so p/(p + q) with the codes 0, 1, 1
-    (eq. 9). Twice G's loss over real and fake samples is then ∫(q - p)²/(p + q), Pearson's χ² of p + q from 2q, where
-    real - wanted = 1 and real - fake = 2 (eq. 8): fake -1, real 1, wanted 0.
+    Scores are raw: D's last layer is linear, because after a sigmoid the loss would saturate. The optimal discriminator
+    is a = (real · p + fake · q) / (p + q). With the codes fake 0, real 1, wanted 1 (eq. 9) it is p/(p + q). With the
+    codes fake -1, real 1, wanted 0 (eq. 8: real - wanted = 1, real - fake = 2), twice G's loss over real and fake
+    samples is ∫(q - p)²/(p + q) at the optimum, Pearson's χ² of p + q from 2q.
     """
 
-    fake: float = option(0.0, help="the score D is to give fakes; the paper's a")
-    real: float = option(1.0, help="the score D is to give real samples; the paper's b")
-    wanted: float = option(1.0, help="the score G wants for its fakes; the paper's c")
+    fake: float = option(0.0, help="target of D for the scores of fake samples; the paper's a")
+    real: float = option(1.0, help="target of D for the scores of real samples; the paper's b")
+    wanted: float = option(1.0, help="target of G for the scores of fake samples; the paper's c")
 
     def __attrs_post_init__(self) -> None:
-        # High scores mean real everywhere in ganframe; codes the other way round would be the same game read backwards.
+        # In ganframe a high score always means real.
         if self.fake >= min(self.real, self.wanted):
             raise ValueError("real and wanted must both be above fake")
 
@@ -42,12 +42,12 @@ class LeastSquares(Objective):
 
 @attrs.frozen
 class RelativisticAverage(Objective):
-    """The relativistic average game (Jolicoeur-Martineau 2018, RaSGAN).
+    """Relativistic average GAN (Jolicoeur-Martineau 2018, RaSGAN).
 
-    L_D = ½ [E softplus(mean b - a) + E softplus(b - mean a)]: a real sample is to look more real than fakes do on
-    average, a fake less real than real samples do. L_G is the same with the sides exchanged, and both means have
-    gradients in both losses. The ½ is that of the paper's code, not of its formulas: where p = q both losses are log 2.
-    The means are those of the batch, and with several processes of each process's own part of it.
+    L_D = ½ [E softplus(mean b - a) + E softplus(b - mean a)]: D scores each real sample above the mean fake score, and
+    each fake sample below the mean real score. L_G is the same with a and b exchanged. Both means have gradients in
+    both losses. The factor ½ is from the paper's code, not its formulas: where p = q both losses are log 2. The means
+    are over the batch; with several processes, over the part of the batch in each process.
     """
 
     compares_real = True
@@ -57,7 +57,9 @@ class RelativisticAverage(Objective):
 
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         if real is None:
-            raise ValueError("the relativistic average game compares fake scores with real ones; it was given no real")
+            raise ValueError(
+                "relativistic_average compares fake scores with real ones, and got no real scores; pass `real` too"
+            )
         return self.discriminator_loss(fake, real)
 
 

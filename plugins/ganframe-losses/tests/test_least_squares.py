@@ -1,4 +1,4 @@
-"""Least squares: values by hand, the critic and the divergence that the paper proves, and the promises of its kind."""
+"""Least squares GAN: values by hand, the paper's optimal discriminator and divergence, and the conformance kit."""
 
 import math
 
@@ -30,15 +30,15 @@ def optimum(game, q):
     return (game.real * P + game.fake * q) / (P + q)
 
 
-def critic_loss(game, scores, q):
-    """L_D of a critic with these scores on X: the part of a under p and the part of b under q."""
+def expected_discriminator_loss(game, scores, q):
+    """L_D of a discriminator with `scores` on X: the term of a integrated under p, the term of b under q."""
     zero = torch.zeros(1, dtype=torch.float64)
     of_real = torch.vmap(lambda score: game.discriminator_loss(score[None], zero))(scores)
     of_fake = torch.vmap(lambda score: game.discriminator_loss(zero, score[None]))(scores)
     return (P * of_real + q * of_fake).sum() * STEP - game.discriminator_loss(zero, zero)
 
 
-def test_values_by_hand():
+def test_losses_by_hand():
     a, b = torch.tensor([0.0, 3.0]), torch.tensor([-1.0, 2.0])
     assert LeastSquares().discriminator_loss(a, b).item() == pytest.approx((1 + 4) / 4 + (1 + 4) / 4)
     assert LeastSquares().generator_loss(b).item() == pytest.approx((4 + 1) / 4)
@@ -46,32 +46,32 @@ def test_values_by_hand():
     assert PEARSON.generator_loss(b).item() == pytest.approx((1 + 4) / 4)
 
 
-def test_scores_are_raw():
-    """G's slope grows with its distance from the code on either side; a sigmoid's would vanish."""
+def test_generator_gradient_does_not_saturate():
+    """It grows with the distance of the score from `wanted` on both sides; after a sigmoid it would vanish."""
     b = torch.tensor([-100.0, 0.0, 100.0], requires_grad=True)
-    (slope,) = torch.autograd.grad(LeastSquares().generator_loss(b) * 3, b)
-    assert slope.tolist() == [-101, -1, 99]
+    (gradient,) = torch.autograd.grad(LeastSquares().generator_loss(b) * 3, b)
+    assert gradient.tolist() == [-101, -1, 99]
 
 
 @pytest.mark.parametrize("std", REFERENCE)
 @pytest.mark.parametrize("game", GAMES, ids=str)
-def test_the_optimal_critic_is_the_mean_of_the_codes_by_density(game, std):
+def test_optimal_discriminator_is_density_weighted_mean_of_codes(game, std):
     q = normal(1, std)
     scores = optimum(game, q).requires_grad_()
-    best = critic_loss(game, scores, q)
-    (slope,) = torch.autograd.grad(best, scores)
-    assert slope.abs().max() < 1e-12
+    best = expected_discriminator_loss(game, scores, q)
+    (gradient,) = torch.autograd.grad(best, scores)
+    assert gradient.abs().max() < 1e-12
     for other in (scores + 0.05, 0.9 * scores, scores + 0.1 * torch.sin(3 * X)):
-        assert critic_loss(game, other, q) > best + 1e-4
+        assert expected_discriminator_loss(game, other, q) > best + 1e-4
 
 
-def test_the_optimal_critic_of_the_codes_0_and_1_is_the_probability_of_the_data():
+def test_optimal_discriminator_of_codes_0_and_1_is_probability_of_data():
     q = normal(1, 1.2)
     torch.testing.assert_close(optimum(LeastSquares(), q), P / (P + q))
 
 
 @pytest.mark.parametrize("std", REFERENCE)
-def test_the_codes_minus_1_1_0_give_pearsons_divergence_of_p_plus_q_from_2q(std):
+def test_codes_minus_1_1_0_measure_pearson_divergence_of_p_plus_q_from_2q(std):
     q = normal(1, std)
     losses = torch.vmap(lambda score: PEARSON.generator_loss(score[None]))(optimum(PEARSON, q))
     twice = 2 * ((P + q) * losses).sum().item() * STEP
@@ -82,25 +82,27 @@ def test_the_codes_minus_1_1_0_give_pearsons_divergence_of_p_plus_q_from_2q(std)
         return (2 * q_x - (p_x + q_x)) ** 2 / (p_x + q_x)
 
     assert twice == pytest.approx(quad(integrand, -16, 18, limit=500)[0], abs=1e-6)
-    # L_D there is 2 ∫ pq/(p + q) = 1 - ½ ∫(q - p)²/(p + q).
-    assert critic_loss(PEARSON, optimum(PEARSON, q), q).item() == pytest.approx(1 - REFERENCE[std] / 2, abs=1e-6)
+    # L_D at the optimum is 2 ∫ pq/(p + q) = 1 - ½ ∫(q - p)²/(p + q).
+    assert expected_discriminator_loss(PEARSON, optimum(PEARSON, q), q).item() == pytest.approx(
+        1 - REFERENCE[std] / 2, abs=1e-6
+    )
 
 
-def test_equal_distributions_cost_a_quarter():
-    # a* = ½ everywhere: ½ · ¼ on each side.
-    assert critic_loss(LeastSquares(), optimum(LeastSquares(), P), P).item() == pytest.approx(0.25)
+def test_optimal_discriminator_loss_is_a_quarter_for_equal_distributions():
+    # a* = ½ everywhere: ½ · ¼ for each distribution.
+    assert expected_discriminator_loss(LeastSquares(), optimum(LeastSquares(), P), P).item() == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("game", GAMES, ids=str)
-def test_it_keeps_the_promises_of_its_kind(game):
+def test_conformance(game):
     check_objective(game)
 
 
 @pytest.mark.parametrize("codes", [{"real": 0.0}, {"fake": 1.0, "real": 0.0, "wanted": 2.0}, {"wanted": -1.0}])
-def test_codes_that_call_fakes_real_are_refused(codes):
+def test_codes_not_above_fake_raise_value_error(codes):
     with pytest.raises(ValueError, match="above fake"):
         LeastSquares(**codes)
 
 
-def test_it_is_found_by_its_name():
+def test_component_is_registered():
     assert ganframe.component("objective", "least_squares") is LeastSquares

@@ -1,4 +1,4 @@
-"""The recipes of the README train, end to end, through the plugin's entry point."""
+"""The README's recipes train end to end, loaded through the plugin's entry point."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FEW = ["train.steps=3", "log.every=1", "log.samples_every=3", "log.checkpoint_ev
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_trains_a_few_steps(name, tmp_path):
+def test_recipe_trains_a_few_steps(name, tmp_path):
     recipe = ganframe.load_recipe(FOLDER / f"{name}.toml", FEW)
     assert recipe.objective == RECIPES[name]()
     run = ganframe.run(recipe, out=tmp_path / "run")
@@ -26,11 +26,11 @@ def test_a_recipe_trains_a_few_steps(name, tmp_path):
     assert samples.isfinite().all()
 
 
-def test_every_recipe_is_tried():
+def test_every_recipe_file_is_tested():
     assert {path.stem for path in FOLDER.glob("*.toml")} == {*RECIPES, "pyproject"}
 
 
-def test_a_recipe_gives_the_codes(tmp_path):
+def test_recipe_sets_least_squares_codes():
     codes = ["objective.fake=-1", "objective.wanted=0"]
     recipe = ganframe.load_recipe(FOLDER / "least_squares_digits.toml", codes)
     assert recipe.objective == LeastSquares(fake=-1.0, real=1.0, wanted=0.0)
