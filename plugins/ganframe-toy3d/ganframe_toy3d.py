@@ -1,6 +1,6 @@
-"""Toy data in three dimensions as a plugin of ganframe: two kinds of points, and walks of several points each.
+"""Toy data in three dimensions as a plugin of ganframe: points on a helix, points at cube corners, walks on a circle.
 
-All of it is drawn on the device, every batch anew. Nothing here knows how it is trained or drawn as a picture.
+Samples are drawn on the device, new ones in every batch.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from ganframe import Dataset, DataSpec, Distribution, hookimpl, option
 
 @attrs.frozen
 class Helix(Dataset):
-    """Points (3,) on strands wound around the third axis; two strands make a double helix. The label is the strand."""
+    """Points (3,) on strands wound around the third axis (two: a double helix). The label is the strand."""
 
-    strands: int = option(2, help="curves, evenly spaced around the axis; the label is the strand", validator=ge(1))
-    turns: float = option(1.5, help="times each strand goes round", validator=gt(0))
+    strands: int = option(
+        2, help="number of curves, evenly spaced around the axis; the label is the strand", validator=ge(1)
+    )
+    turns: float = option(1.5, help="turns of each strand around the axis", validator=gt(0))
     radius: float = option(1.0, help="distance of the strands from the axis", validator=gt(0))
-    height: float = option(2.0, help="extent along the axis, half of it on either side of 0", validator=gt(0))
+    height: float = option(2.0, help="length along the axis, centred at 0", validator=gt(0))
     noise: float = option(0.02, help="standard deviation of the noise, in each direction", validator=ge(0))
 
     @property
@@ -30,7 +32,7 @@ class Helix(Dataset):
         return DataSpec((3,), classes=self.strands)
 
     def curve(self, t: Tensor, strand: Tensor) -> Tensor:
-        """The points (n, 3) at t (n,), from 0 at a strand's lower end to 1 at its upper, of strands (n,)."""
+        """Points (n, 3) on strands (n,) at t (n,): 0 is the lower end of a strand, 1 the upper end."""
         angle = 2 * math.pi * (self.turns * t + strand / self.strands)
         return torch.stack([self.radius * angle.cos(), self.radius * angle.sin(), self.height * (t - 0.5)], dim=1)
 
@@ -39,7 +41,7 @@ class Helix(Dataset):
 
 
 class HelixPoints(Distribution):
-    """Points (n, 3) evenly along the strands of a helix, which all have one length, and their strands (n,)."""
+    """Points (n, 3), uniform along the strands of a helix, and the strands (n,) as labels."""
 
     def __init__(self, helix: Helix) -> None:
         self.helix = helix
@@ -54,9 +56,9 @@ class HelixPoints(Distribution):
 
 @attrs.frozen
 class CubeCorners(Dataset):
-    """Points (3,) around the 8 corners of a cube, equally likely. The label is the corner: its bits tell the sides."""
+    """Points (3,) around the 8 corners of a cube, equally likely. The label is the corner; its bits are the signs."""
 
-    side: float = option(2.0, help="length of the cube's edges; its centre is 0", validator=gt(0))
+    side: float = option(2.0, help="edge length of the cube, which is centred at 0", validator=gt(0))
     std: float = option(0.05, help="standard deviation of the Gaussian at each corner", validator=gt(0))
 
     @property
@@ -64,7 +66,7 @@ class CubeCorners(Dataset):
         return DataSpec((3,), classes=8)
 
     def corners(self, y: Tensor) -> Tensor:
-        """The corners (n, 3) of labels y (n,): 0 is negative in every coordinate, 4 positive in the first alone."""
+        """Corners (n, 3) of labels y (n,). Label 0 is negative in every coordinate, 4 is positive in the first only."""
         bits = y[:, None] >> torch.arange(2, -1, -1, device=y.device) & 1
         return self.side * (bits - 0.5)
 
@@ -73,7 +75,7 @@ class CubeCorners(Dataset):
 
 
 class CornerPoints(Distribution):
-    """Points (n, 3) of a mixture of eight Gaussians, and their corners (n,)."""
+    """Points (n, 3) of a mixture of eight Gaussians, and their corners (n,) as labels."""
 
     def __init__(self, cube: CubeCorners) -> None:
         self.cube = cube
@@ -86,13 +88,13 @@ class CornerPoints(Distribution):
 
 @attrs.frozen
 class Walk(Dataset):
-    """Walks (points, 3) along a circle around 0 that is turned at random: a sample is a table, not a list of numbers.
+    """Walks (points, 3) along a circle around 0 with a random orientation. A sample is a matrix, not a vector.
 
-    The walk begins anywhere on the sphere, in any direction, and goes on at one pace. It has no label.
+    A walk starts at a uniform point of the sphere, in a uniform direction, and has constant speed. It has no label.
     """
 
-    points: int = option(16, help="points of each walk", validator=ge(2))
-    turns: float = option(0.5, help="share of the circle from the first point to the last", validator=gt(0))
+    points: int = option(16, help="number of points of each walk", validator=ge(2))
+    turns: float = option(0.5, help="turns around the circle from the first point to the last", validator=gt(0))
     radius: float = option(1.0, help="radius of the circle", validator=gt(0))
     noise: float = option(0.02, help="standard deviation of the noise, in each coordinate", validator=ge(0))
 
@@ -101,7 +103,7 @@ class Walk(Dataset):
         return DataSpec((self.points, 3))
 
     def circle(self, device: torch.device | None = None) -> Tensor:
-        """The walk (points, 2) before it is turned: radius · (cos, sin), from angle 0 on."""
+        """The walk (points, 2) before its rotation into space: radius · (cos, sin), from angle 0."""
         angle = torch.linspace(0, 2 * math.pi * self.turns, self.points, device=device)
         return self.radius * torch.stack([angle.cos(), angle.sin()], dim=1)
 
@@ -110,14 +112,14 @@ class Walk(Dataset):
 
 
 class Walks(Distribution):
-    """Walks (n, points, 3), and a label of 0 for each."""
+    """Walks (n, points, 3), and the label 0 for each."""
 
     def __init__(self, walk: Walk) -> None:
         self.walk = walk
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         device = generator.device
-        # Gaussians have no preferred direction, so what Gram and Schmidt make of two of them has none either.
+        # Gram-Schmidt of two Gaussian vectors: an orthonormal pair with uniform orientation.
         first, second = torch.randn(2, n, 3, generator=generator, device=device)
         first = first / first.norm(dim=1, keepdim=True)
         second = second - (second * first).sum(1, keepdim=True) * first

@@ -1,13 +1,13 @@
-"""How well does a run on this plugin's data do? `python tests/measure.py RUN [RUN …]`
+"""Measures the sample quality of runs on this plugin's datasets: `python tests/measure.py RUN [RUN …]`
 
-2,500 samples of the run are held against as many fresh draws of the data, which score what a perfect generator would.
+Compares 2,500 samples of each run with as many new draws of the data, which are the result of a perfect generator.
 
-cube_corners: a sample is of high quality within three standard deviations of its nearest corner, and a corner is
-captured when some sample of high quality is nearest to it (the protocol of Srivastava et al. 2017). A perfect sampler
-scores 97.07 %, the share of a Gaussian within 3 σ in three dimensions; in two it is 98.89 %.
+cube_corners: a sample has high quality if it is within three standard deviations of its nearest corner. A corner is
+captured if it is the nearest corner of a high-quality sample (the protocol of Srivastava et al. 2017). For a perfect
+sampler 97.07 % of samples have high quality: a Gaussian's share within 3 σ in three dimensions (in two, 98.89 %).
 
-helix, walk: the distance from the samples to the curve, or to the nearest walk without noise, says whether samples are
-right; the distance from fresh data to the nearest of the samples says whether all of the data is there.
+helix, walk: the distance from samples to the curve, or to the nearest walk without noise, measures sample quality. The
+distance from new data to the nearest sample measures coverage.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAMPLES, SIGMAS = 2500, 3
 
 
 def corner_count(x: Tensor, cube: CubeCorners) -> tuple[int, float]:
-    """The corners captured by samples (n, 3), and the share of high quality, from 0 to 1."""
+    """The number of corners captured by samples (n, 3), and the share of high-quality samples, from 0 to 1."""
     corners = cube.corners(torch.arange(8))
     distance, nearest = torch.cdist(x, corners, compute_mode="donot_use_mm_for_euclid_dist").min(1)
     good = distance <= SIGMAS * cube.std
@@ -32,16 +32,16 @@ def corner_count(x: Tensor, cube: CubeCorners) -> tuple[int, float]:
 
 
 def distance_to_helix(x: Tensor, helix: Helix, fine: int = 4000) -> Tensor:
-    """The distance (n,) of points (n, 3) to the nearest strand, each strand taken as `fine` points."""
+    """Distances (n,) of points (n, 3) to the nearest strand, each strand approximated by `fine` points."""
     t = torch.linspace(0, 1, fine)
     strands = [helix.curve(t, torch.full((fine,), strand)) for strand in range(helix.strands)]
     return nearest(x, torch.cat(strands))
 
 
 def distance_to_walk(x: Tensor, walk: Walk) -> Tensor:
-    """The distance (n,) of samples (n, points, 3) to the nearest walk without noise, as RMS over the points.
+    """Distances (n,) of samples (n, points, 3) to the nearest walk without noise, RMS over the points.
 
-    The best turn of the circle is the solution of Procrustes' problem: with U S V' = circle' x, it is U V'.
+    The best rotation of the circle solves the orthogonal Procrustes problem: with U S V' = circle' x, it is U V'.
     """
     circle = walk.circle()
     u, _, v = torch.linalg.svd(circle.T @ x, full_matrices=False)
@@ -49,18 +49,18 @@ def distance_to_walk(x: Tensor, walk: Walk) -> Tensor:
 
 
 def nearest(x: Tensor, among: Tensor) -> Tensor:
-    """The distance (n,) of each x (n, …) to the nearest of `among` (m, …)."""
-    parts = x.flatten(1).split(250)  # so that the matrices of distances stay small
+    """Distances (n,) of each x (n, …) to the nearest of `among` (m, …)."""
+    parts = x.flatten(1).split(250)  # keeps the distance matrices small
     among = among.flatten(1)
     return torch.cat([torch.cdist(p, among, compute_mode="donot_use_mm_for_euclid_dist").min(1)[0] for p in parts])
 
 
 def report(x: Tensor, dataset: ganframe.Dataset) -> str:
-    """One line on samples x (n, *shape), with the same of fresh data in brackets."""
+    """One line of results for samples x (n, *shape), with those of new data in brackets."""
     (real, _), (other, _) = (dataset.build().draw(SAMPLES, torch.Generator().manual_seed(seed)) for seed in (1, 2))
     if isinstance(dataset, CubeCorners):
         (captured, high), (_, perfect) = corner_count(x, dataset), corner_count(real, dataset)
-        return f"{captured} of 8 corners, {high:.2%} of high quality ({perfect:.2%})"
+        return f"{captured} of 8 corners, {high:.2%} high quality ({perfect:.2%})"
     if isinstance(dataset, Helix):
         to, off, perfect = "the curve", distance_to_helix(x, dataset), distance_to_helix(real, dataset)
     else:
@@ -76,7 +76,7 @@ def main() -> None:
     for run in sys.argv[1:]:
         dataset = ganframe.load_recipe(f"{run}/recipe.toml").dataset
         if not isinstance(dataset, CubeCorners | Helix | Walk):
-            sys.exit(f"{run}: its dataset is {type(dataset).__name__}, none of this plugin's")
+            sys.exit(f"{run}: the dataset {type(dataset).__name__} is not of ganframe-toy3d; use a run on one that is")
         print(f"{run}: {report(ganframe.load_generator(run).sample(SAMPLES, seed=1), dataset)}")
 
 

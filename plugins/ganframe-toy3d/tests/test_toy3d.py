@@ -1,4 +1,4 @@
-"""Where the points lie, what their labels mean, that a seed decides them, and that recipes train on them."""
+"""Distribution, labels and seeding of the datasets; measure.py; training of the recipes."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def drawn(config, n, seed=0):
     return config.build().draw(n, torch.Generator().manual_seed(seed))
 
 
-# ---------------------------------------------------------------------------------------------------- what all share
+# ------------------------------------------------------------------------------------------------------ all datasets
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_it_is_found_by_its_name(name):
+def test_component_is_registered(name):
     assert ganframe.component("dataset", name) is type(DATA[name])
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_it_does_what_the_framework_asks_of_a_dataset(name):
+def test_conformance(name):
     check_dataset(type(DATA[name]))
 
 
-def test_every_option_says_what_it_does(config):
+def test_every_option_has_help_and_default(config):
     for field in attrs.fields(type(config)):
         assert field.metadata["help"]
         assert field.default is not attrs.NOTHING
@@ -66,7 +66,7 @@ def test_every_option_says_what_it_does(config):
         (Walk(points=2), (2, 3), None),
     ],
 )
-def test_what_is_drawn_is_what_the_spec_says(config, shape, classes):
+def test_samples_match_spec(config, shape, classes):
     assert config.spec == ganframe.DataSpec(shape, classes)
     x, y = drawn(config, 500)
     assert x.shape == (500, *shape)
@@ -80,7 +80,7 @@ def test_what_is_drawn_is_what_the_spec_says(config, shape, classes):
     assert y.shape == ()
 
 
-def test_the_generators_seed_alone_decides_every_draw(config):
+def test_draws_depend_only_on_the_generator_seed(config):
     torch.manual_seed(0)
     first = drawn(config, 50, seed=3)
     torch.manual_seed(1)
@@ -92,12 +92,12 @@ def test_the_generators_seed_alone_decides_every_draw(config):
     assert not torch.equal(first[0], other[0])
     data, generator = config.build(), torch.Generator().manual_seed(3)
     assert torch.equal(data.draw(50, generator)[0], first[0])
-    assert not torch.equal(data.draw(50, generator)[0], first[0])  # every batch is new
+    assert not torch.equal(data.draw(50, generator)[0], first[0])  # each batch differs
 
 
-def test_every_tensor_is_made_on_the_generators_device(config):
+def test_draws_are_on_the_generator_device(config):
     data, generator = config.build(), torch.Generator()
-    with torch.device("meta"):  # where a tensor that names no device would be made, and would not mix with the others
+    with torch.device("meta"):  # a tensor created without a device would be on "meta", and adding it to others raises
         x, y = data.draw(8, generator)
     assert x.device == y.device == generator.device
 
@@ -118,12 +118,12 @@ def test_every_tensor_is_made_on_the_generators_device(config):
         lambda: Walk(noise=-0.1),
     ],
 )
-def test_options_out_of_range_are_refused(make):
+def test_option_out_of_range_raises_value_error(make):
     with pytest.raises(ValueError, match="must be"):
         make()
 
 
-def test_the_readme_names_every_option_and_default():
+def test_readme_lists_every_option_and_default():
     text = (HERE.parent / "README.md").read_text(encoding="utf-8")
     for name, config in DATA.items():
         (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` | "))
@@ -134,17 +134,17 @@ def test_the_readme_names_every_option_and_default():
 # --------------------------------------------------------------------------------------------------------- the helix
 
 
-def test_the_helix_without_noise_lies_on_the_strand_of_its_label():
+def test_helix_without_noise_is_on_the_strand_of_its_label():
     helix = Helix(strands=3, turns=2.5, radius=0.7, height=4.0, noise=0.0)
     x, y = drawn(helix, 10_000)
     assert x[:, 2].abs().max() <= 2
     assert x[:, 2].aminmax()[1] > 1.99
-    angle = 2 * math.pi * (2.5 * (x[:, 2] / 4 + 0.5) + y / 3)  # the third coordinate tells how far up a point is
+    angle = 2 * math.pi * (2.5 * (x[:, 2] / 4 + 0.5) + y / 3)  # from the third coordinate
     expected = 0.7 * torch.stack([angle.cos(), angle.sin()], dim=1)
     torch.testing.assert_close(x[:, :2], expected, atol=1e-5, rtol=0)
 
 
-def test_the_helix_is_covered_evenly_and_its_strands_are_equally_likely():
+def test_helix_is_uniform_along_strands_and_over_strands():
     n = 200_000
     x, y = drawn(Helix(noise=0.0), n)
     assert abs(y.double().mean() - 0.5) < 5 * 0.5 / n**0.5
@@ -153,9 +153,9 @@ def test_the_helix_is_covered_evenly_and_its_strands_are_equally_likely():
         assert (counts / counts.sum() - 0.1).abs().max() < 5 * (0.09 / counts.sum()) ** 0.5
 
 
-def test_the_helix_has_the_noise_it_is_asked_for():
+def test_helix_noise_has_the_requested_std():
     n = 100_000
-    noise = drawn(Helix(noise=0.1), n)[0] - drawn(Helix(noise=0.0), n)[0]  # the same points, from the same seed
+    noise = drawn(Helix(noise=0.1), n)[0] - drawn(Helix(noise=0.0), n)[0]  # same seed, same points
     torch.testing.assert_close(noise.T.cov(), 0.01 * torch.eye(3), atol=0.01 * 8 / n**0.5, rtol=0)
     assert noise.mean(0).abs().max() < 5 * 0.1 / n**0.5
 
@@ -164,13 +164,13 @@ def test_the_helix_has_the_noise_it_is_asked_for():
 
 
 @pytest.mark.parametrize("cube", [CubeCorners(), CubeCorners(side=5.0, std=0.3)])
-def test_each_corner_has_its_mean_its_spread_and_its_share_and_is_the_label(cube):
+def test_cube_corners_have_mean_std_share_and_label(cube):
     n = 200_000
     x, y = drawn(cube, n)
     half = cube.side / 2
     corners = [(a, b, c) for a in (-half, half) for b in (-half, half) for c in (-half, half)]
     offset = (x - torch.tensor(corners)[y]) / cube.std
-    assert offset.abs().max() < 6  # so that each label is the corner its sample was drawn from
+    assert offset.abs().max() < 6  # each label is the corner of its sample
     for corner in range(8):
         of_corner = offset[y == corner]
         assert abs(len(of_corner) / n - 1 / 8) < 5 * (7 / 64 / n) ** 0.5
@@ -181,19 +181,19 @@ def test_each_corner_has_its_mean_its_spread_and_its_share_and_is_the_label(cube
 # --------------------------------------------------------------------------------------------------------- the walks
 
 
-def test_a_walk_without_noise_goes_along_a_circle_at_one_pace():
+def test_walk_without_noise_has_constant_speed_on_a_circle():
     walk = Walk(points=9, turns=0.25, radius=2.0, noise=0.0)
     x, y = drawn(walk, 1000)
     torch.testing.assert_close(x.norm(dim=2), torch.full((1000, 9), 2.0))
     chord = 2 * 2.0 * math.sin(2 * math.pi * 0.25 / 8 / 2)
     torch.testing.assert_close((x[:, 1:] - x[:, :-1]).norm(dim=2), torch.full((1000, 8), chord), atol=1e-4, rtol=0)
     torch.testing.assert_close((x[:, 0] * x[:, -1]).sum(1), torch.zeros(1000), atol=1e-4, rtol=0)  # a quarter turn
-    assert torch.linalg.svdvals(x)[:, 2].max() < 1e-4  # all in one plane through 0
+    assert torch.linalg.svdvals(x)[:, 2].max() < 1e-4  # each walk is in a plane through 0
     assert (y == 0).all()
 
 
-def test_walks_prefer_no_direction():
-    """Begin and plane are even on the sphere: mean 0, covariance 1/3 in each coordinate."""
+def test_walk_orientation_is_uniform():
+    """The start and the normal of the plane are uniform on the sphere: mean 0, covariance I/3."""
     n = 100_000
     x, _ = drawn(Walk(points=2, turns=0.25, noise=0.0), n)
     first, second = x.unbind(1)
@@ -202,45 +202,47 @@ def test_walks_prefer_no_direction():
         torch.testing.assert_close(direction.T.cov(), torch.eye(3) / 3, atol=5 * 0.3 / n**0.5, rtol=0)
 
 
-def test_a_walk_has_the_noise_it_is_asked_for():
+def test_walk_noise_has_the_requested_std():
     noise = drawn(Walk(noise=0.1), 10_000)[0] - drawn(Walk(noise=0.0), 10_000)[0]
     assert noise.std().item() == pytest.approx(0.1, rel=0.01)
     assert noise.std(0).min() > 0.095  # at each point of a walk and in each coordinate
 
 
-# ----------------------------------------------------------------------------------------------------- the measuring
+# -------------------------------------------------------------------------------------------------------- measure.py
 
 
-def test_a_perfect_sampler_captures_every_corner_with_97_07_percent_of_high_quality(measure):
-    expected = math.erf(3 / 2**0.5) - 3 * (2 / math.pi) ** 0.5 * math.exp(-4.5)  # of chi with 3 degrees of freedom
+def test_corner_count_of_perfect_sampler_is_8_with_97_07_percent_high_quality(measure):
+    expected = math.erf(3 / 2**0.5) - 3 * (2 / math.pi) ** 0.5 * math.exp(
+        -4.5
+    )  # chi distribution, 3 degrees of freedom
     assert expected == pytest.approx(0.9707, abs=5e-5)
     captured, high = measure.corner_count(drawn(CubeCorners(), 200_000)[0], CubeCorners())
     assert captured == 8
     assert high == pytest.approx(expected, abs=5 * (0.03 / 200_000) ** 0.5)
 
 
-def test_a_generator_on_two_corners_captures_two_and_one_beside_them_none(measure):
+def test_corner_count_of_mode_collapse_and_of_shifted_samples(measure):
     corners = CubeCorners().corners(torch.tensor([0, 5, 5]))
     assert measure.corner_count(corners, CubeCorners()) == (2, 1.0)
     assert measure.corner_count(corners + 0.1, CubeCorners()) == (0, 0.0)
 
 
-def test_distances_to_the_curve_are_those_of_points_set_beside_it(measure):
+def test_distance_to_helix_of_shifted_points(measure):
     helix = Helix(noise=0.0)
     x, _ = drawn(helix, 500)
-    outward = torch.cat([x[:, :2], torch.zeros(500, 1)], dim=1)  # of length 1, and at right angles to the strands
+    outward = torch.cat([x[:, :2], torch.zeros(500, 1)], dim=1)  # unit vectors, orthogonal to the strands
     for distance in (0.05, 0.2):
         measured = measure.distance_to_helix(x + distance * outward, helix)
         torch.testing.assert_close(measured, torch.full((500,), distance), atol=1e-3, rtol=0)
     assert measure.distance_to_helix(x, helix).max() < 2e-3
 
 
-def test_distances_to_the_nearest_walk(measure):
+def test_distance_to_walk_of_scaled_and_noisy_walks(measure):
     walk = Walk(noise=0.0)
     x, _ = drawn(walk, 500)
     assert measure.distance_to_walk(x, walk).max() < 1e-4
     torch.testing.assert_close(measure.distance_to_walk(1.1 * x, walk), torch.full((500,), 0.1))
-    # Of what noise there is, the nearest walk takes what moves all points as a turn does: 3 of 3 · 16 directions.
+    # The nearest walk absorbs the noise along rotations: 3 of the 3 · 16 dimensions.
     noisy = measure.distance_to_walk(drawn(Walk(noise=0.02), 2000)[0], walk).square().mean().sqrt()
     assert noisy.item() == pytest.approx(0.02 * (45 / 16) ** 0.5, rel=0.01)
 
@@ -248,15 +250,15 @@ def test_distances_to_the_nearest_walk(measure):
 # ------------------------------------------------------------------------------------------------------- the recipes
 
 
-def test_there_is_a_recipe_for_each_dataset():
+def test_every_dataset_has_a_recipe():
     assert {recipe.stem for recipe in RECIPES} == set(DATA)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_trains_a_few_steps(path, tmp_path, measure):
+def test_recipe_trains_a_few_steps(path, tmp_path, measure):
     few = ["train.steps=3", "log.every=1", "log.samples_every=3", "log.checkpoint_every=3"]
     recipe = ganframe.load_recipe(path, few)
-    assert recipe.dataset == DATA[path.stem]  # so that the README's figures are of the data as it comes
+    assert recipe.dataset == DATA[path.stem]  # the README's results are for the default options
     run = ganframe.run(recipe, out=tmp_path / "run")
     losses = [record[f"loss_{player}"] for record in run.metrics for player in ("generator", "discriminator")]
     assert len(losses) == 6
@@ -267,8 +269,7 @@ def test_a_recipe_trains_a_few_steps(path, tmp_path, measure):
     assert "(" in measure.report(samples, recipe.dataset)
 
 
-def test_labels_can_be_asked_for(tmp_path):
-    """Labels of points reach conditional networks as those of images do."""
+def test_conditional_networks_train_on_labelled_points(tmp_path):
     conditional = ["generator.condition='concat'", "discriminator.condition='projection'", "train.steps=2"]
     recipe = ganframe.load_recipe(HERE.parent / "cube_corners.toml", conditional)
     G = ganframe.load_generator(ganframe.run(recipe, out=tmp_path / "run").folder)
