@@ -1,7 +1,7 @@
-"""The lessons of the theory: `python recipes/theory/lessons.py [NAME…] [--out DIR]`.
+"""Lessons of GAN theory: `python recipes/theory/lessons.py [NAME…] [--out DIR]`.
 
-Each trains the recipe of its name, several times where it compares, prints its numbers and draws its picture into
-DIR/NAME, by default runs/theory/NAME. README.md, beside this file, says what is to be seen.
+Each lesson trains the recipe of its name, in several variants if it compares them, prints a table and saves its picture
+in DIR/NAME, by default runs/theory/NAME. README.md, beside this file, explains the results.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from ganframe.recipe import load_comparison
 HERE = Path(__file__).parent
 Row = dict[str, Any]
 Changes = Sequence[str]
-"""Overrides of a recipe's options, as --set takes them: a short run for a look."""
+"""Overrides of a recipe's options, in the form of --set, for example for a short run."""
 
 
 def optimal_discriminator(out: Path, changes: Changes = ()) -> list[Row]:
-    """D* = p/(p + q)."""
+    """The optimal discriminator is p/(p + q)."""
     measured = _measure("optimal_discriminator", out, changes)
     (measured.folder / "critic.png").replace(out / "optimal_discriminator.png")
     return [{"mean |D - p/(p+q)|": measured.critic_error, "V": measured.value, "exact": measured.exact}]
 
 
 def value_at_the_optimum(out: Path, changes: Changes = ()) -> list[Row]:
-    """V = -log 4 + 2 JSD, from one distribution to two that do not meet."""
+    """V at the optimum is -log 4 + 2 JSD, from equal distributions to almost disjoint ones."""
     rows = []
     for apart in (0.0, 0.5, 1.0, 2.0, 3.0, 5.0):
         found = _measure("value_at_the_optimum", out / f"{apart}", [f"against.means=[{apart}]", *changes])
         rows.append({"apart": apart, "V": found.value, "-log 4 + 2 JSD": found.exact})
-    figure, axes = _figure("distance of the means", "V")
+    figure, axes = _figure("distance between the means", "V")
     axes.plot(*_columns(rows, "apart", "-log 4 + 2 JSD"), color="black", label="-log 4 + 2 JSD")
-    axes.plot(*_columns(rows, "apart", "V"), "o", color="tab:blue", label="of the trained critic")
+    axes.plot(*_columns(rows, "apart", "V"), "o", color="tab:blue", label="trained discriminator")
     for level in (-math.log(4), 0.0):
         axes.axhline(level, color="grey", linestyle=":")
     _save(figure, axes, out / "value_at_the_optimum.png")
@@ -51,7 +51,7 @@ def value_at_the_optimum(out: Path, changes: Changes = ()) -> list[Row]:
 
 
 def approaching_clouds(out: Path, changes: Changes = ()) -> list[Row]:
-    """JSD stays at log 2 while W1 falls."""
+    """As two narrow Gaussians approach, W1 decreases and JSD stays at log 2."""
     rows = []
     for apart in (2.0, 1.0, 0.5, 0.25, 0.1):
         moved = [f"against.means=[{apart}]", *changes]
@@ -62,7 +62,7 @@ def approaching_clouds(out: Path, changes: Changes = ()) -> list[Row]:
         rows.append(
             {"apart": apart, "JSD": (vanilla.value + math.log(4)) / 2, "W1": wgan.value, "exact W1": wgan.exact}
         )
-    figure, axes = _figure("distance of the clouds", "what the critic measures")
+    figure, axes = _figure("distance between the Gaussians", "estimate of the discriminator")
     axes.axhline(math.log(2), color="grey", linestyle=":", label="log 2")
     axes.plot(*_columns(rows, "apart", "JSD"), "o-", color="tab:blue", label="JSD")
     axes.plot(*_columns(rows, "apart", "W1"), "o-", color="tab:orange", label="W1")
@@ -72,9 +72,9 @@ def approaching_clouds(out: Path, changes: Changes = ()) -> list[Row]:
 
 
 def generator_losses(out: Path, changes: Changes = ()) -> list[Row]:
-    """Value and slope of G's loss against D(G(z)), and how far G comes while D is sure."""
+    """G's loss and its derivative against D(G(z)), and the path of G when D is confident."""
     figure = Figure(figsize=(12, 4), layout="constrained")
-    value, slope, way = figure.subplots(1, 3)
+    value, slope, path = figure.subplots(1, 3)
     rows = []
     for name in ("vanilla", "non_saturating", "maximum_likelihood"):
         recipe = ganframe.load_recipe(HERE / "generator_losses.toml", [f"objective.use={name}", *changes])
@@ -87,19 +87,19 @@ def generator_losses(out: Path, changes: Changes = ()) -> list[Row]:
         slope.plot(probability, slopes, label=name)
         means: list[float] = []
         ganframe.run(recipe, out / name, [lambda state, means=means: means.append(_mean(state))])
-        way.plot(means, label=name)
+        path.plot(means, label=name)
         rows.append({"objective": name, "slope at D = .01": slopes[0].item(), "mean of G, data at 6": means[-1]})
     value.set(xlabel="D(G(z))", ylabel="L_G", ylim=(-10, 5))
-    slope.set(xlabel="D(G(z))", ylabel="slope of L_G by the score", ylim=(-5, 0.2))
-    way.axhline(6.0, color="grey", linestyle=":")
-    way.set(xlabel="steps of G", ylabel="mean of G(z)")
+    slope.set(xlabel="D(G(z))", ylabel="dL_G / dscore", ylim=(-5, 0.2))
+    path.axhline(6.0, color="grey", linestyle=":")
+    path.set(xlabel="steps of G", ylabel="mean of G(z)")
     value.legend()
     figure.savefig(out / "generator_losses.png", dpi=100)
     return rows
 
 
 def mode_seeking(out: Path, changes: Changes = ()) -> list[Row]:
-    """KL(p‖q) covers both modes, KL(q‖p) seeks one; beside each the nearest Gaussian by quadrature."""
+    """KL(p‖q) covers both modes, KL(q‖p) seeks one; the best Gaussian of each is found by quadrature."""
     x = torch.linspace(-12, 12, 24_001, dtype=torch.float64)
     figure, axes = _figure("x", "density")
     rows = []
@@ -130,27 +130,27 @@ GAMES: dict[str, Changes] = {
 
 
 def dirac(out: Path, changes: Changes = ()) -> list[Row]:
-    """Which constraints bring the smallest game to rest, and which let it circle."""
+    """Which constraints make Dirac-GAN converge, and which leave it in a cycle."""
     figure = Figure(figsize=(12, 6), layout="constrained")
     rows = []
     for (name, game), axes in zip(GAMES.items(), figure.subplots(2, 4).flat, strict=True):
         recipe = ganframe.load_recipe(HERE / "dirac.toml", [*game, *changes])
         path = [(1.5, 0.0)]
         ganframe.run(
-            recipe, out / name.replace(", ", "-").replace(" ", "-"), [lambda s, path=path: path.append(_place(s))]
+            recipe, out / name.replace(", ", "-").replace(" ", "-"), [lambda s, path=path: path.append(_theta_psi(s))]
         )
         theta, psi = zip(*path, strict=True)
         axes.plot(theta, psi, linewidth=0.7)
         axes.plot(0, 0, "+", color="black")
         axes.set(title=name, xlabel="θ", ylabel="ψ", xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
-        last = [math.hypot(*place) for place in path[-len(path) // 3 :]]
+        last = [math.hypot(*point) for point in path[-len(path) // 3 :]]
         rows.append({"game": name, "distance at the end": min(last), "to": max(last)})
     figure.savefig(out / "dirac.png", dpi=100)
     return rows
 
 
 def clipped_weights(out: Path, changes: Changes = ()) -> list[Row]:
-    """Clipping piles the weights up at ±c; the gradient penalty does not."""
+    """Clipping pushes the weights to ±c; the gradient penalty does not."""
     penalty = "constraints=[{use='gradient_penalty', weight=10.0}]"
     folders = []
     for name, constraint in (("clipping", []), ("gradient penalty", [penalty])):
@@ -178,7 +178,7 @@ LESSONS: dict[str, Callable[[Path, Changes], list[Row]]] = {
 }
 
 
-# --------------------------------------------------------------------------------------------------------------- parts
+# ------------------------------------------------------------------------------------------------------------- helpers
 
 
 def _measure(name: str, folder: Path, changes: Changes) -> Measured:
@@ -186,12 +186,12 @@ def _measure(name: str, folder: Path, changes: Changes) -> Measured:
 
 
 def _mean(state: Any) -> float:
-    """The mean of G(z) for a generator w z + b."""
+    """The mean of G(z) of a generator G(z) = w z + b."""
     return state.G.network.last.bias.item()
 
 
-def _place(state: Any) -> tuple[float, float]:
-    """(θ, ψ) of Dirac-GAN."""
+def _theta_psi(state: Any) -> tuple[float, float]:
+    """The parameters (θ, ψ) of Dirac-GAN."""
     return state.G.network.theta.item(), state.D.network.psi.weight.item()
 
 
@@ -200,15 +200,15 @@ def _log_normal(x: torch.Tensor, mean: float, std: float) -> torch.Tensor:
 
 
 def _nearest_gaussian(name: str, x: torch.Tensor, log_p: torch.Tensor) -> tuple[float, float]:
-    """μ and σ of the Gaussian q that is nearest to p by KL(p‖q), "kl", or by KL(q‖p), "reverse_kl"."""
+    """μ and σ of the Gaussian q that minimises KL(p‖q), "kl", or KL(q‖p), "reverse_kl"."""
 
-    def distance(place: Sequence[float]) -> float:
-        log_q = _log_normal(x, place[0], math.exp(place[1]))
+    def divergence(parameters: Sequence[float]) -> float:
+        log_q = _log_normal(x, parameters[0], math.exp(parameters[1]))
         integrand = log_p.exp() * (log_p - log_q) if name == "kl" else log_q.exp() * (log_q - log_p)
         return torch.trapezoid(integrand, x).item()
 
     starts = [(mean, log_std) for mean in (-2.0, 0.0, 2.0) for log_std in (-0.5, 0.5)]
-    best = min((minimize(distance, start, method="Nelder-Mead") for start in starts), key=lambda found: found.fun)
+    best = min((minimize(divergence, start, method="Nelder-Mead") for start in starts), key=lambda found: found.fun)
     return float(best.x[0]), math.exp(best.x[1])
 
 
@@ -234,21 +234,21 @@ def _cell(value: Any) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(LESSONS)}; by default all")
-    parser.add_argument("--out", default="runs/theory", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"lessons to run; default: {', '.join(LESSONS)}")
+    parser.add_argument("--out", default="runs/theory", type=Path, metavar="DIR", help="default: runs/theory")
     parser.add_argument(
-        "--set", dest="changes", action="append", default=[], metavar="K=V", help="as `ganframe run` has it"
+        "--set", dest="changes", action="append", default=[], metavar="K=V", help="override, as in `ganframe run`"
     )
-    asked = parser.parse_args()
-    if unknown := set(asked.names) - LESSONS.keys():
-        parser.error(f"no lesson {', '.join(sorted(unknown))}; there are {', '.join(LESSONS)}")
-    for name in asked.names or LESSONS:
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - LESSONS.keys():
+        parser.error(f"no lesson {', '.join(sorted(unknown))}; choose from {', '.join(LESSONS)}")
+    for name in arguments.names or LESSONS:
         try:
-            rows = LESSONS[name](asked.out / name, asked.changes)
+            rows = LESSONS[name](arguments.out / name, arguments.changes)
         except ganframe.RequestError as error:
             parser.exit(2, f"{error}\n")
-        (asked.out / name / "numbers.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-        print(f"\n{name}: {LESSONS[name].__doc__}  {asked.out / name}/{name}.png")
+        (arguments.out / name / "numbers.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        print(f"\n{name}: {LESSONS[name].__doc__}  {arguments.out / name}/{name}.png")
         print(f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
         for row in rows:
             print(f"| {' | '.join(map(_cell, row.values()))} |")
