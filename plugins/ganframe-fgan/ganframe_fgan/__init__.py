@@ -1,6 +1,6 @@
-"""f-GAN (Nowozin, Cseke, Tomioka 2016) and the maximum likelihood game (Goodfellow 2014) as a plugin of ganframe.
+"""f-GAN (Nowozin, Cseke, Tomioka 2016) and maximum likelihood GAN (Goodfellow 2014) as a plugin of ganframe.
 
-This module hands the objectives over; `divergences` is the paper's table, `objectives` the two games.
+This module registers the objectives; `divergences` has the paper's tables, `objectives` the two objectives.
 """
 
 from collections.abc import Mapping

@@ -1,11 +1,8 @@
-"""The table of f-divergences of Nowozin, Cseke and Tomioka 2016 (tables 1 and 2 and their
-full versions in the appendix), on raw scores v.
+"""The f-divergences of Nowozin, Cseke and Tomioka 2016 (tables 1 and 2, complete in the appendix), on raw scores v.
 
-D_f(p‖q) = E_q f(u) with u = p/q, f convex and f(1) = 0 ("gan" alone has f(1) = -log 4). A critic T = g(v) bounds it
-from below by E_p T - E_q f*(T), and reaches it where T = f'(u). f*(g(v)) is written as one function of v: taken one
-after the other, f* would meet the edge of its domain, where g(v) is rounded to it.
-
-Nothing here knows of losses or players.
+D_f(p‖q) = E_q f(u) with u = p/q, f convex and f(1) = 0 (except "gan", where f(1) = -log 4). For a variational
+function T = g(v), E_p T - E_q f*(T) is a lower bound of D_f, and equal to it where T = f'(u). f*(g(v)) is written as
+one function of v, because g(v) may round to the boundary of the domain of f*.
 """
 
 from __future__ import annotations
@@ -36,28 +33,28 @@ Name = Literal[
 
 @attrs.frozen
 class Divergence:
-    """A row of the table: three functions of a tensor, element by element."""
+    """A row of the table: three elementwise functions of a tensor."""
 
     g: Callable[[Tensor], Tensor]
-    """g(v): the output activation, which maps any score into the domain of f*."""
+    """v -> g(v), the output activation, which maps any score into the domain of f*."""
 
     conjugate: Callable[[Tensor], Tensor]
-    """f*(g(v))."""
+    """v -> f*(g(v))."""
 
     optimum: Callable[[Tensor], Tensor]
-    """log u -> v*, the score at which g(v*) = f'(u)."""
+    """log u -> v*, the optimal score: g(v*) = f'(u)."""
 
 
 @functools.cache
 def table(pi: float) -> Mapping[Name, Divergence]:
-    """Every row by its name; `pi` is the weight of the row "jensen_shannon_weighted".
+    """All rows by name; `pi` is the weight π of "jensen_shannon_weighted".
 
-    Slopes matter more than the last digit of a value: exp(v) - 1 stands for expm1(v), and σ(2v) - ½ for ½ tanh v,
-    because torch differentiates those two through their rounded results, and the slope at v = -20 would be 0.
+    Exact gradients matter more than the last digit of a value: exp(v) - 1 replaces expm1(v), and σ(2v) - ½ replaces
+    ½ tanh v, because torch computes the gradients of expm1 and tanh from their rounded results: 0 at v = -20.
     """
     log_2 = math.log(2)
     return {
-        # f = ½|u - 1|, f* = t on [-½, ½]. The optimal score is ±∞, and anything where u = 1.
+        # f = ½|u - 1|, f* = t on [-½, ½]. The optimal score is ±∞; where u = 1 every score is optimal.
         "total_variation": Divergence(
             g=_half_tanh,
             conjugate=_half_tanh,
@@ -75,8 +72,8 @@ def table(pi: float) -> Mapping[Name, Divergence]:
             conjugate=lambda v: v - 1,
             optimum=lambda log_u: log_u,
         ),
-        # f = (u - 1)², f* = t²/4 + t. With u ≥ 0 the conjugate is -1 below t = -2, and this bound, the paper's, is
-        # above it there: no tighter, and never at its optimum.
+        # f = (u - 1)², f* = t²/4 + t, as in the paper. With u ≥ 0 the conjugate is -1 below t = -2, less than the
+        # paper's. The paper's bound is looser there, but the optimum is never there.
         "pearson": Divergence(
             g=lambda v: v,
             conjugate=lambda v: v.square() / 4 + v,
@@ -126,25 +123,26 @@ def _half_tanh(v: Tensor) -> Tensor:
 
 
 def _jeffrey(t: Tensor) -> Tensor:
-    """f*(t) = w + 1/w + t - 2 = 1/w - 1 - log w, which is u - 1 + log u for the ratio u = 1/w at which f'(u) = t."""
+    """f*(t) = w + 1/w + t - 2 = 1/w - 1 - log w = u - 1 + log u, with u = 1/w and f'(u) = t."""
     log_u: Tensor = JeffreyLogRatio.apply(t)
     return torch.expm1(log_u) + log_u
 
 
 class JeffreyLogRatio(torch.autograd.Function):
-    """t -> y, the root of y + 1 - exp(-y) = t: the log u at which Jeffrey's f'(u) = t, element by element.
+    """t -> y, the root of y + 1 - exp(-y) = t, elementwise: y = log u where Jeffrey's f'(u) = t.
 
-    w = exp(-y) is the Wright omega function of 1 - t, and d/dt f* = 1/w. In y nothing overflows before the result
-    does. Any device and floating dtype, and differentiable any number of times: dy/dt = 1/(1 + w) = σ(y).
+    w = exp(-y) is the Wright omega function of 1 - t, and d/dt f* = 1/w. In terms of y, no intermediate value
+    overflows before the result. Works on any device and floating dtype. Differentiable any number of times:
+    dy/dt = 1/(1 + w) = σ(y).
     """
 
     generate_vmap_rule = True
-    STEPS = 5  # float64 is reached by 4, float32 by 3
+    STEPS = 5  # 4 steps converge in float64, 3 in float32
 
     @staticmethod
     def forward(t: Tensor) -> Tensor:
-        # Newton's method on a concave, rising function: from t >= 0 one step leads below the root, and log w is at
-        # most log(1 - t) below 0; from there on it rises to the root and cannot pass it.
+        # Newton's method on a concave, increasing function. For t >= 0 the first step leads below the root; for t < 0
+        # the start is below it, because log w <= log(1 - t). From there the iterates increase and cannot pass the root.
         y = torch.relu(t) - torch.log1p(torch.relu(-t))
         for _ in range(JeffreyLogRatio.STEPS):
             y = y - (y - torch.expm1(-y) - t) * torch.sigmoid(y)
@@ -155,6 +153,6 @@ class JeffreyLogRatio(torch.autograd.Function):
         ctx.save_for_backward(output)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        return slope * torch.sigmoid(y)
+        return gradient * torch.sigmoid(y)

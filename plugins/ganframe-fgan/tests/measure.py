@@ -1,8 +1,8 @@
-"""How close runs of fgan_mixture.toml come: `python tests/measure.py RUN...`
+"""Measures the fit of runs of fgan_mixture.toml: `python tests/measure.py RUN...`
 
-For each run G's μ and σ, beside those of the Gaussian that is best by the divergence which the run's G descends at the
-optimal critic, found by quadrature: how far off, in percent of each and, for the mean, in σ* too. The divergence at
-both is given as well.
+For each run, prints μ and σ of G, and μ* and σ* of the Gaussian that minimises the divergence which G minimises at the
+optimal discriminator, found by quadrature; the divergence of both; and the errors of μ and σ in percent, that of μ also
+in units of σ*.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEP = 30 / 30_000
 
 
 def skewed(p: np.ndarray, q: np.ndarray, pi: float) -> np.ndarray:
-    """π KL(p‖m) + (1 - π) KL(q‖m) with m = πp + (1 - π)q, before it is summed."""
+    """The integrand of π KL(p‖m) + (1 - π) KL(q‖m), m = πp + (1 - π)q."""
     m = pi * p + (1 - pi) * q
     return pi * p * np.log(p / m) + (1 - pi) * q * np.log(q / m)
 
@@ -39,55 +39,55 @@ DIVERGENCES = {
     "jensen_shannon": lambda p, q: 2 * skewed(p, q, 0.5),
     "gan": lambda p, q: 2 * skewed(p, q, 0.5) - np.log(4) * q,
 }
-# What a non-saturating G descends, where that is a divergence of the list.
+# The divergence that a non-saturating G minimises, where it is in DIVERGENCES.
 NON_SATURATING = {"kl": "reverse_kl", "reverse_kl": "neyman", "pearson": "kl", "total_variation": "total_variation"}
 
 
-def descended(recipe: Recipe) -> str:
-    """The name of the divergence that a recipe's G descends."""
-    game = recipe.objective
-    if not isinstance(game, FGAN):
+def minimised(recipe: Recipe) -> str:
+    """The name of the divergence that a recipe's G minimises."""
+    objective = recipe.objective
+    if not isinstance(objective, FGAN):
         return "kl"  # maximum likelihood
-    return game.divergence if game.generator == "minimax" else NON_SATURATING[game.divergence]
+    return objective.divergence if objective.generator == "minimax" else NON_SATURATING[objective.divergence]
 
 
-def distance(name: str, recipe: Recipe, mean: float, std: float) -> float:
-    """D_f of the recipe's mixture from N(mean, std²)."""
+def divergence(name: str, recipe: Recipe, mean: float, std: float) -> float:
+    """D_f(p‖q) of the recipe's mixture p and q = N(mean, std²)."""
     data = recipe.dataset
     shares = np.array(data.weights) / sum(data.weights)
     p = sum(share * norm.pdf(X, m, s) for share, m, s in zip(shares, data.means, data.stds, strict=True))
     q = norm.pdf(X, mean, std)
-    tiny = 1e-290  # keeps the quotients of two densities that are both nothing out of the sum
+    tiny = 1e-290  # avoids 0/0 where both densities underflow
     p, q = np.maximum(p, tiny), np.maximum(q, tiny)
     values = skewed(p, q, recipe.objective.pi) if name == "jensen_shannon_weighted" else DIVERGENCES[name](p, q)
     return float(values.sum() * STEP)
 
 
 def best(name: str, recipe: Recipe) -> tuple[float, float]:
-    """μ and σ of the nearest Gaussian, the best of what is found from several starts: there can be local minima."""
+    """μ* and σ* of the Gaussian that minimises the divergence, from several starts because of local minima."""
     starts = [(mean, log_std) for mean in (-1.0, 0.5, 2.0, 3.5) for log_std in (-0.5, 0.5)]
-    found = [minimize(lambda t: distance(name, recipe, t[0], np.exp(t[1])), s, method="Nelder-Mead") for s in starts]
+    found = [minimize(lambda t: divergence(name, recipe, t[0], np.exp(t[1])), s, method="Nelder-Mead") for s in starts]
     mean, log_std = min(found, key=lambda result: result.fun).x
     return float(mean), float(np.exp(log_std))
 
 
-def learnt(run: Path) -> tuple[float, float]:
-    """μ and σ of a run's samples."""
+def fitted(run: Path) -> tuple[float, float]:
+    """μ and σ of samples of a run."""
     samples = ganframe.load_generator(run).sample(200_000, seed=0)
     return samples.mean().item(), samples.std().item()
 
 
 def main(runs: list[Path]) -> None:
-    print("| run | G descends | μ*, σ* | D(p‖q*) | μ, σ of G | D(p‖q) | off by |\n|---|---|---|---|---|---|---|")
+    print("| run | G minimises | μ*, σ* | D(p‖q*) | μ, σ of G | D(p‖q) | error |\n|---|---|---|---|---|---|---|")
     for run in runs:
         recipe = ganframe.load_recipe(run / "recipe.toml")
-        name = descended(recipe)
-        (m, s), (mean, std) = best(name, recipe), learnt(run)
-        # Neyman's divergence is infinite where G is wide (σ ≥ √8 here), and its sum over X merely large.
-        values = [distance(name, recipe, *place) for place in ((m, s), (mean, std))]
-        nearest, reached = ("infinite" if value > 1e3 else f"{value:.4f}" for value in values)
-        off = f"{mean / m - 1:+.1%}, {std / s - 1:+.1%} ({(mean - m) / s:+.3f} σ*)"
-        print(f"| {run.name} | {name} | {m:.3f}, {s:.3f} | {nearest} | {mean:.3f}, {std:.3f} | {reached} | {off} |")
+        name = minimised(recipe)
+        (m, s), (mean, std) = best(name, recipe), fitted(run)
+        # Neyman's divergence is infinite where G is wide (σ ≥ √8 here); its sum over X is only large.
+        values = [divergence(name, recipe, *parameters) for parameters in ((m, s), (mean, std))]
+        least, reached = ("infinite" if value > 1e3 else f"{value:.4f}" for value in values)
+        error = f"{mean / m - 1:+.1%}, {std / s - 1:+.1%} ({(mean - m) / s:+.3f} σ*)"
+        print(f"| {run.name} | {name} | {m:.3f}, {s:.3f} | {least} | {mean:.3f}, {std:.3f} | {reached} | {error} |")
 
 
 if __name__ == "__main__":

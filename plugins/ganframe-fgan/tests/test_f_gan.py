@@ -1,6 +1,6 @@
-"""Each divergence of f-GAN against the mathematics: its row of the table, its value at the optimal critic, its numbers.
+"""f-GAN: the table of divergences, the bound at the optimal discriminator, floating-point accuracy, and conformance.
 
-The table is written down once more here, f and f* as functions of u and t, and each D_f as an integral of densities.
+The reference is independent of the package: f and f* as functions of u and t, and each D_f as an integral of densities.
 """
 
 import math
@@ -50,7 +50,7 @@ CONJUGATE = {
 }
 F_PRIME_1 = dict.fromkeys(NAMES, 0.0) | {"kl": 1.0, "reverse_kl": -1.0, "gan": -math.log(2)}
 
-# The divergences by their own definitions, in the densities and their logarithms.
+# The integrands that define the divergences.
 DEFINITIONS = {
     "total_variation": lambda p, q: abs(p - q) / 2,
     "kl": lambda p, q: p * math.log(p / q),
@@ -71,7 +71,7 @@ def skewed(p, q, share):
     return share * p * math.log(p / m) + (1 - share) * q * math.log(q / m)
 
 
-# D_f of p = N(0, 1) against N(1, 1) and N(1, 1.2²). The first pair cannot tell KL(p‖q) from KL(q‖p), the second can.
+# D_f of p = N(0, 1) against N(1, 1) and N(1, 1.2²). KL(p‖q) and KL(q‖p) are equal for the first pair only.
 REFERENCE = {
     "total_variation": (0.3829249, 0.3569163),
     "kl": (0.5, 0.3767660),
@@ -93,76 +93,78 @@ def log_normal(x, mean, std):
     return -((x - mean) ** 2) / (2 * std**2) - math.log(std * math.sqrt(2 * math.pi))
 
 
-def game(name, generator="minimax"):
+def f_gan(name, generator="minimax"):
     return FGAN(divergence=name, generator=generator, pi=PI)
 
 
 def g(name, v):
-    """g(v), which is the loss of a non-saturating G with its sign changed."""
-    return -torch.vmap(lambda score: game(name, "non_saturating").generator_loss(score[None]))(v)
+    """g(v), minus the loss of a non-saturating G."""
+    return -torch.vmap(lambda score: f_gan(name, "non_saturating").generator_loss(score[None]))(v)
 
 
 def conjugate_of_g(name, v):
-    return -torch.vmap(lambda score: game(name).generator_loss(score[None]))(v)
+    return -torch.vmap(lambda score: f_gan(name).generator_loss(score[None]))(v)
 
 
 def bound(name, scores, log_p, log_q):
-    """F of the critic with these scores on X, from L_D alone, which is the sum of a part of a and a part of b."""
-    loss, zero = game(name).discriminator_loss, torch.zeros(1, dtype=torch.float64)
+    """The bound F of `scores` on X, computed from L_D, which is the sum of a term of a and a term of b."""
+    loss, zero = f_gan(name).discriminator_loss, torch.zeros(1, dtype=torch.float64)
     of_real = torch.vmap(lambda score: loss(score[None], zero))(scores)
     of_fake = torch.vmap(lambda score: loss(zero, score[None]))(scores)
     total = (log_p.exp() * of_real + log_q.exp() * of_fake).sum() * STEP
     return (loss(zero, zero) - total).item()
 
 
-# ---------------------------------------------------------------------------------------------- the rows of the table
+# ---------------------------------------------------------------------------------------------- rows of the table
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_g_of_the_optimal_score_is_the_slope_of_f(name):
-    log_u = torch.linspace(-6, 6, 402, dtype=torch.float64)  # not u = 1, where total variation has no slope
+def test_g_of_optimal_score_is_derivative_of_f(name):
+    log_u = torch.linspace(
+        -6, 6, 402, dtype=torch.float64
+    )  # without u = 1, where f of total variation has no derivative
     u = log_u.exp().requires_grad_()
-    (slope,) = torch.autograd.grad(F[name](u).sum(), u)
-    torch.testing.assert_close(g(name, game(name).optimal_score(log_u)), slope)
+    (derivative,) = torch.autograd.grad(F[name](u).sum(), u)
+    torch.testing.assert_close(g(name, f_gan(name).optimal_score(log_u)), derivative)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_conjugate_is_the_greatest_ut_minus_f(name):
+def test_conjugate_is_maximum_of_ut_minus_f(name):
     log_u = torch.linspace(-3, 3, 24, dtype=torch.float64)
-    t = g(name, game(name).optimal_score(log_u))
+    t = g(name, f_gan(name).optimal_score(log_u))
     u = torch.linspace(-12, 12, 200_001, dtype=torch.float64).exp()
-    greatest = torch.stack([(u * slope - F[name](u)).max() for slope in t])
-    torch.testing.assert_close(CONJUGATE[name](t), greatest, rtol=1e-6, atol=1e-6)
+    maximum = torch.stack([(u * each - F[name](u)).max() for each in t])
+    torch.testing.assert_close(CONJUGATE[name](t), maximum, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_conjugate_of_g_is_the_conjugate_after_g(name):
+def test_conjugate_of_g_equals_composition_of_conjugate_and_g(name):
     v = torch.linspace(-8, 8, 161, dtype=torch.float64)
     torch.testing.assert_close(conjugate_of_g(name, v), CONJUGATE[name](g(name, v)), rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sample_is_read_as_real_where_t_exceeds_f_prime_of_1(name):
+def test_reads_real_where_t_exceeds_f_prime_of_1(name):
     v = torch.linspace(-3, 3, 100, dtype=torch.float64)
-    assert torch.equal(game(name).reads_real(v), g(name, v) > F_PRIME_1[name])
+    assert torch.equal(f_gan(name).reads_real(v), g(name, v) > F_PRIME_1[name])
     log_u = torch.linspace(-3, 3, 100, dtype=torch.float64)
-    assert torch.equal(game(name).reads_real(game(name).optimal_score(log_u)), log_u > 0)
+    assert torch.equal(f_gan(name).reads_real(f_gan(name).optimal_score(log_u)), log_u > 0)
 
 
-def test_the_threshold_of_the_weighted_divergence_is_the_share_of_the_data():
-    at_equal_densities = game("jensen_shannon_weighted").optimal_score(torch.zeros(1))
+def test_weighted_jensen_shannon_threshold_is_logit_of_pi():
+    at_equal_densities = f_gan("jensen_shannon_weighted").optimal_score(torch.zeros(1))
     torch.testing.assert_close(at_equal_densities, logit(tensor([PI])))
 
 
-# ------------------------------------------------------------------------------------------- the variational bound
+# ----------------------------------------------------------------------------------------------- variational bound
 
 
 @pytest.mark.parametrize("pair", [0, 1], ids=["equal variances", "unequal variances"])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_bound_at_the_optimal_critic_is_the_divergence(name, pair):
+def test_bound_at_optimal_discriminator_is_the_divergence(name, pair):
     mean, std = 1, PAIRS[pair][1]
     log_p, log_q = log_normal(X, 0, 1), log_normal(X, mean, std)
-    at_the_optimum = bound(name, game(name).optimal_score(log_p - log_q), log_p, log_q)
+    at_the_optimum = bound(name, f_gan(name).optimal_score(log_p - log_q), log_p, log_q)
     assert at_the_optimum == pytest.approx(REFERENCE[name][pair], abs=1e-6)
 
     def integrand(x):
@@ -175,23 +177,23 @@ def test_the_bound_at_the_optimal_critic_is_the_divergence(name, pair):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_other_critic_exceeds_it(name):
+def test_bound_of_other_discriminators_is_lower(name):
     log_p, log_q = log_normal(X, 0, 1), log_normal(X, 1, 1.2)
-    best = game(name).optimal_score(log_p - log_q).clamp(-4, 4)
+    best = f_gan(name).optimal_score(log_p - log_q).clamp(-4, 4)
     others = [best + 0.3, best - 0.3, 0.8 * best, best + 0.2 * torch.sin(3 * X), torch.zeros_like(X), -best]
     for scores in others:
         assert bound(name, scores, log_p, log_q) < REFERENCE[name][1] - 1e-4
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_equal_distributions_are_0_apart(name):
+def test_divergence_of_equal_distributions_is_0(name):
     log_p = log_normal(X, 0, 1)
     expected = -math.log(4) if name == "gan" else 0
-    value = bound(name, game(name).optimal_score(torch.zeros_like(X)), log_p, log_p)
+    value = bound(name, f_gan(name).optimal_score(torch.zeros_like(X)), log_p, log_p)
     assert value == pytest.approx(expected, abs=1e-8)
 
 
-def test_the_readme_has_these_values():
+def test_readme_lists_reference_values():
     text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)`.*? \| (-?\d\.\d{7}) \| (-?\d\.\d{7}) \|", text, re.MULTILINE)
     assert {name: (float(equal), float(unequal)) for name, equal, unequal in rows} == REFERENCE
@@ -202,14 +204,14 @@ def test_the_readme_has_these_values():
 
 @pytest.mark.parametrize("generator", GENERATORS)
 @pytest.mark.parametrize("name", NAMES)
-def test_float32_holds_every_value_it_can(name, generator):
-    """Losses and slopes at scores up to ±100: those of float64, infinite where float32 has no such number."""
+def test_float32_matches_float64_up_to_overflow(name, generator):
+    """Losses and gradients at scores up to ±100 match float64, and are infinite where float32 overflows."""
     v = torch.linspace(-100, 100, 801, dtype=torch.float64)
-    f_gan, zero = game(name, generator), torch.zeros(1)
+    objective, zero = f_gan(name, generator), torch.zeros(1)
     for loss in (
-        f_gan.generator_loss,
-        lambda a: f_gan.discriminator_loss(a, zero.to(a)),
-        lambda b: f_gan.discriminator_loss(zero.to(b), b),
+        objective.generator_loss,
+        lambda a: objective.discriminator_loss(a, zero.to(a)),
+        lambda b: objective.discriminator_loss(zero.to(b), b),
     ):
 
         def both(scores, loss=loss):
@@ -222,27 +224,27 @@ def test_float32_holds_every_value_it_can(name, generator):
 
 @pytest.mark.parametrize("generator", GENERATORS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_slope_is_exact_where_it_is_small(name, generator):
-    """Not rounded to 0 at v = -20, as torch's slope of expm1 is: Adam divides small slopes by their own size."""
+def test_small_gradients_are_exact(name, generator):
+    """Adam rescales small gradients, so they must not round to 0, as torch's gradient of expm1 does at v = -20."""
     v = torch.linspace(-40, 0 if name == "total_variation" else 80, 121, dtype=torch.float64)
 
-    def slopes(scores):
-        return torch.vmap(torch.func.grad(lambda b: game(name, generator).generator_loss(b[None])))(scores)
+    def gradients(scores):
+        return torch.vmap(torch.func.grad(lambda b: f_gan(name, generator).generator_loss(b[None])))(scores)
 
-    torch.testing.assert_close(slopes(v.float()), slopes(v).float(), rtol=2e-5, atol=0)
+    torch.testing.assert_close(gradients(v.float()), gradients(v).float(), rtol=2e-5, atol=0)
 
 
-def test_jeffreys_conjugate_is_that_of_the_wright_omega_function():
+def test_jeffrey_conjugate_matches_wright_omega():
     t = torch.linspace(-100, 100, 4001, dtype=torch.float64, requires_grad=True)
     w = tensor(wrightomega(1 - t.detach().numpy()))
     torch.testing.assert_close(JeffreyLogRatio.apply(t), -log(w), rtol=1e-14, atol=1e-14)
     value = conjugate_of_g("jeffrey", t)
-    (slope,) = torch.autograd.grad(value.sum(), t)
-    torch.testing.assert_close(slope, 1 / w, rtol=1e-13, atol=0)
+    (gradient,) = torch.autograd.grad(value.sum(), t)
+    torch.testing.assert_close(gradient, 1 / w, rtol=1e-13, atol=0)
     torch.testing.assert_close(value.detach(), w + 1 / w + t.detach() - 2, rtol=1e-11, atol=1e-11)
 
 
-def test_jeffreys_conjugate_keeps_its_digits_at_0_and_far_out():
+def test_jeffrey_conjugate_is_accurate_near_0_and_at_extremes():
     tiny = torch.logspace(-30, -6, 25, dtype=torch.float64)
     torch.testing.assert_close(conjugate_of_g("jeffrey", tiny), tiny, rtol=1e-6, atol=0)  # f* = t + t²/4 + …
     far = tensor([1e4, 1e30], dtype=torch.float32)
@@ -250,34 +252,34 @@ def test_jeffreys_conjugate_keeps_its_digits_at_0_and_far_out():
     torch.testing.assert_close(JeffreyLogRatio.apply(-far), -log(far), rtol=1e-3, atol=0)
 
 
-def test_jeffreys_conjugate_can_be_differentiated_twice():
+def test_jeffrey_conjugate_is_twice_differentiable():
     t = tensor([-50, -3, -1e-3, 0, 1e-3, 2, 30], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(JeffreyLogRatio.apply, t)
     assert torch.autograd.gradgradcheck(JeffreyLogRatio.apply, t)
 
 
-# --------------------------------------------------------------------------------------------- as ganframe has it
+# --------------------------------------------------------------------------------------- conformance and registration
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
 @pytest.mark.parametrize("name", NAMES)
-def test_it_keeps_the_promises_of_its_kind(name, generator):
+def test_conformance(name, generator):
     check_objective(FGAN(divergence=name, generator=generator))
 
 
 @pytest.mark.parametrize("pi", [0.01, 0.3, 0.99])
 @pytest.mark.parametrize("generator", GENERATORS)
-def test_any_weight_keeps_the_promises_of_its_kind(pi, generator):
+def test_conformance_for_any_pi(pi, generator):
     check_objective(FGAN(divergence="jensen_shannon_weighted", generator=generator, pi=pi))
 
 
 @pytest.mark.parametrize("pi", [0.0, 1.0, -0.5])
-def test_a_weight_that_leaves_one_side_out_is_refused(pi):
+def test_pi_outside_0_to_1_raises_value_error(pi):
     with pytest.raises(ValueError, match="pi"):
         FGAN(pi=pi)
 
 
-def test_values_by_hand():
+def test_losses_by_hand():
     a, b = tensor([0.0, 2.0]), tensor([1.0, 1 + math.log(3)])
     # KL: g(a) has the mean 1, exp(b - 1) the mean 2.
     assert FGAN().discriminator_loss(a, b).item() == pytest.approx(1)
@@ -285,5 +287,5 @@ def test_values_by_hand():
     assert FGAN(generator="non_saturating").generator_loss(b).item() == pytest.approx(-(1 + math.log(3) / 2))
 
 
-def test_it_is_found_by_its_name():
+def test_component_is_registered():
     assert ganframe.component("objective", "f_gan") is FGAN

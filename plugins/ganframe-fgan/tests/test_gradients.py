@@ -1,7 +1,7 @@
-"""What G descends at the optimal critic: the gradient of its loss is that of a divergence.
+"""The divergence that G minimises: the gradient of its loss at the optimal discriminator is that of a divergence.
 
-q = N(m, s²) has its location and its scale differentiated while the critic stays the best one of m = .5 and s = .9;
-the divergence is differenced, and its critic, where it has one, is made anew for each m and s.
+The gradient of L_G is with respect to m and s of q = N(m, s²), while the discriminator stays that which is optimal at
+m = .5 and s = .9. The gradient of the divergence is by finite differences in m and s.
 """
 
 import math
@@ -80,59 +80,60 @@ NON_SATURATING = {
 assert MINIMAX.keys() == NON_SATURATING.keys() == {*get_args(Name)}
 
 
-def descended(objective, optimal_score):
-    """d/dm and d/ds of L_G = ∫ q · loss(score), the scores those of the best critic at AT."""
+def loss_gradient(objective, optimal_score):
+    """d/dm and d/ds of L_G = ∫ q · loss(score) at AT, with the scores of the optimal discriminator at AT."""
     scores = optimal_score(LOG_P - log_normal(*AT))
     losses = torch.vmap(lambda score: objective.generator_loss(score[None]))(scores)
-    place = torch.tensor(AT, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(integral(log_normal(*place).exp() * losses), place)
+    parameters = torch.tensor(AT, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(integral(log_normal(*parameters).exp() * losses), parameters)
     return gradient
 
 
-def differenced(divergence, step=1e-5):
+def divergence_gradient(divergence, step=1e-5):
+    """d/dm and d/ds of the divergence at AT, by central differences."""
     (m, s), h = AT, step
     ends = [((m + h, s), (m - h, s)), ((m, s + h), (m, s - h))]
     return torch.stack([divergence(log_normal(*up)) - divergence(log_normal(*down)) for up, down in ends]) / (2 * h)
 
 
-def close(name):
-    # The sum over X is exact to all digits for smooth integrands; total variation's steps where p and q cross.
+def tolerance(name):
+    # The sum over X is exact for smooth integrands; that of total variation has a kink where p and q cross.
     return {"rtol": 0, "atol": 1e-3 if name == "total_variation" else 1e-6}
 
 
 @pytest.mark.parametrize("name", MINIMAX)
-def test_minimax_descends_the_divergence_itself(name):
-    game = FGAN(divergence=name, generator="minimax", pi=PI)
-    gradient = descended(game, game.optimal_score)
+def test_minimax_generator_minimises_its_divergence(name):
+    objective = FGAN(divergence=name, generator="minimax", pi=PI)
+    gradient = loss_gradient(objective, objective.optimal_score)
     assert gradient.abs().min() > 0.02
-    torch.testing.assert_close(gradient, differenced(MINIMAX[name]), **close(name))
+    torch.testing.assert_close(gradient, divergence_gradient(MINIMAX[name]), **tolerance(name))
 
 
 @pytest.mark.parametrize("name", NON_SATURATING)
-def test_non_saturating_descends_another(name):
-    game = FGAN(divergence=name, generator="non_saturating", pi=PI)
-    gradient = descended(game, game.optimal_score)
+def test_non_saturating_generator_minimises_another_divergence(name):
+    objective = FGAN(divergence=name, generator="non_saturating", pi=PI)
+    gradient = loss_gradient(objective, objective.optimal_score)
     assert gradient.abs().min() > 0.02
-    torch.testing.assert_close(gradient, differenced(NON_SATURATING[name]), **close(name))
+    torch.testing.assert_close(gradient, divergence_gradient(NON_SATURATING[name]), **tolerance(name))
 
 
 # ----------------------------------------------------------------------------------------------- maximum likelihood
 
 
-def test_maximum_likelihood_descends_kl_of_the_data_from_the_model():
-    gradient = descended(MaximumLikelihood(), lambda log_u: log_u)
-    torch.testing.assert_close(gradient, differenced(MINIMAX["kl"]), rtol=0, atol=1e-6)
+def test_maximum_likelihood_generator_minimises_kl_p_q():
+    gradient = loss_gradient(MaximumLikelihood(), lambda log_u: log_u)
+    torch.testing.assert_close(gradient, divergence_gradient(MINIMAX["kl"]), rtol=0, atol=1e-6)
 
 
-def test_maximum_likelihoods_critic_is_that_of_the_minimax_game():
+def test_maximum_likelihood_discriminator_loss_is_that_of_minimax():
     likelihood, gan = MaximumLikelihood(), FGAN(divergence="gan")
     a, b = torch.randn(2, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(likelihood.discriminator_loss(a, b), gan.discriminator_loss(a, b))
-    even = torch.zeros(8)
-    assert likelihood.discriminator_loss(even, even).item() == pytest.approx(math.log(4))
+    zeros = torch.zeros(8)
+    assert likelihood.discriminator_loss(zeros, zeros).item() == pytest.approx(math.log(4))
 
 
-def test_maximum_likelihoods_values_by_hand():
+def test_maximum_likelihood_loss_by_hand():
     b = torch.tensor([0.0, math.log(3)], requires_grad=True)
     loss = MaximumLikelihood().generator_loss(b)
     assert loss.item() == pytest.approx(-2)
@@ -140,18 +141,18 @@ def test_maximum_likelihoods_values_by_hand():
 
 
 @pytest.mark.parametrize(("score", "infinite"), [(-100.0, False), (88.0, False), (89.0, True), (100.0, True)])
-def test_maximum_likelihood_is_infinite_only_beyond_float32(score, infinite):
+def test_maximum_likelihood_loss_is_infinite_only_where_float32_overflows(score, infinite):
     b = torch.tensor([score], requires_grad=True)
     loss = MaximumLikelihood().generator_loss(b)
-    (slope,) = torch.autograd.grad(loss, b)
-    assert loss.isinf().item() == slope.isinf().item() == infinite
+    (gradient,) = torch.autograd.grad(loss, b)
+    assert loss.isinf().item() == gradient.isinf().item() == infinite
     assert loss.item() <= 0
-    assert slope.item() <= 0
+    assert gradient.item() <= 0
 
 
-def test_maximum_likelihood_keeps_the_promises_of_its_kind():
+def test_maximum_likelihood_conformance():
     check_objective(MaximumLikelihood)
 
 
-def test_maximum_likelihood_is_found_by_its_name():
+def test_maximum_likelihood_is_registered():
     assert ganframe.component("objective", "maximum_likelihood") is MaximumLikelihood
