@@ -1,7 +1,7 @@
-"""Five more ways to hold a critic back, as a plugin of ganframe, and the smallest game to try them in.
+"""Five more constraints on the discriminator, and Dirac-GAN to test them on, as a plugin of ganframe.
 
-This module hands the components over. `gradients` bounds D's slope, `consistency` the effect of dropout on D, `weights`
-looks at D's matrices alone, and `noise` at what D sees; `dirac` is a GAN of two numbers.
+This module registers the components. `gradients` penalises D's gradient norm, `consistency` the effect of dropout on D,
+`weights` D's weight matrices; `noise` adds noise to D's input; `dirac` is a GAN with two parameters.
 """
 
 from collections.abc import Mapping

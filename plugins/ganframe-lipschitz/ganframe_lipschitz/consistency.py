@@ -1,6 +1,6 @@
-"""The consistency term of CT-GAN: how far two dropout passes over the same real samples may disagree.
+"""The consistency term of CT-GAN: a penalty on the difference of two dropout passes over the same real samples.
 
-What D looks like inside is known only so far: its last layer is an `nn.Linear`.
+D may have any architecture whose last layer is an `nn.Linear`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from ganframe import Constraint, Scored, option
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-FEATURES = 0.1  # the weight of D₋, the second-to-last layer, beside D (Wei et al. 2018)
+FEATURES = 0.1  # weight of the distance of D₋, the second-to-last layer (Wei et al. 2018)
 
 
 @contextmanager
 def _features(D: nn.Module) -> Iterator[list[Tensor]]:
-    """Fills with the inputs of D's linear layers, as they run: the last is D₋, the second-to-last layer's output."""
+    """A list that collects the inputs of D's linear layers during a forward pass. The last is D₋."""
     inputs: list[Tensor] = []
     linears = [module for module in D.modules() if isinstance(module, nn.Linear)]
     handles = [module.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for module in linears]
@@ -36,33 +36,33 @@ def _features(D: nn.Module) -> Iterator[list[Tensor]]:
 class Consistency(Constraint):
     """weight · E max(0, d(D(x'), D(x'')) + 0.1 · d(D₋(x'), D₋(x'')) - margin) (CT; Wei et al. 2018).
 
-    x' and x'' are the same real samples under two draws of D's dropout, and D₋ is what D's last linear layer is given.
-    d is the squared distance of the authors' code, where that of D₋ is the mean over its units: smooth where both
-    passes agree, and on one scale whatever the width. In evaluation there is no dropout, and the term is exactly 0.
+    x' and x'' are the same real samples with two dropout masks, and D₋ is the input of D's last linear layer. d is the
+    squared distance of the authors' code, averaged over the units for D₋: smooth where both passes agree, and
+    independent of the layer's width. In evaluation mode there is no dropout, and the term is exactly 0.
 
-    This is one term of CT-GAN; its recipe has `gradient_penalty` beside it.
+    CT-GAN uses this term with `gradient_penalty`.
     """
 
     weight: float = option(2.0, help="λ₂, the weight of the term", validator=ge(0))
-    margin: float = option(0.0, help="M', the disagreement that costs nothing", validator=ge(0))
+    margin: float = option(0.0, help="M', the distance up to which there is no penalty", validator=ge(0))
 
     def check(self, D: nn.Module) -> None:
         if not any(isinstance(module, DROPOUTS) and module.p > 0 for module in D.modules()):
             raise ValueError(
-                "the consistency term compares two draws of dropout, and is 0 in a critic without it; "
+                "the consistency term compares two dropout passes, and is 0 in a discriminator without dropout; "
                 "choose a discriminator with dropout (use = 'mlp', dropout = 0.5)"
             )
         if not any(isinstance(module, nn.Linear) for module in D.modules()):
             raise ValueError(
-                "the consistency term compares what the critic's last linear layer is given, and this critic has no "
+                "the consistency term compares the inputs of the last linear layer, and this discriminator has no "
                 "linear layer; choose one that ends in an nn.Linear"
             )
 
     def penalty(self, D: nn.Module, real: Scored, fake: Scored) -> Tensor:
         x, y = real.x.detach(), real.y
         with _features(D) as features:
-            scores = D(torch.cat([x, x]), torch.cat([y, y]))  # in one call, each copy with dropout of its own
-        once, again = scores.chunk(2)
-        once_before, again_before = features[-1].flatten(1).chunk(2)
-        distance = (once - again).square() + FEATURES * (once_before - again_before).square().mean(1)
+            scores = D(torch.cat([x, x]), torch.cat([y, y]))  # one call; each copy has its own dropout mask
+        first, second = scores.chunk(2)
+        first_features, second_features = features[-1].flatten(1).chunk(2)
+        distance = (first - second).square() + FEATURES * (first_features - second_features).square().mean(1)
         return self.weight * (distance - self.margin).relu().mean()

@@ -1,7 +1,7 @@
-"""Dirac-GAN (Mescheder et al. 2018, section 2.2): the smallest GAN there is, to see what a constraint does to a game.
+"""Dirac-GAN (Mescheder et al. 2018, section 2.2): the smallest GAN, to test the effect of a constraint on convergence.
 
-The data is one point, the generator one point θ, the critic D(x) = ψ·x. The game is at rest where θ is the data's point
-and ψ = 0; whether it gets there can be seen in the plane of (θ, ψ).
+The data is one point, the generator is one point θ, the discriminator is D(x) = ψ·x. The equilibrium is θ at the data
+and ψ = 0; a plot of (θ, ψ) shows whether training converges to it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class _Point(Distribution):
 
 @attrs.frozen
 class Point(Dataset):
-    """One point on the line, again and again."""
+    """Every sample is the same point (1,)."""
 
-    at: float = option(0.0, help="where it lies")
+    at: float = option(0.0, help="the point")
 
     @property
     def spec(self) -> DataSpec:
@@ -40,7 +40,7 @@ class Point(Dataset):
 
 @attrs.frozen
 class DiracGenerator(Generator):
-    """G(z) = θ, whatever z: one point, the only parameter (Mescheder et al. 2018, definition 2.1)."""
+    """G(z) = θ for every z; the point θ is the only parameter (Mescheder et al. 2018, definition 2.1)."""
 
     start: float = option(1.0, help="θ before training, in every coordinate")
 
@@ -59,10 +59,10 @@ class _DiracGenerator(nn.Module):
 
 @attrs.frozen
 class DiracDiscriminator(Discriminator):
-    """D(x) = ψ·x, linear and without a bias (Mescheder et al. 2018, definition 2.1)."""
+    """D(x) = ψ·x, linear without a bias (Mescheder et al. 2018, definition 2.1)."""
 
     start: float = option(1.0, help="ψ before training, in every coordinate")
-    dropout: float = option(0.0, help="share of the coordinates of x dropped in training")
+    dropout: float = option(0.0, help="dropout probability of each coordinate of x in training")
 
     def build(self, data: DataSpec) -> nn.Module:
         return _DiracDiscriminator(math.prod(data.shape), self.start, self.dropout)

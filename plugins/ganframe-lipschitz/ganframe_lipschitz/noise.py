@@ -1,4 +1,4 @@
-"""Instance noise: what D sees, real or fake, is blurred in training."""
+"""Instance noise: Gaussian noise on D's inputs, real and fake, in training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ganframe import Constraint, option
 
 
 @attrs.frozen
-class _Blur:
-    """A forward pre-hook: x + std · N(0, I) in training, x in evaluation."""
+class _AddNoise:
+    """Forward pre-hook: x + std · N(0, I) in training mode, x in evaluation mode."""
 
     std: float
 
@@ -25,15 +25,15 @@ class _Blur:
 
 @attrs.frozen
 class InstanceNoise(Constraint):
-    """Gaussian noise on all that D sees in training (Sønderby et al. 2017; Mescheder et al. 2018).
+    """Gaussian noise on every input of D in training (Sønderby et al. 2017; Mescheder et al. 2018).
 
-    Data and generator then have densities everywhere, whose ratio D can learn. The noise is new in each call, of D's
-    and of G's steps, and comes from torch's own generator. D stays the module it was, with the same keys in its state:
-    the noise is a forward pre-hook. Penalties meet D with the noise, so they hold at blurred points too.
+    With noise, the distributions of data and generator have densities everywhere, whose ratio D can learn. The noise is
+    new in each call, in D's and in G's steps, and is drawn from torch's global generator. It is added by a forward
+    pre-hook, so D keeps its class and the keys of its state dict. Penalties also call D with the noise.
     """
 
     std: float = option(0.1, help="standard deviation of the noise, in units of the data", validator=ge(0))
 
     def wrap(self, D: nn.Module) -> nn.Module:
-        D.register_forward_pre_hook(_Blur(self.std))
+        D.register_forward_pre_hook(_AddNoise(self.std))
         return D

@@ -1,4 +1,4 @@
-"""Orthogonal regularisation: a penalty on D's weights alone, whatever the samples."""
+"""Orthogonal regularisation: a penalty on D's weights, independent of the samples."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ REGULARISED = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
 
 
 def _matrices(layer: nn.Module) -> Tensor:
-    """A layer's weight as matrices (groups, C_out, rest), whose rows are its filters; one but for grouped convolutions.
+    """A layer's weight as matrices (groups, C_out, rest) whose rows are its filters; groups is 1 for ungrouped layers.
 
-    Filters of different groups read different channels, so they are orthogonal whatever their weights.
+    Filters of different groups read different channels, so they are orthogonal for any weights.
     """
     if isinstance(layer, nn.Linear):
         return layer.weight[None]
@@ -29,19 +29,22 @@ def _matrices(layer: nn.Module) -> Tensor:
 class Orthogonal(Constraint):
     """weight · Σ ‖WᵀW - I‖²_F over D's linear and convolution layers (Brock et al. 2018, section 3.1).
 
-    A kernel is reshaped to a matrix (C_out, rest), whose singular values the penalty moves to 1. Of WᵀW and WWᵀ the
-    smaller is taken: their penalties differ by a constant and have one gradient, and the smaller's is 0 where all
-    singular values are 1. With `off_diagonal` it is BigGAN's ‖WWᵀ ⊙ (1 - I)‖²_F: the filters, W's rows, become
-    orthogonal to each other and keep their norms. Brock et al. 2016, whose idea it was, sum absolute
-    values instead of squares.
+    A kernel is reshaped to a matrix W (C_out, rest); the penalty moves its singular values to 1. The smaller of WᵀW and
+    WWᵀ is used: the two penalties differ by a constant and have the same gradient, and that of the smaller matrix is 0
+    where all singular values are 1. `off_diagonal` is BigGAN's ‖WWᵀ ⊙ (1 - I)‖²_F: the filters, the rows of W, become
+    orthogonal to each other and keep their norms. Brock et al. 2016, who introduced the penalty, sum absolute values
+    instead of squares.
     """
 
     weight: float = option(1e-4, help="β, the weight of the penalty", validator=ge(0))
-    off_diagonal: bool = option(False, help="BigGAN's variant, which leaves the filters' norms alone")
+    off_diagonal: bool = option(False, help="BigGAN's variant, which does not change the norms of the filters")
 
     def check(self, D: nn.Module) -> None:
         if not any(isinstance(module, REGULARISED) for module in D.modules()):
-            raise ValueError("orthogonal regularisation needs linear or convolution layers, and this critic has none")
+            raise ValueError(
+                "orthogonal regularisation needs linear or convolution layers, and this discriminator has none; "
+                "choose another discriminator"
+            )
 
     def penalty(self, D: nn.Module, real: Scored, fake: Scored) -> Tensor:
         layers = [module for module in D.modules() if isinstance(module, REGULARISED)]

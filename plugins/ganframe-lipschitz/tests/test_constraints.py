@@ -1,7 +1,4 @@
-"""Each constraint keeps the promises of its kind, has the value that its formula gives by hand, and avoids its traps.
-
-The mistakes at the end are those of real code; ganframe's conformance kit refuses each of them.
-"""
+"""The constraints: conformance, values by hand, edge cases, and common mistakes that the conformance kit rejects."""
 
 import math
 
@@ -18,7 +15,7 @@ from ganframe.testing import check_constraint
 
 
 class Linear(nn.Module):
-    """D(x) = w·x on flattened samples."""
+    """D(x) = w·x on flattened samples x."""
 
     def __init__(self, weight):
         super().__init__()
@@ -29,7 +26,7 @@ class Linear(nn.Module):
 
 
 class Hidden(nn.Module):
-    """A perceptron with a hidden layer and dropout."""
+    """A perceptron with one hidden layer and dropout."""
 
     def __init__(self, dropout=0.5, norm=None, shape=(2,)):
         super().__init__()
@@ -47,7 +44,7 @@ def points(*shape, seed=0):
 
 
 def penalty(constraint, D, x, fake=None):
-    """The penalty as the engine asks for it."""
+    """The penalty on a batch, computed as the engine does."""
     y = torch.zeros(len(x), dtype=torch.long)
     fake = points(*x.shape, seed=1) if fake is None else fake
     return constraint.penalty(D, Scored(x, y, D(x, y)), Scored(fake, y, D(fake, y)))
@@ -66,12 +63,12 @@ ALL = [
 
 
 @pytest.mark.parametrize("constraint", ALL, ids=str)
-def test_it_keeps_the_promises_of_its_kind(constraint):
+def test_conformance(constraint):
     check_constraint(constraint)
 
 
 @pytest.mark.parametrize("constraint", [LipschitzPenalty, Consistency, DRAGAN, Orthogonal])
-def test_a_negative_weight_is_refused(constraint):
+def test_negative_weight_raises_value_error(constraint):
     with pytest.raises(ValueError, match="weight"):
         constraint(weight=-1.0)
 
@@ -80,63 +77,65 @@ def test_a_negative_weight_is_refused(constraint):
 
 
 @pytest.mark.parametrize("n", [1, 4, 64])
-def test_lp_charges_slopes_above_1_and_no_others(n):
-    for weight, slope in (([0.0, 0.0], 0), ([0.3, 0.4], 0.5), ([0.6, 0.8], 1), ([3.0, 4.0], 5)):
+def test_lp_penalises_gradient_norms_above_1_only(n):
+    for weight, norm in (([0.0, 0.0], 0), ([0.3, 0.4], 0.5), ([0.6, 0.8], 1), ([3.0, 4.0], 5)):
         D = Linear(weight)
         value = penalty(LipschitzPenalty(weight=10.0), D, points(n, 2))
-        assert value.item() == pytest.approx(10 * max(0, slope - 1) ** 2, abs=1e-9)
-        (by_weight,) = torch.autograd.grad(value, D.weight)
-        expected = 20 * max(0, slope - 1) / max(slope, 1) * D.weight.detach()
-        torch.testing.assert_close(by_weight, expected)
+        assert value.item() == pytest.approx(10 * max(0, norm - 1) ** 2, abs=1e-9)
+        (gradient,) = torch.autograd.grad(value, D.weight)
+        expected = 20 * max(0, norm - 1) / max(norm, 1) * D.weight.detach()
+        torch.testing.assert_close(gradient, expected)
 
 
-def test_lp_asks_between_real_and_fake():
+def test_lp_samples_uniformly_between_real_and_fake():
     class Square(nn.Module):
-        """D(x) = x²/2 on the line, whose slope is x."""
+        """D(x) = x²/2 in one dimension, with gradient x."""
 
         def forward(self, x, y):
             return x.square().sum(1) / 2
 
-    # Between 0 and 3 the slope x̂ is uniform: E max(0, x̂ - 1)² = ∫₁³ (x - 1)² / 3 = 8/9.
+    # The gradient x̂ is uniform between 0 and 3: E max(0, x̂ - 1)² = ∫₁³ (x - 1)² / 3 = 8/9.
     torch.manual_seed(0)
     real, fake = torch.zeros(200_000, 1), torch.full((200_000, 1), 3.0)
     assert penalty(LipschitzPenalty(weight=1.0), Square(), real, fake).item() == pytest.approx(8 / 9, rel=0.01)
 
 
 @pytest.mark.parametrize("n", [1, 4, 64])
-def test_dragan_charges_slopes_on_both_sides_of_1(n):
-    for weight, slope in (([0.0, 0.0], 0), ([0.3, 0.4], 0.5), ([0.6, 0.8], 1), ([3.0, 4.0], 5)):
+def test_dragan_penalises_gradient_norms_below_and_above_1(n):
+    for weight, norm in (([0.0, 0.0], 0), ([0.3, 0.4], 0.5), ([0.6, 0.8], 1), ([3.0, 4.0], 5)):
         value = penalty(DRAGAN(weight=10.0), Linear(weight), points(n, 2))
-        assert value.item() == pytest.approx(10 * (slope - 1) ** 2, abs=1e-9)
+        assert value.item() == pytest.approx(10 * (norm - 1) ** 2, abs=1e-9)
 
 
 class Recorder(Linear):
+    """Records its last input as `seen`."""
+
     def forward(self, x, y):
         self.seen = x
         return super().forward(x, y)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 4, 4)])
-def test_dragan_perturbs_by_the_standard_deviation_of_the_batch(shape):
+def test_dragan_noise_scales_with_the_std_of_the_batch(shape):
     torch.manual_seed(0)
     D, x = Recorder([1.0] * math.prod(shape)), 7 + 3 * points(5000, *shape)
     penalty(DRAGAN(scale=0.5), D, x)
     delta = D.seen.detach() - x
     assert delta.mean().item() == pytest.approx(0, abs=0.05)  # on both sides of x
     assert delta.std().item() == pytest.approx(1.5, rel=0.03)
-    apart = torch.corrcoef(delta.flatten(1)[:, :2].T)[0, 1]
-    assert apart.abs() < 0.1  # a number of its own for each coordinate
+    correlation = torch.corrcoef(delta.flatten(1)[:, :2].T)[0, 1]
+    assert correlation.abs() < 0.1  # independent in each coordinate
 
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (2, 4, 4)])
-def test_dragan_takes_a_single_sample(shape):
+def test_dragan_of_a_single_sample_is_finite(shape):
     D = Hidden(shape=shape)
     value = penalty(DRAGAN(), D, points(1, *shape))
     assert value.isfinite()
-    assert all(slope is None or slope.isfinite().all() for slope in torch.autograd.grad(value, [*D.parameters()][:2]))
+    assert all(g is None or g.isfinite().all() for g in torch.autograd.grad(value, [*D.parameters()][:2]))
 
 
-def test_dragan_does_not_need_the_fakes():
+def test_dragan_is_independent_of_fake_samples():
     D, x = Hidden(dropout=0.0), points(8, 2)
     torch.manual_seed(0)
     value = penalty(DRAGAN(), D, x)
@@ -145,7 +144,7 @@ def test_dragan_does_not_need_the_fakes():
 
 
 @pytest.mark.parametrize("constraint", [LipschitzPenalty(), DRAGAN()], ids=str)
-def test_a_critic_that_mixes_samples_is_refused(constraint):
+def test_discriminator_that_mixes_samples_raises_value_error(constraint):
     with pytest.raises(ValueError, match="mixes samples"):
         constraint.check(Hidden(norm=nn.BatchNorm1d(16)))
 
@@ -154,7 +153,7 @@ def test_a_critic_that_mixes_samples_is_refused(constraint):
 
 
 class Masked(nn.Module):
-    """Two passes that are known: features (x, x) · m, with m = 1 in the first half of a batch and 3 in the rest."""
+    """A deterministic dropout mask m: features (x, x) · m, m = 1 in the first half of a batch and 3 in the second."""
 
     def __init__(self):
         super().__init__()
@@ -169,14 +168,14 @@ class Masked(nn.Module):
 
 @pytest.mark.parametrize("margin", [0.0, 1.0])
 def test_consistency_by_hand(margin):
-    # D = m·x, so that d(D, D) = (2x)²; D₋ = m·(x, x), the mean of whose squares is (2x)² too.
+    # D = m·x, so d(D, D) = (2x)²; D₋ = m·(x, x), whose mean squared difference is (2x)² too.
     x = torch.tensor([[0.0], [0.5], [2.0]], dtype=torch.float64)
     expected = sum(max(0, 1.1 * (2 * value) ** 2 - margin) for value in (0, 0.5, 2)) / 3
     assert penalty(Consistency(weight=2.0, margin=margin), Masked(), x).item() == pytest.approx(2 * expected)
 
 
-def test_consistency_is_the_mean_over_dropouts_masks():
-    # One unit that is kept or dropped: D = m·x, m = 0 or 2. The passes differ by 2x in half the cases.
+def test_consistency_is_mean_over_dropout_masks():
+    # One unit that is kept or dropped: D = m·x, m = 0 or 2. The passes differ by 2x with probability ½.
     torch.manual_seed(0)
 
     class Dropped(nn.Module):
@@ -192,24 +191,22 @@ def test_consistency_is_the_mean_over_dropouts_masks():
     assert value.item() == pytest.approx(1.1 * 2, rel=0.02)
 
 
-def test_consistency_is_exactly_0_in_evaluation_and_has_finite_slopes():
+def test_consistency_in_evaluation_mode_is_0_with_finite_gradients():
     D, x = Hidden(), points(8, 2)
     assert penalty(Consistency(), D.train(), x).item() > 0
     value = penalty(Consistency(), D.eval(), x)
     assert value.item() == 0
-    assert all(
-        slope.isfinite().all() for slope in torch.autograd.grad(value, [*D.parameters()], materialize_grads=True)
-    )
+    assert all(g.isfinite().all() for g in torch.autograd.grad(value, [*D.parameters()], materialize_grads=True))
 
 
-def test_consistency_sees_real_samples_only_and_leaves_no_hook():
+def test_consistency_is_independent_of_fake_samples_and_removes_its_hooks():
     D, x = Hidden(), points(8, 2)
     torch.manual_seed(0)
     value = penalty(Consistency(), D, x)
     torch.manual_seed(0)
     assert torch.equal(penalty(Consistency(), D, x, fake=100 * points(8, 2, seed=5)), value)
     assert not any(module._forward_pre_hooks for module in D.modules())
-    with pytest.raises(TypeError):  # not even where D raises
+    with pytest.raises(TypeError):  # removed even if D raises
         Consistency().penalty(D, Scored(x, None, None), None)
     assert not any(module._forward_pre_hooks for module in D.modules())
 
@@ -223,7 +220,7 @@ def test_consistency_sees_real_samples_only_and_leaves_no_hook():
         ("resnet", {"width": 4}, (3, 32, 32), 8),
     ],
 )
-def test_consistency_finds_the_second_to_last_layer_of_the_built_in_critics(name, options, shape, features):
+def test_consistency_finds_second_to_last_layer_of_built_in_discriminators(name, options, shape, features):
     from ganframe_lipschitz.consistency import _features
 
     D = ganframe.component("discriminator", name)(**options).build(DataSpec(shape, classes=3))
@@ -237,11 +234,11 @@ def test_consistency_finds_the_second_to_last_layer_of_the_built_in_critics(name
 @pytest.mark.parametrize(
     ("D", "remedy"),
     [
-        (Hidden(dropout=0.0), r"without it; choose a discriminator with dropout \(use = 'mlp', dropout = 0.5\)"),
+        (Hidden(dropout=0.0), r"without dropout; choose a discriminator with dropout \(use = 'mlp', dropout = 0.5\)"),
         (nn.Sequential(nn.Conv2d(1, 1, 4), nn.Dropout(0.5)), r"no linear layer; choose one that ends in an nn.Linear"),
     ],
 )
-def test_consistency_refuses_critics_for_which_it_means_nothing(D, remedy):
+def test_consistency_check_of_unsuitable_discriminator_raises_value_error(D, remedy):
     with pytest.raises(ValueError, match=remedy):
         Consistency().check(D)
 
@@ -264,13 +261,13 @@ def test_orthogonal_by_hand():
     layer = with_weight(nn.Linear(3, 2), W)
     assert value_on(Orthogonal(weight=0.5), layer).item() == pytest.approx((24**2 + 2 * 4**2 + 4**2) / 2)
     assert value_on(Orthogonal(weight=0.5, off_diagonal=True), layer).item() == pytest.approx(2 * 4**2 / 2)
-    tall = with_weight(nn.Linear(2, 3), W.T)  # WᵀW is the same, and the filters' products are 0, 12 and 2
+    tall = with_weight(nn.Linear(2, 3), W.T)  # WᵀW is the same; the inner products of the filters are 0, 12 and 2
     assert value_on(Orthogonal(weight=0.5), tall).item() == pytest.approx((24**2 + 2 * 4**2 + 4**2) / 2)
     assert value_on(Orthogonal(weight=0.5, off_diagonal=True), tall).item() == pytest.approx(12**2 + 2**2)
     assert value_on(Orthogonal(weight=0.5), layer, tall).item() == pytest.approx(24**2 + 2 * 4**2 + 4**2)
 
 
-def test_the_smaller_gram_matrix_differs_by_a_constant():
+def test_orthogonal_of_smaller_gram_matrix_differs_by_a_constant():
     layer = nn.Linear(7, 4, dtype=torch.float64)
     W = layer.weight
     value, larger = value_on(Orthogonal(weight=1.0), layer), (W.T @ W - torch.eye(7)).square().sum()
@@ -293,7 +290,7 @@ def test_the_smaller_gram_matrix_differs_by_a_constant():
     ],
     ids=str,
 )
-def test_it_is_0_where_all_singular_values_are_1_and_descending_it_leads_there(layer):
+def test_minimising_orthogonal_makes_singular_values_1(layer):
     layer, constraint = layer.double(), Orthogonal(weight=1.0)
     optimizer = torch.optim.Adam([layer.weight], lr=0.02)
     for _ in range(800):
@@ -306,18 +303,18 @@ def test_it_is_0_where_all_singular_values_are_1_and_descending_it_leads_there(l
         assert torch.linalg.svdvals(layer.weight.flatten(1)).sub(1).abs().max() < 0.02
 
 
-def test_a_transposed_convolutions_filters_are_its_output_channels():
+def test_orthogonal_filters_of_transposed_convolution_are_output_channels():
     layer = nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False)
     from ganframe_lipschitz.weights import _matrices
 
-    # The filter of output channel 4, the second of group 1, is what an impulse in its group's inputs gives there.
+    # The filter of output channel 4, the second of group 1, is the response there to impulses in the inputs of group 1.
     matrices = _matrices(layer)
     assert matrices.shape == (2, 3, 2 * 9)
     impulses = torch.eye(4)[2:, :, None, None]
     torch.testing.assert_close(matrices[1, 1], layer(impulses)[:, 4].flatten())
 
 
-def test_orthogonal_refuses_a_critic_without_such_layers():
+def test_orthogonal_without_linear_or_convolution_raises_value_error():
     with pytest.raises(ValueError, match="needs linear or convolution layers"):
         Orthogonal().check(Linear([1.0]))
 
@@ -325,7 +322,8 @@ def test_orthogonal_refuses_a_critic_without_such_layers():
 # ------------------------------------------------------------------------------------------------------ instance noise
 
 
-def wrapped(std=0.5):
+def noisy(std=0.5):
+    """A Recorder with instance noise: the same object, with the same keys in its state dict."""
     plain = Recorder([1.0, 2.0])
     keys = [*plain.state_dict()]
     D = InstanceNoise(std=std).wrap(plain)
@@ -334,9 +332,9 @@ def wrapped(std=0.5):
     return D
 
 
-def test_instance_noise_is_gaussian_of_the_std_asked_for_new_in_each_call_and_for_each_sample():
+def test_instance_noise_has_requested_std_and_is_independent_per_call_and_sample():
     torch.manual_seed(0)
-    D, x, y = wrapped(), points(20_000, 2), torch.zeros(20_000, dtype=torch.long)
+    D, x, y = noisy(), points(20_000, 2), torch.zeros(20_000, dtype=torch.long)
     noises = []
     for _ in range(2):
         D(x, y)
@@ -349,29 +347,29 @@ def test_instance_noise_is_gaussian_of_the_std_asked_for_new_in_each_call_and_fo
     assert (together - torch.eye(6)).abs().max() < 0.05
 
 
-def test_instance_noise_leaves_evaluation_exact_and_the_samples_alone():
-    D, x, y = wrapped(), points(4, 2), torch.zeros(4, dtype=torch.long)
+def test_instance_noise_is_off_in_evaluation_mode_and_does_not_modify_samples():
+    D, x, y = noisy(), points(4, 2), torch.zeros(4, dtype=torch.long)
     before = x.clone()
     assert not torch.equal(D(x, y), Linear([1.0, 2.0])(x, y))
     assert torch.equal(x, before)
     assert torch.equal(D.eval()(x, y), Linear([1.0, 2.0])(x, y))
 
 
-def test_instance_noise_comes_from_torchs_own_generator():
-    D, x, y = wrapped(), points(4, 2), torch.zeros(4, dtype=torch.long)
+def test_instance_noise_is_reproducible_with_torch_manual_seed():
+    D, x, y = noisy(), points(4, 2), torch.zeros(4, dtype=torch.long)
     torch.manual_seed(3)
-    once = D(x, y)
+    first = D(x, y)
     torch.manual_seed(3)
-    assert torch.equal(D(x, y), once)
+    assert torch.equal(D(x, y), first)
 
 
-def test_gradients_by_the_samples_pass_through_the_noise():
-    D, x, y = wrapped(), points(4, 2).requires_grad_(), torch.zeros(4, dtype=torch.long)
-    (slope,) = torch.autograd.grad(D(x, y).sum(), x)
-    torch.testing.assert_close(slope, torch.tensor([[1.0, 2.0]]).double().expand(4, 2))
+def test_instance_noise_passes_input_gradients():
+    D, x, y = noisy(), points(4, 2).requires_grad_(), torch.zeros(4, dtype=torch.long)
+    (gradient,) = torch.autograd.grad(D(x, y).sum(), x)
+    torch.testing.assert_close(gradient, torch.tensor([[1.0, 2.0]]).double().expand(4, 2))
 
 
-# ------------------------------------------------------------------------------------- mistakes that the kit refuses
+# ------------------------------------------------------------------------------------- mistakes that the kit rejects
 
 
 def between(real, fake, shape):
@@ -383,8 +381,8 @@ def ones(x):
     return [1] * (x.ndim - 1)
 
 
-class Wrong(Constraint):
-    """What the mistaken gradient penalties share: each is right but for one thing."""
+class GradientPenalty(Constraint):
+    """A correct gradient penalty; each mistake overrides one method."""
 
     def check(self, D):
         refuse_mixed_samples(D)
@@ -407,13 +405,13 @@ def mistake(base, doc, **methods):
     return attrs.frozen(type("Mistake", (base,), {"__doc__": doc, **methods}))
 
 
-def plain_sd(x):
+def batch_std(x):
     return x.std(dim=0, keepdim=True)
 
 
 def distance(D, real, d):
-    once, again = D(real.x, real.y), D(real.x, real.y)
-    return d(once - again)
+    first, second = D(real.x, real.y), D(real.x, real.y)
+    return d(first - second)
 
 
 def in_evaluation(D, real):
@@ -423,43 +421,45 @@ def in_evaluation(D, real):
 
 MISTAKES = {
     "one norm for the batch": (
-        mistake(Wrong, "LP.", norms=lambda self, g: g.norm()[None]),
+        mistake(GradientPenalty, "LP.", norms=lambda self, g: g.norm()[None]),
         "norm",
     ),
     "a norm along one axis": (
-        mistake(Wrong, "LP.", norms=lambda self, g: g.norm(dim=1)),
+        mistake(GradientPenalty, "LP.", norms=lambda self, g: g.norm(dim=1)),
         "norm per sample",
     ),
     "√ of a sum of squares": (
-        mistake(Wrong, "DRAGAN.", norms=lambda self, g: g.flatten(1).square().sum(1).sqrt()),
+        mistake(GradientPenalty, "DRAGAN.", norms=lambda self, g: g.flatten(1).square().sum(1).sqrt()),
         "not finite",
     ),
     "the mean of the scores": (
         mistake(
-            Wrong, "LP.", gradient=lambda self, D, x, y: torch.autograd.grad(D(x, y).mean(), x, create_graph=True)[0]
+            GradientPenalty,
+            "LP.",
+            gradient=lambda self, D, x, y: torch.autograd.grad(D(x, y).mean(), x, create_graph=True)[0],
         ),
         "must not depend on the size of the batch",
     ),
     "one ε for the batch": (
-        mistake(Wrong, "LP.", points=lambda self, real, fake: between(real, fake, (1, *ones(real.x)))),
+        mistake(GradientPenalty, "LP.", points=lambda self, real, fake: between(real, fake, (1, *ones(real.x)))),
         "drawn for each sample",
     ),
     "ε of shape (N, 1)": (
-        mistake(Wrong, "LP.", points=lambda self, real, fake: between(real, fake, (len(real.x), 1))),
+        mistake(GradientPenalty, "LP.", points=lambda self, real, fake: between(real, fake, (len(real.x), 1))),
         "ε|raised",
     ),
     "no graph": (
-        mistake(Wrong, "LP.", gradient=lambda self, D, x, y: torch.autograd.grad(D(x, y).sum(), x)[0]),
+        mistake(GradientPenalty, "LP.", gradient=lambda self, D, x, y: torch.autograd.grad(D(x, y).sum(), x)[0]),
         "reach D's weights",
     ),
-    "BatchNorm is let through": (
-        mistake(Wrong, "LP.", check=lambda self, D: None),
+    "BatchNorm is accepted": (
+        mistake(GradientPenalty, "LP.", check=lambda self, D: None),
         "mixes? samples",
     ),
-    "a slope that is too small": (
+    "penalty on small gradient norms": (
         mistake(
-            Wrong,
-            "LP, its sides exchanged.",
+            GradientPenalty,
+            "LP with the wrong sign.",
             penalty=lambda self, D, real, fake: (
                 (1 - self.norms(self.gradient(D, self.points(real, fake), real.y))).relu().square().mean()
             ),
@@ -468,23 +468,23 @@ MISTAKES = {
     ),
     "a standard deviation of one sample": (
         mistake(
-            Wrong,
+            GradientPenalty,
             "DRAGAN.",
             points=lambda self, real, fake: (
-                (real.x + plain_sd(real.x) * torch.randn_like(real.x)).detach().requires_grad_()
+                (real.x + batch_std(real.x) * torch.randn_like(real.x)).detach().requires_grad_()
             ),
         ),
         "nan",
     ),
     "noise in float32": (
         mistake(
-            Wrong,
+            GradientPenalty,
             "DRAGAN.",
             points=lambda self, real, fake: (real.x + torch.randn(real.x.shape)).detach().float().requires_grad_(),
         ),
         "raised|torch.float",
     ),
-    "√ where both passes agree": (
+    "√ at 0, where both passes agree": (
         mistake(
             Constraint,
             "Consistency.",
@@ -492,7 +492,7 @@ MISTAKES = {
         ),
         "not finite",
     ),
-    "a critic in evaluation": (
+    "evaluation mode in the penalty": (
         mistake(Constraint, "Consistency.", penalty=lambda self, D, real, fake: in_evaluation(D, real)),
         "its mode",
     ),
@@ -504,7 +504,7 @@ MISTAKES = {
         ),
         "reach D's weights",
     ),
-    "the identity of the default device": (
+    "torch.eye on the default device": (
         mistake(
             Constraint,
             "Orthogonal.",
@@ -514,7 +514,7 @@ MISTAKES = {
         ),
         "default device",
     ),
-    "noise in evaluation": (
+    "noise in evaluation mode": (
         mistake(
             Constraint,
             "Noise.",
@@ -525,7 +525,7 @@ MISTAKES = {
         ),
         "one sample one way",
     ),
-    "weights that are normalised by a constant of the build": (
+    "a random constant that is not in the state dict": (
         mistake(Constraint, "Noise.", wrap=lambda self, D: Scaled(D)),
         "state_dict",
     ),
@@ -533,7 +533,7 @@ MISTAKES = {
 
 
 class Scaled(nn.Module):
-    """D with a random scale that its state does not hold."""
+    """D times a random constant that its state dict does not contain."""
 
     def __init__(self, D):
         super().__init__()
@@ -545,11 +545,11 @@ class Scaled(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:std")
 @pytest.mark.parametrize("name", MISTAKES)
-def test_the_conformance_kit_refuses(name):
-    wrong, says = MISTAKES[name]
-    with pytest.raises(AssertionError, match=says):
+def test_conformance_kit_rejects_mistake(name):
+    wrong, message = MISTAKES[name]
+    with pytest.raises(AssertionError, match=message):
         check_constraint(wrong)
 
 
-def test_the_penalty_that_the_mistakes_are_made_of_is_right():
-    check_constraint(mistake(Wrong, "LP, without a mistake."))
+def test_conformance_kit_accepts_the_penalty_without_mistake():
+    check_constraint(mistake(GradientPenalty, "LP, without a mistake."))

@@ -1,8 +1,8 @@
-"""Dirac-GAN (Mescheder et al. 2018): D(x) = ψ·x, the data one point, the generator one point at θ.
+"""Convergence of Dirac-GAN (Mescheder et al. 2018): D(x) = ψ·x, the data is one point, the generator is one point θ.
 
-The equilibrium is θ at the data and ψ = 0. Which constraints lead there, and which do not? First the engine's own steps
-are asked, alternating gradient descent; then the eigenvalues at the equilibrium of the vector field
-v(θ, ψ) = (-∂L_G/∂θ, -∂(L_D + penalty)/∂ψ), found by autograd. ORBITS is the README's table.
+The equilibrium is θ at the data and ψ = 0. The first tests run the engine's steps, alternating gradient descent; ORBITS
+is the README's table. The others compute the eigenvalues, at the equilibrium, of the vector field
+v(θ, ψ) = (-∂L_G/∂θ, -∂(L_D + penalty)/∂ψ) by autograd.
 """
 
 import cmath
@@ -43,11 +43,11 @@ class R1(Constraint):
         return self.gamma / 2 * gradient.flatten(1).square().sum(1).mean()
 
 
-# ------------------------------------------------------------------------------------------------- the engine's steps
+# ------------------------------------------------------------------------------------------------------ engine steps
 
 
 def orbit(objective, *constraints, batch=1, data=0.0, start=(1.5, 0.0), dropout=0.0, steps=300, lr=0.2):
-    """The distances of (θ, ψ) from the equilibrium after each of the engine's steps, (steps,)."""
+    """The distance of (θ, ψ) from the equilibrium after each step of the engine, (steps,)."""
     torch.manual_seed(0)
     G = DiracGenerator(data + start[0]).build(DataSpec((1,)), 1)
     D = DiracDiscriminator(start[1], dropout).build(DataSpec((1,)))
@@ -65,16 +65,16 @@ def orbit(objective, *constraints, batch=1, data=0.0, start=(1.5, 0.0), dropout=
         generator_batch_size=batch,
         device=x.device,
     )
-    where = torch.empty(steps, 2)
+    path = torch.empty(steps, 2)
     for step in range(steps):
         discriminator_step(state)
         generator_step(state)
-        where[step] = torch.stack([G.theta.detach()[0] - data, D.psi.weight.detach()[0, 0]])
-    return where.norm(dim=1)
+        path[step] = torch.stack([G.theta.detach()[0] - data, D.psi.weight.detach()[0, 0]])
+    return path.norm(dim=1)
 
 
-# The least and the greatest distance over the last 100 of 300 steps, about two turns, from a start at 1.5.
-NOISY = {"batch": 1024}  # what is drawn at random is averaged over a large batch
+# The least and the greatest distance over the last 100 of 300 steps, about two orbits, from a start at 1.5.
+NOISY = {"batch": 1024}  # a large batch averages the noise of random constraints
 ORBITS = [
     (Vanilla(), None, {}, 1.49, 1.58),
     (WGAN(), None, {}, 1.43, 1.58),
@@ -99,15 +99,15 @@ ORBITS = [
 
 
 @pytest.mark.parametrize(("objective", "constraint", "more", "least", "greatest"), ORBITS, ids=str)
-def test_where_the_engines_steps_lead(objective, constraint, more, least, greatest):
+def test_distance_after_training(objective, constraint, more, least, greatest):
     distances = orbit(objective, *[constraint] * (constraint is not None), **more)
-    near = 0.1 if more else 0.02  # the average over a batch of 1024 leaves about 0.03 of what is drawn
-    assert distances[-100:].min().item() == pytest.approx(least, abs=near)
-    assert distances[-100:].max().item() == pytest.approx(greatest, abs=near)
+    tolerance = 0.1 if more else 0.02  # a batch of 1024 leaves noise of about 0.03
+    assert distances[-100:].min().item() == pytest.approx(least, abs=tolerance)
+    assert distances[-100:].max().item() == pytest.approx(greatest, abs=tolerance)
 
 
-def test_without_a_constraint_the_non_saturating_game_comes_home_as_slowly_as_one_over_root_t():
-    # d(θ² + ψ²)/dt = -2ψθ tanh(ψθ/2), on average over a turn -r⁴/8: 1/r² grows by t/8. The minimax game has r' = 0.
+def test_unconstrained_non_saturating_game_converges_as_one_over_root_t():
+    # d(θ² + ψ²)/dt = -2ψθ tanh(ψθ/2), on average over an orbit -r⁴/8: 1/r² grows by t/8. The minimax game has r' = 0.
     distances = orbit(NonSaturating(), start=(0.5, 0.0), steps=1000)
     for step in (200, 999):
         assert distances[step].item() == pytest.approx((4 + 0.2 * step / 8) ** -0.5, rel=0.1)
@@ -117,7 +117,7 @@ def test_without_a_constraint_the_non_saturating_game_comes_home_as_slowly_as_on
 
 
 def eigenvalues(objective, *constraints, data=0.0, dropout=0.0, n=1, psi=0.0):
-    """Of the Jacobian of the vector field at the equilibrium, by autograd: two complex numbers, the greater first."""
+    """Eigenvalues of the Jacobian of the vector field at the equilibrium: two complex numbers, the larger first."""
     torch.manual_seed(0)
     D = DiracDiscriminator(psi, dropout).build(DataSpec((1,))).double()
     for constraint in constraints:
@@ -129,31 +129,31 @@ def eigenvalues(objective, *constraints, data=0.0, dropout=0.0, n=1, psi=0.0):
     loss = objective.discriminator_loss(real.scores, fake.scores)
     penalties = [constraint.penalty(D, real, fake) for constraint in constraints]
     loss = loss + sum(penalty for penalty in penalties if penalty is not None)
-    (by_psi,) = torch.autograd.grad(loss, psi, create_graph=True)
-    (by_theta,) = torch.autograd.grad(objective.generator_loss(fake.scores), theta, create_graph=True)
+    (d_psi,) = torch.autograd.grad(loss, psi, create_graph=True)
+    (d_theta,) = torch.autograd.grad(objective.generator_loss(fake.scores), theta, create_graph=True)
     rows = [
-        torch.autograd.grad(-slope.sum(), [theta, psi], retain_graph=True, allow_unused=True, materialize_grads=True)
-        for slope in (by_theta, by_psi)
+        torch.autograd.grad(-gradient.sum(), [theta, psi], retain_graph=True, allow_unused=True, materialize_grads=True)
+        for gradient in (d_theta, d_psi)
     ]
     values = torch.linalg.eigvals(torch.stack([torch.stack([d.sum() for d in row]) for row in rows])).tolist()
     return sorted(values, key=lambda value: (value.real, value.imag), reverse=True)
 
 
-def roots(damping, turning):
-    """-damping/2 ± √(damping²/4 - turning²), the greater first."""
-    root = cmath.sqrt(damping**2 / 4 - turning**2)
+def roots(damping, frequency):
+    """-damping/2 ± √(damping²/4 - frequency²), the larger first."""
+    root = cmath.sqrt(damping**2 / 4 - frequency**2)
     return [-damping / 2 + root, -damping / 2 - root]
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.5])
-def test_the_eigenvalues_under_r1_are_the_papers(gamma):
-    for objective, turning in ((Vanilla(), 0.5), (NonSaturating(), 0.5), (WGAN(), 1.0)):
-        assert eigenvalues(objective, R1(gamma=gamma)) == pytest.approx(roots(gamma, turning), abs=1e-6)
+def test_eigenvalues_with_r1_match_the_paper(gamma):
+    for objective, frequency in ((Vanilla(), 0.5), (NonSaturating(), 0.5), (WGAN(), 1.0)):
+        assert eigenvalues(objective, R1(gamma=gamma)) == pytest.approx(roots(gamma, frequency), abs=1e-6)
 
 
 @pytest.mark.parametrize("objective", [Vanilla(), NonSaturating()])
 @pytest.mark.parametrize("std", [0.5, 1.0, 2.0])
-def test_instance_noise_damps_like_r1_with_gamma_half_its_variance(objective, std):
+def test_eigenvalues_with_instance_noise_match_r1_with_half_the_variance(objective, std):
     measured = eigenvalues(objective, InstanceNoise(std=std), n=100_000)
     assert measured == pytest.approx(roots(std**2 / 2, 0.5), abs=0.02)
 
@@ -168,15 +168,15 @@ def test_instance_noise_damps_like_r1_with_gamma_half_its_variance(objective, st
     ],
     ids=str,
 )
-def test_in_the_wasserstein_game_these_do_not_damp(constraint, damping):
-    # D = ψ·x: noise has the mean 0 in a linear game, lp is 0 up to a slope of 1, and (ψ² - 1)² pushes ψ away from 0.
-    # (Not quite at ψ = 0, where |ψ| has no second derivative.)
+def test_eigenvalues_of_wgan_with_constraints_that_do_not_damp(constraint, damping):
+    # D = ψ·x: noise has mean 0 in a linear game, lp is 0 up to a gradient norm of 1, (ψ² - 1)² pushes ψ away from 0.
+    # psi = 1e-6, because |ψ| has no second derivative at 0.
     n = 100_000 if isinstance(constraint, InstanceNoise) else 1
     assert eigenvalues(WGAN(), constraint, n=n, psi=1e-6) == pytest.approx(roots(damping, 1.0), abs=0.02)
 
 
 @pytest.mark.parametrize("data", [0.0, 0.5, 1.0])
-def test_consistency_damps_by_the_datas_distance_from_the_origin(data):
+def test_eigenvalues_with_consistency_depend_on_the_data(data):
     # Two masks with values 0 or 1/(1-p) differ by E(m' - m'')² = 2p/(1-p): the term is weight · 2p/(1-p) · (ψ·data)².
     damping = 0.25 * 4 * 0.5 / 0.5 * data**2
     measured = eigenvalues(WGAN(), Consistency(weight=0.25), data=data, dropout=0.5, n=100_000)

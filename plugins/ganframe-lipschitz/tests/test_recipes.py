@@ -1,4 +1,4 @@
-"""The recipes train, end to end, through the plugin's entry point; and each constraint does, in a short game."""
+"""The recipes and each constraint train end to end, loaded through the plugin's entry point."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ OFFERED = {
     "orthogonal": Orthogonal,
     "instance_noise": InstanceNoise,
 }
-GAME = """
+RECIPE = """
 [dataset]
 use = "digits"
 size = 16
@@ -35,10 +35,22 @@ steps = 3
 """
 
 
+@pytest.fixture
+def recipe_with(tmp_path):
+    """recipe_with(constraint, *overrides): a short recipe with that constraint."""
+
+    def load(constraint, *overrides):
+        file = tmp_path / "recipe.toml"
+        file.write_text(RECIPE.format(constraint))
+        return ganframe.load_recipe(file, [*overrides])
+
+    return load
+
+
 @pytest.mark.parametrize(
     ("name", "penalties"), [("wgan_lp_grid", {"lp"}), ("ct_gan_digits", {"gradient_penalty", "consistency"})]
 )
-def test_a_recipe_trains(name, penalties, tmp_path):
+def test_recipe_trains_a_few_steps(name, penalties, tmp_path):
     recipe = ganframe.load_recipe(FOLDER / f"{name}.toml", FEW)
     run = ganframe.run(recipe, out=tmp_path / "run")
     assert [record["step"] for record in run.metrics] == [1, 2, 3]
@@ -49,36 +61,28 @@ def test_a_recipe_trains(name, penalties, tmp_path):
 
 
 @pytest.mark.parametrize("name", OFFERED)
-def test_each_is_found_by_its_name_and_trains(name, tmp_path):
+def test_constraint_is_registered_and_trains(name, recipe_with, tmp_path):
     assert ganframe.component("constraint", f"lipschitz:{name}") is OFFERED[name]
-    file = tmp_path / "game.toml"
-    file.write_text(GAME.format(name))
-    run = ganframe.run(ganframe.load_recipe(file, FEW), out=tmp_path / "run")
+    run = ganframe.run(recipe_with(name, *FEW), out=tmp_path / "run")
     for record in run.metrics:
         assert torch.tensor([value for key, value in record.items() if "_" in key]).isfinite().all()
         assert (f"penalty_{name}" in record) == (name != "instance_noise")
 
 
 @pytest.mark.parametrize("name", ["lp", "dragan"])
-def test_a_critic_with_batchnorm_is_refused(name, tmp_path):
-    file = tmp_path / "game.toml"
-    file.write_text(GAME.format(name))
+def test_discriminator_with_batchnorm_raises_recipe_error(name, recipe_with, tmp_path):
     with pytest.raises(ganframe.RecipeError, match="mixes samples"):
-        ganframe.run(ganframe.load_recipe(file, ["discriminator.norm='batch'"]), out=tmp_path / "run")
+        ganframe.run(recipe_with(name, "discriminator.norm='batch'"), out=tmp_path / "run")
 
 
-def test_consistency_refuses_a_critic_without_dropout(tmp_path):
-    file = tmp_path / "game.toml"
-    file.write_text(GAME.format("consistency"))
+def test_consistency_without_dropout_raises_recipe_error(recipe_with, tmp_path):
     with pytest.raises(ganframe.RecipeError, match=r"choose a discriminator with dropout"):
-        ganframe.run(ganframe.load_recipe(file, ["discriminator.dropout=0.0"]), out=tmp_path / "run")
+        ganframe.run(recipe_with("consistency", "discriminator.dropout=0.0"), out=tmp_path / "run")
 
 
-def test_a_run_with_instance_noise_goes_on_as_if_it_had_not_stopped(tmp_path):
-    file = tmp_path / "game.toml"
-    file.write_text(GAME.format("instance_noise"))
-    whole = ganframe.run(ganframe.load_recipe(file, [*FEW, "train.steps=4"]), out=tmp_path / "whole")
-    ganframe.run(ganframe.load_recipe(file, [*FEW, "train.steps=2"]), out=tmp_path / "halves")
-    halves = ganframe.resume(tmp_path / "halves", ["train.steps=4"])
-    for one, other in zip(whole.metrics, halves.metrics, strict=True):
-        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+def test_resume_with_instance_noise_matches_uninterrupted_run(recipe_with, tmp_path):
+    full = ganframe.run(recipe_with("instance_noise", *FEW, "train.steps=4"), out=tmp_path / "full")
+    ganframe.run(recipe_with("instance_noise", *FEW, "train.steps=2"), out=tmp_path / "resumed")
+    resumed = ganframe.resume(tmp_path / "resumed", ["train.steps=4"])
+    for expected, record in zip(full.metrics, resumed.metrics, strict=True):
+        assert {**expected, "seconds": 0} == {**record, "seconds": 0}
