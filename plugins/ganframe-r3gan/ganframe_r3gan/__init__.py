@@ -1,6 +1,6 @@
 """R3GAN (Huang, Gokaslan, Kuleshov, Tompkin 2024, arXiv:2501.05441) as a plugin of ganframe.
 
-This module hands the components over; `game` holds the loss and its two penalties, `networks` the two networks.
+This module registers the components; `game` has the objective and the two penalties, `networks` the two networks.
 """
 
 from collections.abc import Mapping

@@ -1,14 +1,17 @@
-"""R3GAN's two networks (Huang et al. 2024, section 3, the last of its configurations), for square images.
+"""R3GAN's generator and discriminator (Huang et al. 2024, section 3, the last configuration), for square images.
 
-Each is the other's mirror image. A stage for each resolution, from 4×4 up to the image's, holds residual blocks
-without any normalisation; between two stages the image is resampled bilinearly, with a 1×1 convolution where the
-number of channels changes. At 4×4, G starts from a learnt basis and D ends in a depthwise convolution.
+The two are mirror images. Each resolution, from 4×4 to the image's, has a stage of residual blocks without
+normalisation. Between two stages the features are resampled bilinearly, with a 1×1 convolution where the number of
+channels changes. At 4×4, G starts from a learnt basis and D ends in a depthwise convolution.
 
-This follows the paper's description, not its authors' code. What that leaves open was decided here: leaky ReLU of
-slope 0.2; He's initialisation, for the gain of that slope, before fix-up's factor; weights of linear layers
-(those that no leaky ReLU follows) that keep the variance; biases of 0, in the first two convolutions of a block and
-in the last layer of each network and nowhere else; no channel wider than that of the stages up to 32×32, and half as
-many for each doubling beyond, as in the paper's model for 256×256; how labels join.
+This follows the paper's description, not its authors' code. Choices that the description leaves open:
+
+- leaky ReLU of slope 0.2; He's initialisation with the gain of that slope, times the factor of Fixup;
+- layers without a leaky ReLU after them are initialised to preserve the variance;
+- only the first two convolutions of a block and the last layer of each network have biases, initially 0;
+- all stages up to 32×32 have the same number of channels; each further doubling of the resolution halves it, as in the
+  paper's model for 256×256;
+- how the networks take labels.
 """
 
 from __future__ import annotations
@@ -25,25 +28,25 @@ from torch.nn import functional as F
 
 from ganframe import DataSpec, Discriminator, Generator, option
 
-SLOPE = 0.2  # of the leaky ReLU
-WIDE = 32  # the finest stage, in pixels, that has the full number of channels
+SLOPE = 0.2  # negative slope of the leaky ReLU
+WIDE = 32  # the highest resolution with the full number of channels
 
 
 @attrs.frozen
 class _Stages:
-    """What the two networks share: their options, and the sizes that follow."""
+    """Options that both networks share, and the sizes that follow from them."""
 
     width: int = option(
         128,
-        help="channels of the stages up to 32×32, halved by each doubling beyond; the paper's is 768",
+        help="channels of the stages up to 32×32, halved by each further doubling; 768 in the paper",
         validator=ge(1),
     )
     blocks: int = option(2, help="residual blocks in each stage", validator=ge(1))
-    expansion: int = option(2, help="channels inside a residual block, as a multiple of those outside", validator=ge(1))
+    expansion: int = option(2, help="channels inside a residual block, relative to those outside", validator=ge(1))
     group_size: int = option(16, help="channels in each group of the 3×3 convolutions", validator=ge(1))
 
     def widths(self, data: DataSpec) -> list[int]:
-        """The channels of each stage, the one of 4×4 first. Raises ValueError where the options do not fit the data."""
+        """The channels of each stage, from 4×4 up. Raises ValueError if the options do not fit the data."""
         size = data.shape[1] if data.is_image else 0
         if size < 8 or size & (size - 1) or data.shape[2] != size:
             raise ValueError(
@@ -69,8 +72,8 @@ class _Stages:
 class _Residual(nn.Module):
     """h + 1×1(act(grouped 3×3(act(1×1(h))))): (N, C, H, W) -> (N, C, H, W), with `hidden` channels inside.
 
-    Fix-up (Zhang et al. 2019) in place of normalisation: the last convolution starts at 0, so that the block starts
-    as the identity, and the other two start L^(-1/4) times as large as they would, L the network's residual blocks.
+    Fixup initialisation (Zhang et al. 2019) replaces normalisation: the last convolution is initialised to 0, so the
+    block starts as the identity; the other two are scaled by L^(-1/4), L the number of residual blocks of the network.
     """
 
     def __init__(self, channels: int, hidden: int, group_size: int, total: int) -> None:
@@ -89,9 +92,9 @@ class _Residual(nn.Module):
 
 
 class _Resample(nn.Module):
-    """A change of resolution by 2, up or down, and of channels: (N, C, H, W) -> (N, C', 2H, 2W) or (N, C', H/2, W/2).
+    """Resampling by 2, up or down, and change of channels: (N, C, H, W) -> (N, C', 2H, 2W) or (N, C', H/2, W/2).
 
-    Bilinear resampling commutes with a 1×1 convolution, which is cheaper at the lower resolution.
+    Bilinear resampling commutes with the 1×1 convolution, so that runs at the lower resolution, where it is cheaper.
     """
 
     def __init__(self, channels: int, out: int, up: bool) -> None:
@@ -102,12 +105,12 @@ class _Resample(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         if self.up:
             return F.interpolate(self.conv(h), scale_factor=2, mode="bilinear")
-        # Halfway between pixels, bilinear interpolation is the mean of four; pooling has the faster second derivative.
+        # Equal to bilinear interpolation by ½, which is the mean of four pixels; its second derivative is faster.
         return self.conv(F.avg_pool2d(h, 2))
 
 
 def _init(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Conv2d | nn.Linear:
-    """Weights from N(0, gain²/fan-in), biases 0; the layer."""
+    """Initialises weights from N(0, gain²/fan-in) and biases to 0, and returns the layer."""
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -115,7 +118,7 @@ def _init(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Conv2d | nn.Lin
 
 
 def _classes(condition: str, data: DataSpec) -> int | None:
-    """The number of classes that a network is told of, or None. Raises ValueError where there are none to tell of."""
+    """The number of classes to condition on, or None. Raises ValueError if the data has no classes."""
     if condition == "none":
         return None
     if data.classes is None:
@@ -127,11 +130,11 @@ def _classes(condition: str, data: DataSpec) -> int | None:
 class R3GANGenerator(_Stages, Generator):
     """R3GAN's generator, z (N, latent_dim) -> x (N, C, S, S), S = 8, 16, 32, … (Huang et al. 2024, section 3).
 
-    A learnt basis of 4×4 maps, each scaled by a linear function of z; residual stages; a 1×1 convolution to the
-    image, linear: no tanh. `condition` = "concat" sets an embedding of the label, as long as z, beside z.
+    A learnt basis of 4×4 maps, each scaled by a linear function of z; residual stages; a 1×1 convolution to the image,
+    without tanh. `condition` = "concat" concatenates z with an embedding of the label, of the same length.
     """
 
-    condition: Literal["none", "concat"] = option("none", help="how labels join: as an embedding beside z")
+    condition: Literal["none", "concat"] = option("none", help="how G takes labels: 'concat' is an embedding beside z")
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
         return _Generator(self, data, latent_dim)
@@ -142,7 +145,7 @@ class _Generator(nn.Module):
         super().__init__()
         widths = config.widths(data)
         classes = _classes(config.condition, data)
-        # Torch's N(0, 1) for an embedding is that of z beside it.
+        # torch initialises an embedding from N(0, 1), the distribution of z.
         self.embedding = None if classes is None else nn.Embedding(classes, latent_dim)
         self.modulation = _init(nn.Linear(latent_dim * (1 if classes is None else 2), widths[0], bias=False))
         self.basis = nn.Parameter(torch.randn(widths[0], 4, 4))
@@ -162,14 +165,13 @@ class _Generator(nn.Module):
 
 @attrs.frozen
 class R3GANDiscriminator(_Stages, Discriminator):
-    """R3GAN's critic, x (N, C, S, S) -> raw scores (N,), S = 8, 16, 32, … (Huang et al. 2024, section 3).
+    """R3GAN's discriminator, x (N, C, S, S) -> raw scores (N,), S = 8, 16, 32, … (Huang et al. 2024, section 3).
 
-    A 1×1 convolution from the image; residual stages; a depthwise convolution over the whole 4×4, which leaves one
-    number per channel, and a linear layer. `condition` = "projection" adds <v_y, h> on those numbers h (Miyato &
-    Koyama 2018).
+    A 1×1 convolution from the image; residual stages; a depthwise 4×4 convolution, which outputs one number per
+    channel; a linear layer. `condition` = "projection" adds <v_y, h>, where h are those numbers (Miyato & Koyama 2018).
     """
 
-    condition: Literal["none", "projection"] = option("none", help="how labels join: by projection in the last layer")
+    condition: Literal["none", "projection"] = option("none", help="how D takes labels: 'projection' in the last layer")
 
     def build(self, data: DataSpec) -> nn.Module:
         return _Discriminator(self, data)
@@ -190,7 +192,7 @@ class _Discriminator(nn.Module):
         self.pool = _init(nn.Conv2d(widths[-1], widths[-1], 4, groups=widths[-1], bias=False))
         self.score = _init(nn.Linear(widths[-1], 1))
         self.embedding = None if classes is None else nn.Embedding(classes, widths[-1])
-        if self.embedding is not None:  # on the scale of the linear layer beside it
+        if self.embedding is not None:  # the scale of the linear layer's weights
             nn.init.normal_(self.embedding.weight, 0.0, widths[-1] ** -0.5)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

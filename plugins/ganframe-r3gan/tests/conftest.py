@@ -1,4 +1,4 @@
-"""Every test begins with the same random numbers."""
+"""Fixtures shared by the tests."""
 
 import pytest
 import torch
@@ -6,4 +6,5 @@ import torch
 
 @pytest.fixture(autouse=True)
 def seeded():
+    """Seeds torch before every test."""
     torch.manual_seed(0)

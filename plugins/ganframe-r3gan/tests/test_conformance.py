@@ -1,4 +1,4 @@
-"""Each component keeps the promises of its kind: ganframe's own kit for plugin authors."""
+"""Each component passes ganframe's conformance kit for plugin authors."""
 
 import pytest
 from ganframe_r3gan import R1, R2, R3GANDiscriminator, R3GANGenerator, RelativisticPairing
@@ -9,26 +9,26 @@ from ganframe.testing import check_constraint, check_discriminator, check_genera
 DATA = [DataSpec((1, 8, 8)), DataSpec((3, 16, 16), classes=10), DataSpec((3, 64, 64))]
 
 
-def test_the_objective():
+def test_objective_conformance():
     check_objective(RelativisticPairing)
 
 
 @pytest.mark.parametrize("constraint", [R1, R2, R1(gamma=0.05), R2(gamma=0.05)], ids=str)
-def test_a_constraint(constraint):
+def test_constraint_conformance(constraint):
     check_constraint(constraint)
 
 
 @pytest.mark.parametrize("data", DATA, ids=lambda data: str(data.shape))
-def test_the_generator(data):
+def test_generator_conformance(data):
     check_generator(R3GANGenerator(width=16), data)
 
 
 @pytest.mark.parametrize("data", DATA, ids=lambda data: str(data.shape))
-def test_the_discriminator(data):
+def test_discriminator_conformance(data):
     check_discriminator(R3GANDiscriminator(width=16), data)
 
 
-def test_networks_with_labels():
+def test_conditional_networks_conformance():
     data = DataSpec((3, 16, 16), classes=10)
     check_generator(R3GANGenerator(width=16, condition="concat"), data)
     check_discriminator(R3GANDiscriminator(width=16, condition="projection"), data)

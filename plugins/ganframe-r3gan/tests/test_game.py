@@ -1,4 +1,4 @@
-"""The relativistic pairing loss and the two penalties, against values worked out by hand."""
+"""The relativistic pairing objective and the two penalties, against values by hand."""
 
 import math
 
@@ -15,7 +15,7 @@ GAME = RelativisticPairing()
 
 
 class Linear(nn.Module):
-    """D(x) = w·x, its weights given."""
+    """D(x) = w·x with given weights w."""
 
     def __init__(self, weight):
         super().__init__()
@@ -25,8 +25,8 @@ class Linear(nn.Module):
         return x @ self.weight
 
 
-def sides(D, real, fake):
-    """Both sides of a critic step, as the engine makes them: one call of D."""
+def scored(D, real, fake):
+    """The scored real and fake batches of a discriminator step, from one call of D, as in the engine."""
     real, fake = real.requires_grad_(), fake.requires_grad_()
     y = torch.zeros(len(real), dtype=torch.long)
     a, b = D(torch.cat([real, fake]), torch.cat([y, y])).split(len(real))
@@ -37,94 +37,94 @@ def points(n, dimensions=2, seed=0):
     return torch.randn(n, dimensions, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-# ----------------------------------------------------------------------------------------------------------- the loss
+# ---------------------------------------------------------------------------------------------------------- objective
 
 
-def test_values_by_hand():
+def test_losses_by_hand():
     real, fake = torch.tensor([math.log(3), 0.0]), torch.tensor([0.0, math.log(7)])
-    # b - a = -log 3 and log 7: softplus gives log(4/3) and log 8; the other way, log 4 and log(8/7).
+    # b - a = -log 3 and log 7: softplus is log(4/3) and log 8; for a - b, log 4 and log(8/7).
     assert GAME.discriminator_loss(real, fake).item() == pytest.approx((math.log(4 / 3) + math.log(8)) / 2)
     assert GAME.generator_loss(fake, real).item() == pytest.approx((math.log(4) + math.log(8 / 7)) / 2)
 
 
-def test_equal_scores_cost_log_2_and_a_constant_changes_nothing():
+def test_loss_is_log_2_for_equal_scores_and_invariant_to_a_shift():
     real, fake = points(8)[:, 0], points(8)[:, 1]
     assert GAME.discriminator_loss(real, real).item() == pytest.approx(math.log(2))
     for loss in (GAME.discriminator_loss, lambda a, b: GAME.generator_loss(b, a)):
         assert loss(real + 7, fake + 7).item() == pytest.approx(loss(real, fake).item())
 
 
-def test_a_sample_is_compared_with_its_own_partner():
+def test_each_real_score_is_paired_with_one_fake_score():
     real, fake = torch.tensor([0.0, 9.0]), torch.tensor([0.0, 9.0])
     assert GAME.discriminator_loss(real, fake).item() == pytest.approx(math.log(2))
     assert GAME.discriminator_loss(real, fake.flip(0)).item() > 4
 
 
-def test_the_optimal_critic_is_the_log_density_ratio():
-    # p = N(0, 1), q = N(1, 1): log p/q = 1/2 - x. On the plane of pairs the loss of D(x) = s·(1/2 - x) has its least
-    # value at s = 1, where the slope is 0.
+def test_optimal_discriminator_is_log_density_ratio():
+    # p = N(0, 1), q = N(1, 1): log p/q = 1/2 - x. Over all pairs, the loss of D(x) = s·(1/2 - x) has its
+    # minimum at s = 1, where the derivative is 0.
     n = 400
     x = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
     real, fake = (t.flatten() for t in torch.meshgrid(0.5 - x, 0.5 - (x + 1), indexing="ij"))
     s = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(GAME.discriminator_loss(s * real, s * fake), s)
-    assert abs(slope.item()) < 1e-2
+    (derivative,) = torch.autograd.grad(GAME.discriminator_loss(s * real, s * fake), s)
+    assert abs(derivative.item()) < 1e-2
     at = {s: GAME.discriminator_loss(s * real, s * fake).item() for s in (0.5, 1.0, 2.0)}
     assert at[1.0] < min(at[0.5], at[2.0])
 
 
-def test_slopes_do_not_saturate_where_a_player_loses():
+def test_gradients_do_not_saturate_for_the_losing_player():
     real, fake = torch.tensor([100.0], requires_grad=True), torch.tensor([-100.0], requires_grad=True)
     assert torch.autograd.grad(GAME.generator_loss(fake, real), fake)[0].item() == -1
     assert torch.autograd.grad(GAME.discriminator_loss(fake, real), fake)[0].item() == -1
 
 
 @pytest.mark.parametrize("fake", [None, torch.zeros(4, 1), torch.zeros(3)], ids=["none", "column", "fewer"])
-def test_scores_that_are_no_pairs_are_refused(fake):
+def test_unpaired_scores_raise_value_error(fake):
     with pytest.raises(ValueError, match="one fake score"):
         GAME.discriminator_loss(torch.zeros(4), fake)
     with pytest.raises(ValueError, match="one fake score"):
         GAME.generator_loss(torch.zeros(4), fake)
 
 
-# ------------------------------------------------------------------------------------------------------ the penalties
+# ---------------------------------------------------------------------------------------------------------- penalties
 
 
 @pytest.mark.parametrize("penalty", [R1, R2])
 @pytest.mark.parametrize("n", [1, 64])
-def test_a_linear_critic_costs_half_gamma_times_its_squared_slope(penalty, n):
+def test_penalty_of_linear_discriminator_is_half_gamma_times_squared_norm(penalty, n):
     D = Linear([3.0, 4.0])
-    value = penalty(gamma=0.1).penalty(D, *sides(D, points(n), points(n, seed=1)))
+    value = penalty(gamma=0.1).penalty(D, *scored(D, points(n), points(n, seed=1)))
     assert value.item() == pytest.approx(0.1 / 2 * 25)
-    (slope,) = torch.autograd.grad(value, D.weight)
-    torch.testing.assert_close(slope, 0.1 * D.weight.detach())
+    (gradient,) = torch.autograd.grad(value, D.weight)
+    torch.testing.assert_close(gradient, 0.1 * D.weight.detach())
 
 
-def test_each_penalty_sees_its_own_side():
+def test_r1_uses_real_samples_and_r2_fake_samples():
     class Square(nn.Module):
-        """D(x) = |x|²/2, whose gradient is x."""
+        """D(x) = |x|²/2, with gradient x."""
 
         def forward(self, x, y):
             return x.square().sum(1) / 2
 
     real, fake = points(16), points(16, seed=1)
-    both = sides(Square(), real, fake)
+    both = scored(Square(), real, fake)
     assert R1(gamma=2).penalty(Square(), *both).item() == pytest.approx(real.square().sum(1).mean().item())
     assert R2(gamma=2).penalty(Square(), *both).item() == pytest.approx(fake.square().sum(1).mean().item())
 
 
 @pytest.mark.parametrize("penalty", [R1, R2])
-def test_a_critic_of_zeros_has_finite_gradients(penalty):
+def test_penalty_of_zero_discriminator_has_zero_gradient(penalty):
     D = Linear([0.0, 0.0])
-    value = penalty().penalty(D, *sides(D, points(4), points(4)))
-    (slope,) = torch.autograd.grad(value, D.weight)
+    value = penalty().penalty(D, *scored(D, points(4), points(4)))
+    (gradient,) = torch.autograd.grad(value, D.weight)
     assert value.item() == 0
-    assert torch.equal(slope, torch.zeros_like(slope))
+    assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
-def test_both_penalties_and_the_loss_share_one_graph():
+def test_penalties_and_loss_share_one_backward_pass():
     D = Linear([1.0, 2.0])
-    real, fake = sides(D, points(4), points(4, seed=1))
+    real, fake = scored(D, points(4), points(4, seed=1))
     loss = softplus(fake.scores - real.scores).mean()
     (loss + R1().penalty(D, real, fake) + R2().penalty(D, real, fake)).backward()
     assert D.weight.grad.isfinite().all()
@@ -132,24 +132,24 @@ def test_both_penalties_and_the_loss_share_one_graph():
 
 
 @pytest.mark.parametrize("penalty", [R1, R2])
-def test_a_critic_that_mixes_samples_is_refused(penalty):
+def test_discriminator_that_mixes_samples_raises_value_error(penalty):
     with pytest.raises(ValueError, match="mixes samples"):
         penalty().check(nn.BatchNorm1d(2))
 
 
 @pytest.mark.parametrize("penalty", [R1, R2])
-def test_a_negative_weight_is_refused(penalty):
+def test_negative_gamma_raises_value_error(penalty):
     with pytest.raises(ValueError, match="gamma"):
         penalty(gamma=-1.0)
 
 
-# ------------------------------------------------------------------------------------------------------------ by name
+# ------------------------------------------------------------------------------------------------------- registration
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "cls"),
     [("objective", "relativistic_pairing", RelativisticPairing), ("constraint", "r1", R1), ("constraint", "r2", R2)],
 )
-def test_they_are_found_by_name_once_the_plugin_is_installed(kind, name, cls):
+def test_component_is_registered(kind, name, cls):
     assert ganframe.component(kind, f"r3gan:{name}") is cls
     assert ganframe.component(kind, name) is cls

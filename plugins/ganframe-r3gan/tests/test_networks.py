@@ -1,4 +1,4 @@
-"""The two networks: shapes, the identity they start from, the scale of their weights, what they refuse."""
+"""The two networks: shapes, gradients, labels, initialisation, architecture and errors."""
 
 import math
 
@@ -15,7 +15,7 @@ SIZES = [8, 16, 32, 64]
 
 
 def pair(data, latent_dim=5, **options):
-    """Both networks, small, with the same options."""
+    """Both networks with the same options, by default small."""
     options = {"width": 16, **options}
     return R3GANGenerator(**options).build(data, latent_dim), R3GANDiscriminator(**options).build(data)
 
@@ -24,8 +24,8 @@ def residuals(network):
     return [module for module in network.modules() if isinstance(module, _Residual)]
 
 
-def wake(network):
-    """Gives the last convolution of each residual branch, 0 at the start, weights."""
+def randomise_branches(network):
+    """Initialises the last convolution of each residual branch, initially 0, at random."""
     for block in residuals(network):
         nn.init.normal_(block.last.weight, 0.0, 0.1)
     return network
@@ -34,7 +34,7 @@ def wake(network):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("training", [True, False])
-def test_shapes(size, n, training):
+def test_output_shapes(size, n, training):
     G, D = pair(DataSpec((3, size, size)))
     y = torch.zeros(n, dtype=torch.long)
     x = G.train(training)(torch.randn(n, 5), y)
@@ -43,32 +43,32 @@ def test_shapes(size, n, training):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_gradients_reach_every_parameter_and_pass_through_d_twice(size):
-    G, D = (wake(network) for network in pair(DataSpec((1, size, size))))
+def test_every_parameter_has_gradients_of_loss_and_gradient_penalty(size):
+    G, D = (randomise_branches(network) for network in pair(DataSpec((1, size, size))))
     y = torch.zeros(2, dtype=torch.long)
     x = G(torch.randn(2, 5), y)
-    (slope,) = torch.autograd.grad(D(x, y).sum(), x, create_graph=True)
-    (D(x, y).square().sum() + slope.square().sum()).backward()
+    (gradient,) = torch.autograd.grad(D(x, y).sum(), x, create_graph=True)
+    (D(x, y).square().sum() + gradient.square().sum()).backward()
     for name, parameter in [*G.named_parameters(), *D.named_parameters()]:
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
 
 
-def test_samples_are_independent():
-    G, D = (wake(network).double() for network in pair(DataSpec((1, 8, 8))))
+def test_samples_of_a_batch_are_independent():
+    G, D = (randomise_branches(network).double() for network in pair(DataSpec((1, 8, 8))))
     z, y = torch.randn(3, 5, dtype=torch.float64), torch.zeros(3, dtype=torch.long)
     x = G(z, y).detach().requires_grad_()
-    (slope,) = torch.autograd.grad(D(x, y)[1], x)
-    assert slope[1].any()
-    assert not slope[[0, 2]].any()
+    (gradient,) = torch.autograd.grad(D(x, y)[1], x)
+    assert gradient[1].any()
+    assert not gradient[[0, 2]].any()
     torch.testing.assert_close(G(z[1:2], y[:1]), G(z, y)[1:2])
     assert not mixes_samples(D)
 
 
-def test_labels_reach_both_networks():
+def test_labels_affect_both_conditional_networks():
     G, D = pair(DataSpec((1, 8, 8), classes=10))
-    assert G(torch.zeros(2, 5), torch.tensor([0, 1])).std(dim=0).max() == 0  # told of none
+    assert G(torch.zeros(2, 5), torch.tensor([0, 1])).std(dim=0).max() == 0  # condition = "none"
     data = DataSpec((1, 8, 8), classes=10)
     G = R3GANGenerator(width=16, condition="concat").build(data, 5)
     D = R3GANDiscriminator(width=16, condition="projection").build(data)
@@ -81,32 +81,32 @@ def test_labels_reach_both_networks():
     assert scores.unique().numel() == 10
 
 
-# --------------------------------------------------------------------------------------------------------- at the start
+# ------------------------------------------------------------------------------------------------------ initialisation
 
 
 def test_every_residual_block_starts_as_the_identity():
     for network in pair(DataSpec((1, 16, 16)), blocks=3):
         blocks = residuals(network)
-        assert len(blocks) == 9  # three stages of three
+        assert len(blocks) == 9  # 3 stages of 3 blocks
         for block in blocks:
             h = torch.randn(2, 16, 8, 8)
             assert torch.equal(block(h), h)
-            assert not torch.equal(wake(block)(h), h)
+            assert not torch.equal(randomise_branches(block)(h), h)
 
 
-def test_the_first_two_convolutions_start_at_hes_scale_times_fix_ups():
+def test_residual_convolutions_start_at_he_scale_times_fixup_factor():
     for network in pair(DataSpec((1, 32, 32)), width=128, blocks=4):
         blocks = residuals(network)
-        fix_up = len(blocks) ** -0.25
-        assert fix_up == 0.5  # 16 blocks
+        fixup = len(blocks) ** -0.25
+        assert fixup == 0.5  # 16 blocks
         for block in blocks:
             for conv, fan_in in ((block.first, 128), (block.grouped, 16 * 9)):
                 he = math.sqrt(2 / (1 + 0.2**2) / fan_in)
-                assert conv.weight.std().item() == pytest.approx(fix_up * he, rel=0.03)
+                assert conv.weight.std().item() == pytest.approx(fixup * he, rel=0.03)
                 assert not conv.bias.any()
 
 
-def test_samples_and_scores_start_on_the_scale_of_their_input():
+def test_initial_samples_and_scores_have_the_scale_of_the_input():
     torch.manual_seed(0)
     G, D = pair(DataSpec((3, 16, 16)), latent_dim=64, width=64)
     y = torch.zeros(64, dtype=torch.long)
@@ -115,10 +115,10 @@ def test_samples_and_scores_start_on_the_scale_of_their_input():
         assert 0.2 < D(torch.randn(64, 3, 1, 1).expand(64, 3, 16, 16), y).std() < 4
 
 
-# ----------------------------------------------------------------------------------------------------------- the parts
+# -------------------------------------------------------------------------------------------------------- architecture
 
 
-def test_no_network_normalises():
+def test_networks_have_no_normalisation_and_no_buffers():
     for network in pair(DataSpec((3, 64, 64))):
         assert not [m for m in network.modules() if "norm" in type(m).__name__.lower()]
         assert not list(network.buffers())
@@ -133,12 +133,12 @@ def test_grouped_convolutions_have_group_size_channels_in_each_group(group_size)
 
 
 def test_channels_halve_with_each_doubling_beyond_32_pixels():
-    # The paper's model for 256×256, as far as its channels go.
+    # The channels of the paper's model for 256×256.
     assert R3GANGenerator(width=768).widths(DataSpec((3, 256, 256))) == [768, 768, 768, 768, 384, 192, 96]
     assert R3GANDiscriminator().widths(DataSpec((3, 8, 8))) == [128, 128]
 
 
-def test_resampling_is_bilinear_and_undoes_a_ramp():
+def test_resampling_is_bilinear_and_exact_on_a_ramp():
     ramp = torch.arange(8.0).expand(1, 1, 8, 8)
     down, up = _Resample(1, 1, up=False), _Resample(1, 1, up=True)
     torch.testing.assert_close(down(ramp)[0, 0, 0], torch.tensor([0.5, 2.5, 4.5, 6.5]))
@@ -147,12 +147,12 @@ def test_resampling_is_bilinear_and_undoes_a_ramp():
     torch.testing.assert_close(_Resample(3, 3, up=False)(x), bilinear)
 
 
-def test_g_is_not_held_to_any_range():
+def test_generator_output_is_unbounded():
     G, _ = pair(DataSpec((1, 8, 8)))
     assert G(100 * torch.randn(8, 5), torch.zeros(8, dtype=torch.long)).abs().max() > 1
 
 
-# ------------------------------------------------------------------------------------------------------ what is refused
+# -------------------------------------------------------------------------------------------------------------- errors
 
 
 def build(cls, data, **options):
@@ -162,13 +162,13 @@ def build(cls, data, **options):
 
 @pytest.mark.parametrize("cls", [R3GANGenerator, R3GANDiscriminator])
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 12, 12), (3, 16, 32), (3, 28, 28), (2,), (1, 2, 2), (3, 8, 8, 8)])
-def test_other_shapes_are_refused_with_a_remedy(cls, shape):
+def test_unsupported_shape_raises_value_error(cls, shape):
     with pytest.raises(ValueError, match=r"8, 16, 32, 64, … pixels; .* set the dataset's size or choose another"):
         build(cls, DataSpec(shape))
 
 
 @pytest.mark.parametrize("cls", [R3GANGenerator, R3GANDiscriminator])
-def test_a_width_that_does_not_split_into_groups_is_refused_with_one_that_does(cls):
+def test_width_not_divisible_into_groups_raises_value_error_with_a_multiple(cls):
     for size, options, unit in ((8, {"width": 20}, 8), (128, {"width": 16}, 32), (8, {"width": 8, "expansion": 1}, 16)):
         data = DataSpec((1, size, size))
         with pytest.raises(ValueError, match=f"choose a multiple of {unit}, or"):
@@ -176,19 +176,19 @@ def test_a_width_that_does_not_split_into_groups_is_refused_with_one_that_does(c
         build(cls, data, **{**options, "width": unit})
 
 
-@pytest.mark.parametrize(("cls", "way"), [(R3GANGenerator, "concat"), (R3GANDiscriminator, "projection")])
-def test_a_condition_without_classes_is_refused_with_a_remedy(cls, way):
-    with pytest.raises(ValueError, match=f"'{way}' needs labels, .* use condition = 'none'"):
-        build(cls, DataSpec((1, 8, 8)), condition=way)
+@pytest.mark.parametrize(("cls", "condition"), [(R3GANGenerator, "concat"), (R3GANDiscriminator, "projection")])
+def test_condition_without_classes_raises_value_error(cls, condition):
+    with pytest.raises(ValueError, match=f"'{condition}' needs labels, .* use condition = 'none'"):
+        build(cls, DataSpec((1, 8, 8)), condition=condition)
 
 
 @pytest.mark.parametrize("cls", [R3GANGenerator, R3GANDiscriminator])
 @pytest.mark.parametrize("option", ["width", "blocks", "expansion", "group_size"])
-def test_counts_are_positive(cls, option):
+def test_option_of_zero_raises_value_error(cls, option):
     with pytest.raises(ValueError, match=option):
         cls(**{option: 0})
 
 
 @pytest.mark.parametrize(("kind", "cls"), [("generator", R3GANGenerator), ("discriminator", R3GANDiscriminator)])
-def test_they_are_found_by_name_once_the_plugin_is_installed(kind, cls):
+def test_component_is_registered(kind, cls):
     assert ganframe.component(kind, "r3gan") is cls

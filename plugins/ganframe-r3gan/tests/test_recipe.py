@@ -1,4 +1,4 @@
-"""The recipe of the README trains, end to end, through the plugin's entry point."""
+"""The README's recipe trains end to end, loaded through the plugin's entry point."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ RECIPE = Path(__file__).parent.parent / "r3gan_digits.toml"
 FEW = ["train.steps=3", "train.batch_size=8", "log.every=1", "log.samples_every=3", "log.checkpoint_every=3"]
 
 
-def test_it_trains(tmp_path):
+def test_recipe_trains_a_few_steps(tmp_path):
     run = ganframe.run(ganframe.load_recipe(RECIPE, FEW), out=tmp_path / "run")
     assert [record["step"] for record in run.metrics] == [1, 2, 3]
     for record in run.metrics:
@@ -22,13 +22,13 @@ def test_it_trains(tmp_path):
     assert samples.isfinite().all()
 
 
-def test_it_trains_with_labels(tmp_path):
+def test_recipe_trains_with_labels(tmp_path):
     labels = ["generator.condition='concat'", "discriminator.condition='projection'"]
     run = ganframe.run(ganframe.load_recipe(RECIPE, FEW + labels), out=tmp_path / "run")
     assert ganframe.load_generator(run.folder).sample(2, y=7).isfinite().all()
 
 
-def test_a_critic_with_batchnorm_is_refused(tmp_path):
+def test_discriminator_with_batchnorm_raises_recipe_error(tmp_path):
     recipe = ganframe.load_recipe(RECIPE, ["dataset.size=16", "discriminator={use='dcgan', norm='batch'}"])
     with pytest.raises(ganframe.RecipeError, match="mixes samples"):
         ganframe.run(recipe, out=tmp_path / "run")
