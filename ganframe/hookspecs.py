@@ -1,6 +1,6 @@
-"""The five hooks. A plugin implements any of them; each takes nothing and returns a table of components.
+"""The five hooks of the plugin API. Each takes no arguments and returns a mapping from names to components.
 
-A plugin is a module, named by an entry point in the group `ganframe`:
+A plugin is a module that implements any of them, named by an entry point in the group `ganframe`:
 
     [project.entry-points.ganframe]
     hinge = "ganframe_hinge"
@@ -20,10 +20,10 @@ PROJECT = "ganframe"
 F = TypeVar("F", bound=Callable[..., object])
 hookspec = cast(Callable[[F], F], pluggy.HookspecMarker(PROJECT))
 hookimpl = cast(Callable[[F], F], pluggy.HookimplMarker(PROJECT))
-"""Marks a function as the implementation of the hook of its name."""
+"""Marks a function as the implementation of the hook with the same name."""
 
 HOOKS: dict[str, str] = {f"ganframe_{kind}s": kind for kind in KINDS}
-"""Hook name -> the kind of component it hands over."""
+"""Hook name -> the kind of component it returns."""
 
 
 @hookspec
@@ -34,7 +34,7 @@ def ganframe_generators() -> Mapping[str, type[Generator]]:  # type: ignore[empt
 
         @attrs.frozen
         class Affine(Generator):
-            \"\"\"G(z) = A z + b: enough to fit one Gaussian.\"\"\"
+            \"\"\"G(z) = A z + b: sufficient for one Gaussian.\"\"\"
             def build(self, data, latent_dim):
                 return AffineNet(latent_dim, *data.shape)   # forward(z, y) -> (N, *data.shape)
 
@@ -71,7 +71,7 @@ def ganframe_objectives() -> Mapping[str, type[Objective]]:  # type: ignore[empt
         @attrs.frozen
         class Hinge(Objective):
             \"\"\"Hinge loss (Lim & Ye 2017).\"\"\"
-            margin: float = option(1.0, help="distance from zero beyond which a score costs nothing")
+            margin: float = option(1.0, help="scores beyond this distance from 0 have zero loss")
             def discriminator_loss(self, real, fake):
                 return relu(self.margin - real).mean() + relu(self.margin + fake).mean()
             def generator_loss(self, fake, real=None):
@@ -85,7 +85,7 @@ def ganframe_objectives() -> Mapping[str, type[Objective]]:  # type: ignore[empt
 
 @hookspec
 def ganframe_constraints() -> Mapping[str, type[Constraint]]:  # type: ignore[empty-body]
-    """Lipschitz constraints and other regularisers of the critic, by name.
+    """Lipschitz constraints and other regularisers of the discriminator, by name.
 
     Example:
 
@@ -113,7 +113,7 @@ def ganframe_datasets() -> Mapping[str, type[Dataset]]:  # type: ignore[empty-bo
         @attrs.frozen
         class Helix(Dataset):
             \"\"\"Points on a helix in three dimensions.\"\"\"
-            count: int = option(10_000, help="points")
+            count: int = option(10_000, help="number of points")
             @property
             def spec(self):
                 return DataSpec(shape=(3,))

@@ -14,7 +14,7 @@ from ganframe.hookspecs import HOOKS
 
 PACKAGES = sorted(path.parent for path in (Path(__file__).parent.parent / "plugins").glob("*/pyproject.toml"))
 
-# Where the defaults would be too large, or an option must be given.
+# Options for components whose defaults are too large for a test.
 OPTIONS = {
     "generator resnet": {"width": 4},
     "discriminator resnet": {"width": 4},
@@ -47,29 +47,29 @@ def check(kind, component, data=None):
 
 
 @pytest.mark.parametrize("kind", HOOKS.values())
-def test_the_built_in_components(kind):
-    tried = set()
+def test_built_in_components_conform(kind):
+    checked = set()
     for plugin, its_kind, name, cls in plugins.load():
         if plugin.name == "builtin" and its_kind == kind and name not in ("image_folder", "torchvision"):
             check(kind, cls(**OPTIONS.get(f"{kind} {name}", {})))
-            tried.add(name)
-    assert tried
+            checked.add(name)
+    assert checked
 
 
 @pytest.mark.parametrize(("kind", "name", "options", "data"), VARIANTS)
-def test_other_options_of_the_built_in_components(kind, name, options, data):
+def test_other_options_of_built_in_components_conform(kind, name, options, data):
     check(kind, plugins.component(kind, f"builtin:{name}")(**options), data)
 
 
 @pytest.mark.parametrize("memory", [2.0, 0.0])
-def test_a_folder_of_images(tmp_path, memory):
+def test_image_folder_conforms(tmp_path, memory):
     for i, label in enumerate(["cats", "cats", "dogs", "dogs", "dogs"]):
         (tmp_path / label).mkdir(exist_ok=True)
         save_image(torch.rand(3, 12, 12), tmp_path / label / f"{i}.png")
     check("dataset", plugins.component("dataset", "image_folder")(root=str(tmp_path), memory=memory))
 
 
-def test_a_dataset_of_torchvision():
+def test_torchvision_dataset_conforms():
     dataset = plugins.component("dataset", "torchvision")(name="FashionMNIST", size=32)
     try:
         dataset.build()
@@ -79,7 +79,7 @@ def test_a_dataset_of_torchvision():
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
-def test_the_components_of_a_package(package, install_package):
+def test_package_components_conform(package, install_package):
     install_package(package)
     (names,) = (tomllib.loads((package / "pyproject.toml").read_text())["project"]["entry-points"]).values()
     loaded = [p for p in plugins.load().plugins if p.distribution == package.name]
@@ -88,8 +88,8 @@ def test_the_components_of_a_package(package, install_package):
         for kind, table in plugin.components.items():
             for name, cls in table.items():
                 component = cls(**OPTIONS.get(f"{kind} {name}", {}))
-                if f"{kind} {name}" == "generator dirac":  # one point, and the kit is there to find such a generator
-                    with pytest.raises(AssertionError, match="gives one sample whatever z is"):
+                if f"{kind} {name}" == "generator dirac":  # one point: the kit must refuse such a generator
+                    with pytest.raises(AssertionError, match="returns the same sample for every z"):
                         check(kind, component)
                 else:
                     check(kind, component)

@@ -233,7 +233,7 @@ def test_an_image_that_cannot_be_read_in_training_is_one_message_that_names_it(t
     feed()
     reading = feed.batches
     (tmp_path / "2.png").write_bytes(b"overwritten since")
-    with pytest.raises(RunError, match=r"2\.png: not an image that can be read") as caught:
+    with pytest.raises(RunError, match=r"2\.png: cannot be read as an image") as caught:
         [feed() for _ in range(10)]  # workers have read some batches ahead
     if workers:
         reading._shutdown_workers()  # left to the garbage collector, they keep it waiting for ten seconds

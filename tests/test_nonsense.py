@@ -42,12 +42,13 @@ PENALTY = "constraints=[{use='gradient_penalty'}]"
 NONSENSE = {
     "a penalty of gradients and a critic with BatchNorm": (
         [PENALTY, "discriminator.norm=batch"],
-        "constraints[0]: the gradient of one sample's score is not its own in a critic that mixes samples, as its "
-        "BatchNorm1d does; choose a discriminator without it",
+        "constraints[0]: gradients of single samples need a discriminator that treats samples independently, but its "
+        "BatchNorm1d mixes samples; use a discriminator without it",
     ),
     "points for a network that makes images": (
         ["generator={use='dcgan'}"],
-        "generator: dcgan takes square images of 8, 16, 32, 64, 128 pixels; the data has shape (2,), no images; choose",
+        "generator: dcgan takes square images of 8, 16, 32, 64, 128 pixels; the data has shape (2,), which is "
+        "not an image; choose",
     ),
     "points for a critic of images": (["discriminator={use='resnet'}"], "discriminator: resnet takes square images of"),
     "images of a size that no network has": (
@@ -68,7 +69,7 @@ NONSENSE = {
     ),
     "images of several sizes": (
         ["dataset={use='image_folder', root='mixed'}"],
-        "dataset: mixed: images of 2 sizes: 1 of 8×8 (0.png), 1 of 9×8 (1.png); set size to bring them to one",
+        "dataset: mixed: images have 2 different sizes: 1 of 8×8 (0.png), 1 of 9×8 (1.png); set `size` to resize them",
     ),
     "a folder that is not there": (["dataset={use='image_folder', root='none'}"], "dataset: none: no such folder"),
     "classes of data without labels, for G": (
@@ -137,7 +138,7 @@ NONSENSE = {
     ),
     "normalisation twice, in two ways": (
         ["constraints=[{use='spectral_norm'}, {use='spectral_norm', power_iterations=2}]"],
-        "constraints[1]: the critic's weights are normalised spectrally already; once is enough",
+        "constraints[1]: the discriminator already has spectral normalisation; apply it only once",
     ),
     "one sample and BatchNorm in G": (
         ["train.batch_size=1", "generator.batch_norm=true"],

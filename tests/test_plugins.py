@@ -21,7 +21,7 @@ builtins.hinge_was_executed = True
 
 @attrs.frozen
 class Hinge(Objective):
-    margin: float = option(1.0, help="distance from zero beyond which a score costs nothing")
+    margin: float = option(1.0, help="scores beyond this distance from 0 have zero loss")
 
     def discriminator_loss(self, real, fake):
         return (self.margin - real).relu().mean() + (self.margin + fake).relu().mean()

@@ -187,7 +187,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path, monkeypatch):
 
 def test_a_component_that_weighs_its_options_together_is_heard(refused):
     assert refused("dataset={use='gaussian_1d', means=[0, 1], stds=[1]}") == [
-        "dataset: means, stds and weights must have one length"
+        "dataset: means, stds and weights must have the same length"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The first-party components: a plugin like any other, using only what a third party may use."""
+"""The built-in components: a plugin that uses only the public plugin API."""
 
 from ganframe import hookimpl
 from ganframe.builtin.constraints import GradientPenalty, SpectralNorm, WeightClipping

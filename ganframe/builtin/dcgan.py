@@ -24,18 +24,18 @@ SIZES = (8, 16, 32, 64, 128)
 
 
 def square_size(network: str, data: DataSpec, sizes: tuple[int, ...]) -> int:
-    """The side of the images, in pixels. Raises ValueError unless they are squares of one of `sizes`."""
+    """The side of the images in pixels. Raises ValueError unless they are square and their side is in `sizes`."""
     if not data.is_image or data.shape[1] != data.shape[2] or data.shape[1] not in sizes:
         remedy = "; set the dataset's size or choose another network"
         raise ValueError(
             f"{network} takes square images of {', '.join(map(str, sizes))} pixels; the data has shape {data.shape}"
-            f"{remedy if data.is_image else ', no images; choose another network'}"
+            f"{remedy if data.is_image else ', which is not an image; choose another network'}"
         )
     return data.shape[1]
 
 
 def _init(module: nn.Module) -> None:
-    """Weights from N(0, 0.02), the paper's; BatchNorm's scale around 1, biases 0."""
+    """Weights with mean 0 and standard deviation 0.02 as in the paper; BatchNorm scales with mean 1; biases 0."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
@@ -52,9 +52,9 @@ class DCGANGenerator(Generator):
     """Transposed convolutions from 4×4 up to the image, BatchNorm, ReLU, tanh (Radford et al. 2015, figure 1)."""
 
     width: int = option(
-        64, help="channels of the last hidden layer; each layer before it has twice as many", validator=ge(1)
+        64, help="channels of the last hidden layer; each earlier layer has twice as many as the next", validator=ge(1)
     )
-    condition: GeneratorCondition = option("none", help="how labels join: beside z, or in conditional BatchNorm")
+    condition: GeneratorCondition = option("none", help="how labels enter: concatenated to z, or conditional BatchNorm")
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
         return _DCGANGenerator(self, data, latent_dim)
@@ -84,14 +84,18 @@ class _DCGANGenerator(nn.Module):
 
 @attrs.frozen
 class DCGANDiscriminator(Discriminator):
-    """Strided convolutions from the image down to 4×4, leaky ReLU of slope 0.2 (Radford et al. 2015, section 3).
+    """Strided convolutions from the image down to 4×4, leaky ReLU with slope 0.2 (Radford et al. 2015, section 3).
 
-    The paper normalises by batch, in every layer but the first.
+    The paper uses BatchNorm in every layer except the first.
     """
 
-    width: int = option(64, help="channels of the first layer; each layer after it has twice as many", validator=ge(1))
-    norm: Norm = option("batch", help="normalisation in every layer but the first")
-    condition: DiscriminatorCondition = option("none", help="how labels join: as channels beside x, or by projection")
+    width: int = option(
+        64, help="channels of the first layer; each later layer has twice as many as the one before", validator=ge(1)
+    )
+    norm: Norm = option("batch", help="normalisation in every layer except the first")
+    condition: DiscriminatorCondition = option(
+        "none", help="how labels enter: as extra channels of x, or by projection"
+    )
 
     def build(self, data: DataSpec) -> nn.Module:
         return _DCGANDiscriminator(self, data)

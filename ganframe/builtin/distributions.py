@@ -1,4 +1,4 @@
-"""Datasets that are drawn on the device, every batch anew: Gaussian mixtures and the Swiss roll."""
+"""Synthetic datasets, sampled on the device, new for every batch: Gaussian mixtures and the Swiss roll."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganframe import Dataset, DataSpec, Distribution, option
 
 
 class Mixture(Distribution):
-    """A mixture of isotropic Gaussians: means (K, D), stds (K,), weights (K,) that sum to 1. The label is the mode."""
+    """A mixture of isotropic Gaussians: means (K, D), stds (K,), weights (K,) with sum 1. y: index of the mode."""
 
     def __init__(self, means: Tensor, stds: Tensor, weights: Tensor) -> None:
         self.means, self.stds, self.weights = means, stds, weights
@@ -40,9 +40,9 @@ def _uniform(means: Tensor, std: float) -> Mixture:
 
 @attrs.frozen
 class Ring(Dataset):
-    """Gaussians on a circle, the modes evenly spaced and equally likely (Srivastava et al. 2017, VEEGAN, section 4)."""
+    """Gaussian mixture on a circle, evenly spaced and equally likely (Srivastava et al. 2017, VEEGAN, section 4)."""
 
-    modes: int = option(8, help="Gaussians; the label is the mode's index", validator=ge(1))
+    modes: int = option(8, help="number of Gaussians; the label is the mode's index", validator=ge(1))
     radius: float = option(1.0, help="radius of the circle", validator=gt(0))
     std: float = option(0.01, help="standard deviation of each Gaussian", validator=gt(0))
 
@@ -51,15 +51,17 @@ class Ring(Dataset):
         return DataSpec((2,), classes=self.modes)
 
     def build(self) -> Mixture:
-        angles = torch.arange(self.modes) * (2 * math.pi / self.modes)  # the circle's end is not its start again
+        angles = torch.arange(self.modes) * (2 * math.pi / self.modes)  # excludes 2π, which is the same point as 0
         return _uniform(self.radius * torch.stack([angles.cos(), angles.sin()], dim=1), self.std)
 
 
 @attrs.frozen
 class Grid(Dataset):
-    """Gaussians on a square grid around 0, equally likely (Srivastava et al. 2017, VEEGAN, section 4)."""
+    """Gaussian mixture on a square grid around 0, equally likely (Srivastava et al. 2017, VEEGAN, section 4)."""
 
-    side: int = option(5, help="Gaussians along each side; the label is the mode's index, row by row", validator=ge(1))
+    side: int = option(
+        5, help="number of Gaussians along each side; the label is the mode's index, row by row", validator=ge(1)
+    )
     spacing: float = option(2.0, help="distance between neighbours", validator=gt(0))
     std: float = option(0.05, help="standard deviation of each Gaussian", validator=gt(0))
 
@@ -74,20 +76,20 @@ class Grid(Dataset):
 
 @attrs.frozen
 class Gaussian1D(Dataset):
-    """A mixture of Gaussians on the line; one Gaussian gives the first figure of Goodfellow et al. 2014."""
+    """Gaussian mixture in one dimension; with one Gaussian, the data of figure 1 of Goodfellow et al. 2014."""
 
     means: tuple[float, ...] = option((0.0,), help="mean of each Gaussian", validator=min_len(1))
     stds: tuple[float, ...] = option((1.0,), help="standard deviation of each Gaussian", validator=deep_iterable(gt(0)))
     weights: tuple[float, ...] | None = option(
         None,
-        help="share of each Gaussian, in any scale; equal by default",
+        help="relative weight of each Gaussian, in any scale; equal by default",
         validator=attrs.validators.optional(deep_iterable(gt(0))),
     )
 
     def __attrs_post_init__(self) -> None:
         lengths = {len(self.means), len(self.stds), len(self.weights or self.means)}
         if len(lengths) > 1:
-            raise ValueError("means, stds and weights must have one length")
+            raise ValueError("means, stds and weights must have the same length")
 
     @property
     def spec(self) -> DataSpec:
@@ -112,7 +114,7 @@ class _SwissRollPoints(Distribution):
 
 @attrs.frozen
 class SwissRoll(Dataset):
-    """A spiral in the plane, as in the toy figure of Gulrajani et al. 2017 (figure 1), about 3 across each way."""
+    """Swiss roll: a spiral in the plane, about 3 wide and 3 high (Gulrajani et al. 2017, figure 1)."""
 
     noise: float = option(0.03, help="standard deviation of the noise around the spiral", validator=ge(0))
 

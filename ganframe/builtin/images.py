@@ -1,7 +1,7 @@
-"""Datasets of real images: scikit-learn's digit scans, folders, and torchvision's sets by name.
+"""Image datasets: scikit-learn's handwritten digits, image folders, and torchvision's datasets by name.
 
-Everything that fits in memory becomes one uint8 tensor. torchvision, PIL and scikit-learn are imported only where
-images are read.
+A dataset that fits in memory is one uint8 tensor. torchvision, PIL and scikit-learn are imported only when images are
+read.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
 def _resized(images: Tensor, size: int | None) -> Tensor:
-    """uint8 (N, C, H, W) -> uint8 (N, C, size, size), bilinear with antialiasing; unchanged without a size."""
+    """uint8 (N, C, H, W) -> uint8 (N, C, size, size), bilinear with antialiasing; unchanged if size is None."""
     if size is None or images.shape[2:] == (size, size):
         return images
-    chunks = images.split(4096)  # floats of a whole data set would be four times its size
+    chunks = images.split(4096)  # limits memory: float32 needs four times the bytes of uint8
     resized = [F.interpolate(c.float(), (size, size), mode="bilinear", antialias=True) for c in chunks]
     return torch.cat([r.round_().clamp_(0, 255).to(torch.uint8) for r in resized])
 
 
 @attrs.frozen
 class Digits(Dataset):
-    """1,797 real scans of handwritten digits, 8×8 grey, in ten classes: scikit-learn's `load_digits` (UCI)."""
+    """1,797 scans of handwritten digits, 8×8 pixels, greyscale, ten classes: scikit-learn's `load_digits` (UCI)."""
 
-    size: int = option(8, help="pixels along each side; other than 8 they are resized", validator=ge(8))
+    size: int = option(8, help="pixels along each side; sizes other than 8 are resized", validator=ge(8))
 
     @property
     def spec(self) -> DataSpec:
@@ -63,16 +63,16 @@ class Digits(Dataset):
 
 @attrs.frozen
 class ImageFolder(Dataset):
-    """Images in a folder; where it holds only subfolders, each of them is a class.
+    """Images from a folder; if it contains only subfolders, each subfolder is a class.
 
-    All images must have one size unless `size` is set, which scales the shorter side and cuts out the centre.
+    All images must have the same size unless `size` is set, which scales the shorter side and crops the centre.
     """
 
-    root: str = option(help="the folder")
+    root: str = option(help="path of the folder")
     size: int | None = option(None, help="pixels along each side after scaling and cropping", validator=optional(ge(1)))
-    channels: Literal[1, 3] = option(3, help="3 for colour, 1 for grey")
+    channels: Literal[1, 3] = option(3, help="3 for colour, 1 for greyscale")
     memory: float = option(
-        2.0, help="GiB up to which the images are held in memory rather than read again", validator=ge(0)
+        2.0, help="GiB up to which images are kept in memory; larger datasets are read from disk", validator=ge(0)
     )
 
     @property
@@ -100,28 +100,30 @@ class ImageFolder(Dataset):
         return TensorDataset(torch.stack(images), torch.tensor(lazy.labels))
 
     def _files(self) -> tuple[list[tuple[Path, int]], int | None]:
-        """The images with their labels, in order of name, and the number of classes."""
+        """Image files with their labels, sorted by name, and the number of classes."""
         root = Path(self.root).expanduser()
         if not root.is_dir():
             raise ValueError(f"{root}: no such folder")
         files = [(file, 0) for file in _images_in(root)]
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
         if files and any(True for folder in folders for _ in _images_in(folder, deep=True)):
-            raise ValueError(f"{root}: images both beside its subfolders and inside them; move one kind away")
+            raise ValueError(
+                f"{root}: images both in the folder itself and in its subfolders; move one of the two groups"
+            )
         if files or not folders:
             classes = None
         else:
             files = [(file, label) for label, folder in enumerate(folders) for file in _images_in(folder, deep=True)]
             classes = len(folders)
         if not files:
-            raise ValueError(f"{root}: no images there; their names end in {', '.join(SUFFIXES)}")
+            raise ValueError(f"{root}: no images found; image names end in {', '.join(SUFFIXES)}")
         if classes is not None and (empty := {*range(classes)} - {label for _, label in files}):
             named = ", ".join(folders[label].name for label in sorted(empty))
             raise ValueError(f"{root}: classes without images: {named}; fill these folders or remove them")
         return files, classes
 
     def _one_size(self, files: list[tuple[Path, int]]) -> tuple[int, int]:
-        """(width, height), read from the headers alone."""
+        """(width, height), read from the image headers only."""
         from PIL import Image, UnidentifiedImageError
 
         sizes: dict[tuple[int, int], list[Path]] = collections.defaultdict(list)
@@ -130,11 +132,13 @@ class ImageFolder(Dataset):
                 with Image.open(file) as image:
                     sizes[image.size].append(file)
             except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-                raise ValueError(f"{file}: not an image that can be read; remove or replace it") from error
+                raise ValueError(f"{file}: cannot be read as an image; remove or replace it") from error
         if len(sizes) > 1:
             common = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
             shown = ", ".join(f"{len(paths)} of {w}×{h} ({paths[0].name})" for (w, h), paths in common)
-            raise ValueError(f"{self.root}: images of {len(sizes)} sizes: {shown}; set size to bring them to one")
+            raise ValueError(
+                f"{self.root}: images have {len(sizes)} different sizes: {shown}; set `size` to resize them"
+            )
         return next(iter(sizes))
 
 
@@ -144,7 +148,7 @@ def _images_in(folder: Path, deep: bool = False) -> Iterator[Path]:
 
 
 class _Files(TorchDataset[tuple[Tensor, int]]):
-    """Images read from their files each time: x uint8 (C, H, W), y the folder's index."""
+    """Images read from disk at each access: x uint8 (C, H, W), y the index of the folder."""
 
     def __init__(self, files: list[Path], labels: list[int], size: int | None, channels: int) -> None:
         self.files, self.labels, self.size, self.channels = files, labels, size, channels
@@ -158,21 +162,21 @@ class _Files(TorchDataset[tuple[Tensor, int]]):
         try:
             with Image.open(self.files[index]) as image:
                 return _pixels(_converted(image, self.channels), self.size), self.labels[index]
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all of them PIL's
-            raise RunError(f"{self.files[index]}: not an image that can be read: {error}") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # PIL raises all of these
+            raise RunError(f"{self.files[index]}: cannot be read as an image: {error}") from error
 
 
 def _converted(image: Image, channels: int) -> Image:
-    """In colour or grey, 8 bits a channel."""
+    """Converts to RGB or greyscale with 8 bits per channel."""
     from PIL import Image
 
-    if image.mode.startswith("I;16"):  # convert would clip 16 bits at 255
+    if image.mode.startswith("I;16"):  # convert would clip 16-bit values at 255
         image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
     return image.convert("RGB" if channels == 3 else "L")
 
 
 def _pixels(image: Image, size: int | None) -> Tensor:
-    """uint8 (C, H, W); with a size, the shorter side scaled to it and the centre cut out."""
+    """uint8 (C, H, W); with a size, scales the shorter side to it and crops the centre."""
     from PIL.ImageOps import fit
 
     if size is not None and image.size != (size, size):
@@ -200,16 +204,18 @@ _SHAPES: dict[str, tuple[tuple[int, int, int], int | None]] = {
 
 @attrs.frozen
 class TorchvisionDataset(Dataset):
-    """A set that torchvision knows by name, from `root`, downloaded there only if asked for.
+    """A torchvision dataset by name, read from `root`; downloaded only if `download` is true.
 
-    FashionMNIST is also read from Debian's package dataset-fashion-mnist where that is installed.
+    FashionMNIST is also read from Debian's package dataset-fashion-mnist if it is installed.
     """
 
-    name: TorchvisionName = option(help="torchvision's name of the set")
-    root: str = option("data", help="the folder that holds it, or will")
-    download: bool = option(False, help="fetch it from the network if it is not there")
-    split: Literal["train", "test"] = option("train", help="which part")
-    size: int | None = option(None, help="pixels along each side; by default the set's own", validator=optional(gt(0)))
+    name: TorchvisionName = option(help="torchvision's name of the dataset")
+    root: str = option("data", help="folder of the dataset, or where to download it")
+    download: bool = option(False, help="download the dataset if it is not in root")
+    split: Literal["train", "test"] = option("train", help="part of the dataset")
+    size: int | None = option(
+        None, help="pixels along each side; by default those of the dataset", validator=optional(gt(0))
+    )
 
     @property
     def spec(self) -> DataSpec:
@@ -223,7 +229,7 @@ class TorchvisionDataset(Dataset):
             return self._tensors(images[:, None], labels, folder / f"{_PREFIX[self.split]}-labels-idx1-ubyte.gz")
         opened = self._open(root)
         if self.name == "CelebA":
-            return opened  # 200,000 large images: read from their files
+            return opened  # 200,000 large images: read from disk
         images = torch.as_tensor(opened.data)
         if images.ndim == 3:
             images = images[:, None]
@@ -234,7 +240,7 @@ class TorchvisionDataset(Dataset):
 
     def _tensors(self, images: Tensor, labels: Tensor, source: Path) -> TensorDataset:
         if len(images) != len(labels):
-            raise ValueError(f"{source}: {len(labels)} labels for {len(images)} images; fetch {self.name} again")
+            raise ValueError(f"{source}: {len(labels)} labels for {len(images)} images; download {self.name} again")
         return TensorDataset(_resized(images, self.size), labels)
 
     def _open(self, root: Path) -> Any:
@@ -250,19 +256,19 @@ class TorchvisionDataset(Dataset):
             options |= {"transform": functools.partial(_pixels, size=self.size), "target_transform": _unlabelled}
         try:
             return known(**options)
-        except Exception as error:  # torchvision has several ways to say: not there, or damaged
+        except Exception as error:  # torchvision raises different types for missing and damaged data
             cause = str(error).split(". ")[0] or type(error).__name__
             package = ", install Debian's package dataset-fashion-mnist" if self.name == "FashionMNIST" else ""
             raise ValueError(
-                f"{self.name} cannot be opened in {root}: {cause}; set download = true to fetch it"
-                f"{package}, or set root to the folder that holds it"
+                f"{self.name} cannot be opened in {root}: {cause}; set download = true to download it"
+                f"{package}, or set root to the folder that contains it"
             ) from error
 
 
 def _idx_folder(root: Path) -> Path | None:
-    """The folder with Fashion-MNIST's idx.gz files, `root` before Debian's; None where neither holds them."""
+    """The folder with Fashion-MNIST's idx.gz files: `root`, else Debian's; None if neither contains them."""
     if (root / "FashionMNIST" / "raw").is_dir():
-        return None  # torchvision's own layout: torchvision reads it
+        return None  # torchvision's layout, which torchvision reads
     return next((f for f in (root, DEBIAN_FASHION_MNIST) if (f / "train-images-idx3-ubyte.gz").is_file()), None)
 
 
@@ -272,11 +278,11 @@ def _read_idx_pair(folder: Path, split: str) -> tuple[Tensor, Tensor]:
 
 
 def _read_idx(file: Path) -> Tensor:
-    """A gzipped idx file of bytes: a magic number 0x0000080d for d dimensions, the sizes, the values."""
+    """Reads a gzipped idx file of bytes: magic number 0x0000080d for d dimensions, then sizes, then values."""
     try:
         raw = gzip.decompress(file.read_bytes())
         if raw[:3] != b"\x00\x00\x08":
-            raise ValueError("no idx file of bytes")
+            raise ValueError("not an idx file of bytes")
         shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
         values = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
     except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""Layers that several of the built-in networks share: fast resampling convolutions and the ways to join labels."""
+"""Layers shared by the built-in networks: fast resampling convolutions and label conditioning."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DiscriminatorCondition = Literal["none", "concat", "projection"]
 
 
 def _box(kernel: Tensor) -> Tensor:
-    """A 3×3 kernel summed over its shifts by 0 and 1 in both directions: 4×4."""
+    """Sum of a 3×3 kernel shifted by 0 and 1 in both directions: 4×4."""
     return sum(F.pad(kernel, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1))  # type: ignore[return-value]
 
 
 class ConvThenPool(nn.Conv2d):
-    """A 3×3 convolution and 2×2 average pooling as one convolution of stride 2 with a 4×4 kernel.
+    """3×3 convolution and 2×2 average pooling, computed as one 4×4 convolution with stride 2.
 
-    The same function of the same 3×3 weight, (N, C, H, W) -> (N, C', H/2, W/2), in about a third of the time.
+    Same function of the same 3×3 weight, (N, C, H, W) -> (N, C', H/2, W/2), in about a third of the time.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -32,9 +32,9 @@ class ConvThenPool(nn.Conv2d):
 
 
 class UpsampleThenConv(nn.Conv2d):
-    """Nearest-neighbour upsampling by 2 and a 3×3 convolution as one transposed convolution with a 4×4 kernel.
+    """Nearest-neighbour upsampling by 2 and 3×3 convolution, computed as one 4×4 transposed convolution.
 
-    The same function of the same 3×3 weight, (N, C, H, W) -> (N, C', 2H, 2W), in about a third of the time.
+    Same function of the same 3×3 weight, (N, C, H, W) -> (N, C', 2H, 2W), in about a third of the time.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -46,9 +46,9 @@ class UpsampleThenConv(nn.Conv2d):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """BatchNorm whose scale and shift belong to the class (Dumoulin et al. 2017); plain BatchNorm without classes.
+    """BatchNorm with one scale and shift per class (Dumoulin et al. 2017); plain BatchNorm without classes.
 
-    forward(h, y): h (N, C) or (N, C, H, W), y (N,) -> like h.
+    forward(h, y): h (N, C) or (N, C, H, W), y (N,) -> shape of h.
     """
 
     def __init__(self, features: int, classes: int | None, dims: Literal[1, 2]) -> None:
@@ -71,7 +71,7 @@ class ConditionalBatchNorm(nn.Module):
 
 
 class JoinLabel(nn.Module):
-    """Appends the label, one-hot, to points as features or to images as constant channels; nothing without classes.
+    """Concatenates the one-hot label to points as features or to images as constant channels; x without classes.
 
     forward(x, y): x (N, D) or (N, C, H, W), y (N,) -> (N, D + classes) or (N, C + classes, H, W).
     """
@@ -88,16 +88,16 @@ class JoinLabel(nn.Module):
 
 
 class Head(nn.Module):
-    """The critic's last layer: a score from features h (N, F), with the label's projection (Miyato & Koyama 2018).
+    """The last layer of D: a score from features h (N, F), with label projection (Miyato & Koyama 2018).
 
-    forward(h, y) -> ψ(h) + <v_y, h>, (N,); without classes, ψ(h) alone.
+    forward(h, y) -> ψ(h) + <v_y, h>, (N,); without classes, ψ(h).
     """
 
     def __init__(self, features: int, classes: int | None) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 1)
         self.embedding = None if classes is None else nn.Embedding(classes, features)
-        if self.embedding is not None:  # on the scale of the linear layer beside it, where torch's own is N(0, 1)
+        if self.embedding is not None:  # scale of the linear layer; torch's default is N(0, 1)
             nn.init.uniform_(self.embedding.weight, -(features**-0.5), features**-0.5)
 
     def forward(self, h: Tensor, y: Tensor) -> Tensor:
@@ -106,16 +106,16 @@ class Head(nn.Module):
 
 
 def make_norm(norm: Norm, features: int, dims: Literal[1, 2]) -> nn.Module:
-    """BatchNorm, LayerNorm over everything but the batch, or nothing, for (N, C) or (N, C, H, W)."""
+    """BatchNorm, LayerNorm over all axes except the batch, or identity, for (N, C) or (N, C, H, W)."""
     if norm == "batch":
         return nn.BatchNorm1d(features) if dims == 1 else nn.BatchNorm2d(features)
     return nn.GroupNorm(1, features) if norm == "layer" else nn.Identity()
 
 
 def classes_for(condition: str, wanted: str, classes: int | None) -> int | None:
-    """The number of classes for the part of a network that joins labels in the way `wanted`, or None if it does not.
+    """The number of classes if `condition` is `wanted`, else None.
 
-    Raises ValueError where a condition is asked for and the data has no classes.
+    Raises ValueError if a condition is requested and the data has no classes.
     """
     if condition != "none" and classes is None:
         raise ValueError(f"condition = '{condition}' needs labels, and the data has no classes; use condition = 'none'")

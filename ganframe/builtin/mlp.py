@@ -31,13 +31,15 @@ def _activation(name: Activation) -> nn.Module:
 
 @attrs.frozen
 class MLPGenerator(Generator):
-    """A perceptron from z to a sample of any shape (Goodfellow et al. 2014 used one for MNIST)."""
+    """Multilayer perceptron from z to a sample of any shape (Goodfellow et al. 2014 used one for MNIST)."""
 
     hidden: tuple[int, ...] = option((128, 128), help="units of each hidden layer", validator=deep_iterable(ge(1)))
-    activation: Activation = option("relu", help="between the layers; leaky_relu has slope 0.2")
+    activation: Activation = option("relu", help="activation of the hidden layers; leaky_relu has slope 0.2")
     batch_norm: bool = option(False, help="BatchNorm after each hidden layer")
-    output: Literal["auto", "linear", "tanh"] = option("auto", help="last activation; auto is tanh for images")
-    condition: GeneratorCondition = option("none", help="how labels join: beside z, or in conditional BatchNorm")
+    output: Literal["auto", "linear", "tanh"] = option(
+        "auto", help="last activation; auto: tanh for images, else linear"
+    )
+    condition: GeneratorCondition = option("none", help="how labels enter: concatenated to z, or conditional BatchNorm")
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
         if self.condition == "batch_norm" and not self.batch_norm:
@@ -74,13 +76,13 @@ class _MLPGenerator(nn.Module):
 
 @attrs.frozen
 class MLPDiscriminator(Discriminator):
-    """A perceptron from a sample of any shape, flattened, to its score."""
+    """Multilayer perceptron from a flattened sample of any shape to its score."""
 
     hidden: tuple[int, ...] = option((128, 128), help="units of each hidden layer", validator=deep_iterable(ge(1)))
-    activation: Activation = option("leaky_relu", help="between the layers; leaky_relu has slope 0.2")
+    activation: Activation = option("leaky_relu", help="activation of the hidden layers; leaky_relu has slope 0.2")
     norm: Norm = option("none", help="normalisation after each hidden layer")
-    dropout: float = option(0.0, help="share of hidden units dropped in training", validator=and_(ge(0), lt(1)))
-    condition: DiscriminatorCondition = option("none", help="how labels join: beside x, or by projection")
+    dropout: float = option(0.0, help="probability of dropping a hidden unit", validator=and_(ge(0), lt(1)))
+    condition: DiscriminatorCondition = option("none", help="how labels enter: concatenated to x, or by projection")
 
     def build(self, data: DataSpec) -> nn.Module:
         return _MLPDiscriminator(self, data)

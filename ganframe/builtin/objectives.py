@@ -1,7 +1,7 @@
-"""The objectives of the GAN and WGAN papers, on raw scores a = D(x) and b = D(G(z)).
+"""The objectives of the GAN and WGAN papers, as functions of raw scores a = D(x) and b = D(G(z)).
 
-With D's probability σ(score), -log σ(a) is softplus(-a) and -log(1 - σ(b)) is softplus(b): exact at any score, where
-log(σ(b) + ε) would saturate.
+D's probability is σ(score), so -log σ(a) = softplus(-a) and -log(1 - σ(b)) = softplus(b). softplus is exact at any
+score; log(σ(b) + ε) saturates.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ganframe import Objective
 class Vanilla(Objective):
     """The minimax game (Goodfellow et al. 2014, eq. 1).
 
-    L_D = softplus(-a) + softplus(b), L_G = -softplus(b). At the optimal critic a = log p/q and
-    -L_D = 2 JSD(p, q) - log 4. G's slope, -σ(b), vanishes where D is sure that a sample is fake.
+    L_D = softplus(-a) + softplus(b), L_G = -softplus(b). For the optimal D, D(x) = log p/q and
+    -L_D = 2 JSD(p, q) - log 4. G's gradient -σ(b) vanishes where D is confident that a sample is fake.
     """
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -33,10 +33,10 @@ class Vanilla(Objective):
 
 @attrs.frozen
 class NonSaturating(Vanilla):
-    """The minimax game's D with a G that maximises log D(G(z)) (Goodfellow et al. 2014, section 3).
+    """The non-saturating game: L_D of the minimax game; G maximises log D(G(z)) (Goodfellow et al. 2014, section 3).
 
-    L_G = softplus(-b), whose slope -σ(-b) stays near -1 where D is sure that a sample is fake. Some libraries call
-    this loss "minimax".
+    L_G = softplus(-b). Its gradient -σ(-b) stays near -1 where D is confident that a sample is fake. Some libraries
+    call this loss "minimax".
     """
 
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
@@ -47,8 +47,8 @@ class NonSaturating(Vanilla):
 class WGAN(Objective):
     """The Wasserstein game (Arjovsky et al. 2017, eq. 2 and algorithm 1).
 
-    L_D = E b - E a, L_G = -E b. Over 1-Lipschitz critics -L_D has the supremum W1(p, q), so a constraint belongs
-    to it.
+    L_D = E b - E a, L_G = -E b. The supremum of -L_D over 1-Lipschitz critics is W1(p, q), so use it with a
+    constraint.
     """
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The residual networks of SN-GAN (Miyato et al. 2018, tables 4 and 6): images of 32 and 128 pixels, and 64 between."""
+"""The residual networks of SN-GAN (Miyato et al. 2018, tables 4 and 6), for images of 32, 64 and 128 pixels."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from ganframe.builtin.layers import (
     classes_for,
 )
 
-# Channels of each block as multiples of `width`, by the size of the image. A generator block doubles the resolution;
-# a critic block halves it, but for those marked 0 in _HALVES.
+# Channels of each block in multiples of `width`, by image size. A generator block doubles the resolution;
+# a discriminator block halves it, except those marked 0 in _HALVES.
 _UP = {32: (4, 4, 4, 4), 64: (16, 8, 4, 2, 1), 128: (16, 16, 8, 4, 2, 1)}
 _DOWN = {32: (2, 2, 2, 2), 64: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8, 16, 16)}
 _HALVES = {32: (1, 1, 0, 0), 64: (1, 1, 1, 1, 1), 128: (1, 1, 1, 1, 1, 0)}
 
 
 def _init(module: nn.Module) -> None:
-    """Glorot uniform weights, with gain √2 in the residual branches' 3×3 convolutions; biases 0."""
+    """Glorot uniform weights, with gain √2 in the 3×3 convolutions of residual branches; biases 0."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         residual = isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
         nn.init.xavier_uniform_(module.weight, gain=math.sqrt(2) if residual else 1.0)
@@ -46,9 +46,9 @@ class ResNetGenerator(Generator):
     """Residual blocks with BatchNorm and nearest-neighbour upsampling (Miyato et al. 2018, tables 4a and 6a)."""
 
     width: int = option(
-        64, help="unit of channels: 4 of it in each block at 32 pixels, 16 to 1 of it above", validator=ge(1)
+        64, help="channels: 4 × width in each block at 32 pixels, 16 to 1 × width at larger sizes", validator=ge(1)
     )
-    condition: GeneratorCondition = option("none", help="how labels join: beside z, or in conditional BatchNorm")
+    condition: GeneratorCondition = option("none", help="how labels enter: concatenated to z, or conditional BatchNorm")
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
         return _ResNetGenerator(self, data, latent_dim)
@@ -66,7 +66,7 @@ class _UpBlock(nn.Module):
     def forward(self, h: Tensor, y: Tensor) -> Tensor:
         branch = self.conv1(self.norm1(h, y).relu())
         branch = self.conv2(self.norm2(branch, y).relu())
-        # A 1×1 convolution commutes with upsampling, and is cheaper before it.
+        # A 1×1 convolution commutes with upsampling and is cheaper before it.
         return branch + F.interpolate(self.shortcut(h), scale_factor=2)
 
 
@@ -96,16 +96,18 @@ class ResNetDiscriminator(Discriminator):
     """Residual blocks without normalisation, then a sum over positions (Miyato et al. 2018, tables 4b and 6b)."""
 
     width: int = option(
-        64, help="unit of channels: 2 of it in each block at 32 pixels, 1 to 16 of it above", validator=ge(1)
+        64, help="channels: 2 × width in each block at 32 pixels, 1 to 16 × width at larger sizes", validator=ge(1)
     )
-    condition: DiscriminatorCondition = option("none", help="how labels join: as channels beside x, or by projection")
+    condition: DiscriminatorCondition = option(
+        "none", help="how labels enter: as extra channels of x, or by projection"
+    )
 
     def build(self, data: DataSpec) -> nn.Module:
         return _ResNetDiscriminator(self, data)
 
 
 class _DownBlock(nn.Module):
-    """A residual block; the first of a network takes the image itself, so it starts without a ReLU."""
+    """Residual block; the first block of a network receives the image, so it starts without a ReLU."""
 
     def __init__(self, channels: int, out: int, halve: bool, first: bool) -> None:
         super().__init__()
@@ -118,7 +120,7 @@ class _DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.conv2(self.conv1(x if self.first else x.relu()).relu())
-        # Pooling commutes with a 1×1 convolution, which is cheaper after it.
+        # Pooling commutes with a 1×1 convolution, which is cheaper after pooling.
         return branch + self.shortcut(F.avg_pool2d(x, 2) if self.halve else x)
 
 

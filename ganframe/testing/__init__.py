@@ -1,13 +1,13 @@
-"""The conformance kit for plugin authors: does a component mean what its kind promises?
+"""The conformance kit for plugin authors: checks that a component keeps the contract of its kind.
 
     from ganframe.testing import check_objective
 
     def test_my_objective():
         check_objective(MyObjective())
 
-Each function takes a component, or its class where every option has a default, and returns nothing. It raises
-AssertionError with what was expected, in the words of the mathematics, and what was found. No test runner, GPU or
-network is needed, and torch's random state is left as it was.
+Each function takes a component, or its class if every option has a default, and returns None. It raises
+AssertionError that states the expected mathematical property and what was found. It needs no test runner, GPU or
+network, and restores torch's random state.
 """
 
 from ganframe.testing.constraints import check_constraint

@@ -1,4 +1,4 @@
-"""Checks of constraints: which of the three moments one uses, and what projections and wrapped critics keep."""
+"""Checks of constraints: the methods that one overrides, its projection and the discriminator that it wraps."""
 
 from __future__ import annotations
 
@@ -9,110 +9,136 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ganframe.components import Constraint, mixes_samples
-from ganframe.testing.common import DEVICE, asking, buffers, changed, checked, configured, elsewhere, require, weights
-from ganframe.testing.critics import IMAGE, POINT, curved, linear
+from ganframe.testing.common import (
+    DEVICE,
+    buffers,
+    calling,
+    changed,
+    checked,
+    configured,
+    require,
+    require_same_device,
+    weights,
+)
+from ganframe.testing.discriminators import IMAGE, POINT, curved, linear
 from ganframe.testing.penalties import check_penalty, refusal
 
 
 @checked
 def check_constraint(constraint: Constraint | type[Constraint]) -> None:
-    """Whichever of its three moments a constraint uses.
+    """Checks the methods that a constraint overrides: `penalty`, `project`, `wrap`.
 
-    A penalty is a scalar ≥ 0 in the critic's dtype and on its device, for points and images alike; it reaches D's
-    weights and leaves everything else as it was, the scores' graph included; it treats samples independently, so that
-    the batch's value is the mean of its samples' at any batch size, each with one norm over all its coordinates; an
-    interpolation has one ε per sample; a gradient of zero gives finite numbers; a steep critic costs no less than a
-    flat one; and where D is differentiated by its samples, `check` refuses a critic that mixes them. A projection
-    changes weights in place, and twice is once. A wrapped critic still gives scores (N,), trains, keeps samples apart,
-    changes nothing in evaluation, and keeps its state in `state_dict`.
+    `penalty` returns a scalar ≥ 0 in D's dtype and on D's device, for points and for images. Its gradient reaches D's
+    weights. It changes nothing else, and it does not free the graph of the scores. It treats samples independently: at
+    any batch size, the penalty of a batch is the mean of the penalties of its samples, each with one norm over all its
+    coordinates. Points between real and fake use one ε per sample. Where D's gradient is zero, all values are finite.
+    A steep D has no smaller penalty than a flat one. If the penalty differentiates D with respect to samples, `check`
+    refuses a discriminator that mixes samples.
 
-    Raises AssertionError for the first of these that does not hold.
+    `project` changes weights in place and is idempotent.
+
+    A D returned by `wrap` returns scores (N,), trains, treats samples independently, changes nothing in evaluation
+    mode, and keeps its state in `state_dict`.
+
+    Raises AssertionError for the first property that is violated.
     """
-    holds = configured(constraint, Constraint)
-    name = type(holds).__qualname__
-    moments = {m: getattr(type(holds), m) is not getattr(Constraint, m) for m in ("wrap", "penalty", "project")}
-    require(any(moments.values()), f"{name} does nothing: override wrap, penalty or project")
+    constraint = configured(constraint, Constraint)
+    name = type(constraint).__qualname__
+    overridden = {m: getattr(type(constraint), m) is not getattr(Constraint, m) for m in ("wrap", "penalty", "project")}
+    require(any(overridden.values()), f"{name} does nothing: override wrap, penalty or project")
     perceptrons = (linear(POINT), curved(POINT), curved(IMAGE), curved(POINT, dropout=0.5), curved(IMAGE, dropout=0.5))
-    reasons = [refusal(name, holds, D) for D in perceptrons]
-    require(None in reasons, f"{name}.check refuses a plain perceptron, with dropout or without: {reasons[0]}")
-    if moments["wrap"]:
-        _check_wrap(name, holds)
-    if moments["penalty"]:
-        check_penalty(name, holds)
-    if moments["project"]:
-        _check_project(name, holds)
+    reasons = [refusal(name, constraint, D) for D in perceptrons]
+    require(None in reasons, f"{name}.check refuses every plain perceptron, with and without dropout: {reasons[0]}")
+    if overridden["wrap"]:
+        _check_wrap(name, constraint)
+    if overridden["penalty"]:
+        check_penalty(name, constraint)
+    if overridden["project"]:
+        _check_project(name, constraint)
 
 
-def _check_project(name: str, holds: Any) -> None:
-    did = False
+def _check_project(name: str, constraint: Any) -> None:
+    effective = False
     for D in (linear(POINT, 50.0), curved(POINT, last=50.0), curved(IMAGE).float()):
         before, identities = weights(D), [id(p) for p in D.parameters()]
-        with asking(f"{name}: project(D)", "weights are changed under torch.no_grad()"):
-            holds.project(D)
+        with calling(f"{name}: project(D)", "change weights under torch.no_grad()"):
+            constraint.project(D)
             once = weights(D)
-            holds.project(D)
+            constraint.project(D)
         same = [id(p) for p in D.parameters()] == identities and all(p.requires_grad for p in D.parameters())
-        require(same, f"{name}: project must move weights in place; the optimiser holds the parameters there were")
+        require(same, f"{name}: project must change weights in place and keep requires_grad, for the optimiser")
         for key, value in weights(D).items():
-            require(value.dtype == before[key].dtype, f"{name}: project turns {before[key].dtype} into {value.dtype}")
-            require(bool(value.isfinite().all()), f"{name}: project makes weights that are not finite")
+            require(value.dtype == before[key].dtype, f"{name}: project changes {before[key].dtype} to {value.dtype}")
+            require(bool(value.isfinite().all()), f"{name}: project produces non-finite weights")
             twice_is_once = torch.allclose(value, once[key], rtol=1e-4, atol=1e-5 * once[key].abs().max().item() + 1e-9)
-            require(twice_is_once, f"{name}: projecting twice must equal projecting once, and {key} moves again")
-        did |= bool(changed(before, once))
-    require(did, f"{name}: project leaves even weights 50 times too large as they are")
-    with elsewhere(f"{name}: project"):
-        holds.project(linear(POINT).to(DEVICE))
+            require(twice_is_once, f"{name}: projecting twice must equal projecting once, but {key} changes again")
+        effective |= bool(changed(before, once))
+    require(effective, f"{name}: project does not change weights, even when they are 50 times too large")
+    with require_same_device(f"{name}: project"):
+        constraint.project(linear(POINT).to(DEVICE))
 
 
-def _check_wrap(name: str, holds: Any) -> None:
+def _check_wrap(name: str, constraint: Any) -> None:
     for shape in (POINT, IMAGE):
-        with asking(f"{name}: wrap(D)"):
-            D, other = (holds.wrap(curved(shape).float()) for _ in range(2))
-        require(isinstance(D, nn.Module), f"{name}: wrap must return the critic, a module, not {type(D).__name__}")
+        with calling(f"{name}: wrap(D)"):
+            D, other = (constraint.wrap(curved(shape).float()) for _ in range(2))
+        require(
+            isinstance(D, nn.Module), f"{name}: wrap must return the discriminator, a module, not {type(D).__name__}"
+        )
         frozen = [key for key, p in D.named_parameters() if not p.requires_grad]
-        require(not frozen, f"{name}: wrap freezes weights, no gradient reaches {', '.join(frozen)}")
+        require(not frozen, f"{name}: wrap freezes weights: no gradient reaches {', '.join(frozen)}")
         x, y = torch.randn(4, *shape), torch.zeros(4, dtype=torch.long)
         for training in (True, False):
             for n in (1, 4):
-                with asking(f"{name}: the wrapped critic's D(x, y)"):
+                with calling(f"{name}: the wrapped D(x, y)"):
                     scores = D.train(training)(x[:n], y[:n])
                 mode = "training" if training else "evaluation"
                 right = scores.shape == (n,) and bool(scores.isfinite().all())
-                require(right, f"{name}: wrapped, in {mode}, D gives {tuple(scores.shape)} for {n} samples, not ({n},)")
+                require(
+                    right,
+                    f"{name}: in {mode} mode the wrapped D must return finite scores of shape ({n},) for {n} samples; "
+                    f"their shape is {tuple(scores.shape)}",
+                )
         for training in (True, False):
-            _keeps_samples_apart(name, D.train(training), x, y)
-        _trains(name, D.train(), x, y)
-        _at_rest(name, D.eval(), x, y)
+            _check_independence(name, D.train(training), x, y)
+        _check_gradients(name, D.train(), x, y)
+        _check_evaluation_mode(name, D.eval(), x, y)
         other.load_state_dict(D.state_dict())
         same = torch.allclose(other.eval()(x, y), D(x, y), atol=1e-6)
-        require(same, f"{name}: a wrapped critic must be restored by its state_dict, and scores otherwise after it")
-    with elsewhere(f"{name}: the wrapped critic"):
-        D = holds.wrap(curved(POINT)).to(DEVICE)
+        require(same, f"{name}: state_dict must restore the wrapped D, but its scores differ after loading")
+    with require_same_device(f"{name}: the wrapped D"):
+        D = constraint.wrap(curved(POINT)).to(DEVICE)
         D(torch.zeros(4, *POINT, device=DEVICE, dtype=torch.float64), torch.zeros(4, dtype=torch.long, device=DEVICE))
 
 
-def _keeps_samples_apart(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
+def _check_independence(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
     x = x.clone().requires_grad_()
     scores = D(x, y)
-    require(scores.requires_grad, f"{name}: wrapped, no gradient reaches D's weights")
+    require(scores.requires_grad, f"{name}: no gradient reaches the weights of the wrapped D")
     for i in range(0 if mixes_samples(D) else len(y)):
         (slope,) = torch.autograd.grad(scores[i], x, retain_graph=True)
-        apart = not bool(torch.cat([slope[:i], slope[i + 1 :]]).any())
-        require(apart, f"{name}: wrapped, one sample's score depends on others, ∂D(x)_i/∂x_j ≠ 0, and nothing says so")
+        independent = not bool(torch.cat([slope[:i], slope[i + 1 :]]).any())
+        require(
+            independent,
+            f"{name}: the wrapped D mixes samples, ∂D(x)_i/∂x_j ≠ 0 for i ≠ j, but does not set mixes_samples",
+        )
 
 
-def _trains(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
+def _check_gradients(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
     x = x.clone().requires_grad_()
-    with parametrize.cached():  # as in a step of the engine, where D is called once more under a penalty
+    with parametrize.cached():  # as in a step of the engine, where a penalty calls D once more
         D(x.detach(), y)
         (slope,) = torch.autograd.grad(D(x, y).sum(), x, create_graph=True)
         slope.square().sum().backward()
     trained = any(p.grad is not None and bool(p.grad.any()) for p in D.parameters())
-    require(trained, f"{name}: wrapped, no gradient reaches D's weights")
+    require(trained, f"{name}: no gradient reaches the weights of the wrapped D")
 
 
-def _at_rest(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
+def _check_evaluation_mode(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
     before, first = buffers(D), D(x, y)
     moved = changed(before, dict(D.named_buffers()))
-    require(not moved, f"{name}: in evaluation a wrapped critic must keep its buffers, and {', '.join(moved)} move")
-    require(torch.equal(first, D(x, y)), f"{name}: in evaluation a wrapped critic must score one sample one way")
+    require(not moved, f"{name}: in evaluation mode the wrapped D must not change its buffers: {', '.join(moved)}")
+    require(
+        torch.equal(first, D(x, y)),
+        f"{name}: in evaluation mode the wrapped D must return the same score for the same sample",
+    )

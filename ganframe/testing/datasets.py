@@ -1,4 +1,4 @@
-"""Checks of datasets: what `spec` says is what `build` gives."""
+"""Checks of datasets: the samples from `build` must match `spec`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset, default_collate
 
 from ganframe.components import Dataset, DataSpec, Distribution
-from ganframe.testing.common import asking, checked, configured, elsewhere, require
+from ganframe.testing.common import calling, checked, configured, require, require_same_device
 
-LOOKED_AT = 64
-"""Items that are looked at: evenly spaced, the first and the last among them."""
+CHECKED_ITEMS = 64
+"""Number of items to check: evenly spaced, including the first and the last."""
 
 
 @checked
 def check_dataset(dataset: Dataset | type[Dataset]) -> None:
-    """A dataset's `spec`, and the samples that it builds.
+    """Checks a dataset's `spec` and the samples that `build` returns.
 
-    Samples x are finite float tensors of spec.shape, images within [-1, 1] or in uint8; labels y are integers in
-    0..classes - 1, and 0 where spec.classes is None. Built twice from one seed it gives the same samples. A
-    `Distribution` draws with the generator that it is given and no other, on that generator's device.
+    Samples x are finite float tensors of spec.shape; images have values in [-1, 1], or dtype uint8. Labels y are
+    integers in 0..classes - 1, and 0 if spec.classes is None. Two builds from one seed return the same samples. A
+    `Distribution` draws with the given generator only, on that generator's device.
 
-    Raises AssertionError for the first of these that does not hold.
+    Raises AssertionError for the first property that is violated.
     """
     config = configured(dataset, Dataset)
     name = type(config).__qualname__
@@ -34,22 +34,20 @@ def check_dataset(dataset: Dataset | type[Dataset]) -> None:
     if isinstance(data, Distribution):
         _check_distribution(name, spec, data)
         return
-    require(hasattr(data, "__len__") and len(data) > 0, f"{name}: the data must have a length, and more than nothing")
+    require(hasattr(data, "__len__") and len(data) > 0, f"{name}: the data must have a length greater than 0")
     if isinstance(data, TensorDataset):
-        require(
-            len(data.tensors) == 2, f"{name}: a TensorDataset must hold x and y, and holds {len(data.tensors)} tensors"
-        )
-    indices = sorted({round(i * (len(data) - 1) / (LOOKED_AT - 1)) for i in range(LOOKED_AT)})
+        require(len(data.tensors) == 2, f"{name}: a TensorDataset must hold x and y, not {len(data.tensors)} tensors")
+    indices = sorted({round(i * (len(data) - 1) / (CHECKED_ITEMS - 1)) for i in range(CHECKED_ITEMS)})
     x, y = _items(name, spec, data, indices)
     _check_samples(name, spec, x, y)
     if isinstance(data, TensorDataset):
-        _check_samples(name, spec, *data.tensors)  # all that there is
+        _check_samples(name, spec, *data.tensors)  # all samples
     torch.default_generator.manual_seed(2)
     first = _items(name, spec, data, indices[:4])
     torch.default_generator.manual_seed(2)
     second = _items(name, spec, again, indices[:4])
     same = torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
-    require(same, f"{name}: built twice from one seed it must give the same samples, or no run could be repeated")
+    require(same, f"{name}: two builds from one seed must return the same samples, or runs are not reproducible")
 
 
 def _build(name: str, config: Any) -> Any:
@@ -70,26 +68,28 @@ def _spec(name: str, config: Any) -> DataSpec:
 
 
 def _items(name: str, spec: DataSpec, data: Any, indices: list[int]) -> tuple[Tensor, Tensor]:
-    """The items as one batch, x (N, *shape) and y (N,)."""
+    """Returns the items as one batch, x (N, *shape) and y (N,)."""
     items = []
     for index in indices:
-        with asking(f"{name}: item {index} of {len(data)}"):
+        with calling(f"{name}: item {index} of {len(data)}"):
             item = data[index]
         pair = isinstance(item, (tuple, list)) and len(item) == 2
-        require(pair, f"{name}: item {index} must be a pair (x, y), y = 0 without labels, not {_shown(item)}")
+        require(
+            pair, f"{name}: item {index} must be a pair (x, y), with y = 0 if there are no labels, not {_shown(item)}"
+        )
         x, y = item
         require(isinstance(x, Tensor), f"{name}: x of item {index} must be a tensor, not {type(x).__name__}")
         right = tuple(x.shape) == spec.shape
-        require(right, f"{name}: item {index} has the shape {tuple(x.shape)}, and spec.shape is {spec.shape}")
+        require(right, f"{name}: item {index} has the shape {tuple(x.shape)}, but spec.shape is {spec.shape}")
         number = isinstance(y, (int, Tensor)) or hasattr(y, "dtype")
         label = torch.as_tensor(y) if number else torch.zeros(1)
-        whole = label.shape == () and not label.is_floating_point() and label.dtype != torch.bool
-        require(whole, f"{name}: y of item {index} must be one integer, not {_shown(y)}")
+        integer = label.shape == () and not label.is_floating_point() and label.dtype != torch.bool
+        require(integer, f"{name}: y of item {index} must be one integer, not {_shown(y)}")
         items.append((x, y))
     x, y = default_collate(items)
     require(
         y.dtype == torch.long,
-        f"{name}: labels must be long (int64), as one_hot and embeddings take them, not {y.dtype}",
+        f"{name}: labels must be int64 (torch.long), as one_hot and embeddings require, not {y.dtype}",
     )
     return x, y
 
@@ -100,61 +100,58 @@ def _shown(value: Any) -> str:
 
 def _check_samples(name: str, spec: DataSpec, x: Tensor, y: Tensor) -> None:
     image = spec.is_image and x.dtype == torch.uint8
-    require(
-        image or x.is_floating_point(), f"{name}: x must be floats, or uint8 where samples are images, not {x.dtype}"
-    )
-    require(bool(x.isfinite().all()), f"{name}: there are samples that are not finite")
+    require(image or x.is_floating_point(), f"{name}: x must have a float dtype, or uint8 for images, not {x.dtype}")
+    require(bool(x.isfinite().all()), f"{name}: some samples are non-finite")
     if spec.is_image and not image:
         low, high = x.min().item(), x.max().item()
         within = low >= -1.001 and high <= 1.001
-        require(within, f"{name}: images lie in [-1, 1], and these in [{low:.3g}, {high:.3g}]")
+        require(within, f"{name}: images must have values in [-1, 1]; these are in [{low:.3g}, {high:.3g}]")
     low, high = int(y.min()), int(y.max())
     if spec.classes is None:
-        require(low == high == 0, f"{name}: without classes every y is 0, and there is {low if low else high}")
+        require(low == high == 0, f"{name}: without classes every y must be 0; found {low if low else high}")
     else:
         within = low >= 0 and high < spec.classes
-        require(
-            within, f"{name}: with {spec.classes} classes y is 0 to {spec.classes - 1}, and there is {low} to {high}"
-        )
+        require(within, f"{name}: with {spec.classes} classes y must be 0 to {spec.classes - 1}; found {low} to {high}")
 
 
 def _check_distribution(name: str, spec: DataSpec, data: Distribution) -> None:
-    def draw(seed: int, n: int = LOOKED_AT, elsewhere_seed: int = 0) -> tuple[Tensor, Tensor]:
-        torch.default_generator.manual_seed(elsewhere_seed)
+    def draw(seed: int, n: int = CHECKED_ITEMS, default_seed: int = 0) -> tuple[Tensor, Tensor]:
+        torch.default_generator.manual_seed(default_seed)
         drawn = data.draw(n, torch.Generator().manual_seed(seed))
-        require(isinstance(drawn, tuple) and len(drawn) == 2, f"{name}: draw must return a pair x, y")
+        require(isinstance(drawn, tuple) and len(drawn) == 2, f"{name}: draw must return a pair (x, y)")
         return drawn
 
-    for n in (1, LOOKED_AT):
+    for n in (1, CHECKED_ITEMS):
         x, y = draw(0, n)
         right = tuple(x.shape) == (n, *spec.shape)
-        require(right, f"{name}: draw({n}, …) must give x of shape {(n, *spec.shape)}, and gives {tuple(x.shape)}")
-        require(isinstance(y, Tensor), f"{name}: draw must give labels y, 0 without classes, not {type(y).__name__}")
-        whole = y.shape == (n,) and y.dtype == torch.long
-        require(whole, f"{name}: draw({n}, …) must give y of shape ({n},), long, and gives {tuple(y.shape)}, {y.dtype}")
-        require(x.is_floating_point(), f"{name}: draw must give floats, and gives {x.dtype}")
+        require(right, f"{name}: draw({n}, …) must return x of shape {(n, *spec.shape)}, not {tuple(x.shape)}")
+        require(isinstance(y, Tensor), f"{name}: draw must return labels y, 0 without classes, not {type(y).__name__}")
+        right = y.shape == (n,) and y.dtype == torch.long
+        require(right, f"{name}: draw({n}, …) must return y of shape ({n},), int64, not {tuple(y.shape)}, {y.dtype}")
+        require(x.is_floating_point(), f"{name}: draw must return x of a float dtype, not {x.dtype}")
         _check_samples(name, spec, x, y)
     x, y = draw(0)
-    same = draw(0, elsewhere_seed=1)
+    same = draw(0, default_seed=1)
     require(
         torch.equal(x, same[0]) and torch.equal(y, same[1]),
-        f"{name}: draw must use the generator it is given and no other chance: from one seed it gives other samples",
+        f"{name}: draw must use only the generator it is given; the same seed returns different samples",
     )
-    point = bool((x == x[:1]).all())  # a distribution of one point
-    require(point or not torch.equal(x, draw(1)[0]), f"{name}: draw gives the same samples from every seed")
+    point = bool((x == x[:1]).all())  # a distribution on one point
+    require(point or not torch.equal(x, draw(1)[0]), f"{name}: draw returns the same samples for every seed")
     generator = torch.Generator().manual_seed(0)
-    (x, _), (next_x, _) = (data.draw(LOOKED_AT, generator) for _ in range(2))
+    (x, _), (next_x, _) = (data.draw(CHECKED_ITEMS, generator) for _ in range(2))
     require(
-        point or not torch.equal(x, next_x), f"{name}: draw gives the same samples again from a generator that went on"
+        point or not torch.equal(x, next_x),
+        f"{name}: draw returns the same samples again although the generator has advanced",
     )
     before = torch.get_rng_state()
     data.draw(1, generator)
     require(
         torch.equal(before, torch.get_rng_state()),
-        f"{name}: draw must use the generator it is given, and moves torch's own",
+        f"{name}: draw must use only the generator it is given; it advances torch's default generator",
     )
     _items(name, spec, data, [0, len(data) - 1])
-    # Under another default device whatever is made without `device=` lands elsewhere than the generator's own.
-    with elsewhere(f"{name}: draw"), torch.device("meta"):
+    # With another default device, a tensor created without `device=` is not on the generator's device.
+    with require_same_device(f"{name}: draw"), torch.device("meta"):
         x, y = data.draw(4, torch.Generator("cpu"))
-        require(x.device.type == y.device.type == "cpu", f"{name}: draw must stay on the generator's device")
+        require(x.device.type == y.device.type == "cpu", f"{name}: draw must return tensors on the generator's device")

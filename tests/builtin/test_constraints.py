@@ -1,4 +1,4 @@
-"""The constraints against the papers' formulas, and the traps that make such code wrong."""
+"""Tests of the built-in constraints against the papers' formulas, and of common implementation errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WeightClipping = ganframe.component("constraint", "weight_clipping")
 
 
 class Linear(nn.Module):
-    """D(x) = w · x over all of a sample, with w of a given norm."""
+    """D(x) = w · x over all coordinates of a sample, with ‖w‖ = slope."""
 
     def __init__(self, shape: tuple[int, ...], slope: float) -> None:
         super().__init__()
@@ -38,14 +38,14 @@ def sides(n: int, shape: tuple[int, ...]) -> tuple[Scored, Scored]:
 @pytest.mark.parametrize("n", [1, 4, 64])
 @pytest.mark.parametrize("shape", [(2,), (3, 4, 4)])
 @pytest.mark.parametrize("slope", [1.0, 0.25, 3.0])
-def test_the_penalty_of_a_linear_critic_is_that_of_its_slope(n, shape, slope):
-    """One norm per sample, and the sum of scores differentiated: at any batch size λ(|w| - 1)², and 0 at slope 1."""
+def test_gradient_penalty_of_linear_discriminator_at_any_batch_size(n, shape, slope):
+    """One norm per sample and the sum of the scores differentiated: λ(|w| - 1)² at any batch size, 0 at slope 1."""
     penalty = GradientPenalty(weight=10.0).penalty(Linear(shape, slope), *sides(n, shape))
     assert penalty.shape == ()
     assert penalty.item() == pytest.approx(10 * (slope - 1) ** 2, abs=1e-12)
 
 
-def test_each_sample_is_penalised_for_its_own_norm():
+def test_gradient_penalty_uses_the_norm_of_each_sample():
     class Square(nn.Module):  # D(x) = |x|²/2, so ∇D(x) = x
         def forward(self, x, y):
             return x.square().sum(1) / 2
@@ -56,7 +56,7 @@ def test_each_sample_is_penalised_for_its_own_norm():
 
 
 @pytest.mark.parametrize("shape", [(4,), (3, 4, 4), (1, 4, 4)])
-def test_points_lie_between_a_real_and_its_fake_with_one_epsilon_per_sample(shape):
+def test_gradient_penalty_interpolates_with_one_epsilon_per_sample(shape):
     seen = []
 
     class Recorder(Linear):
@@ -74,7 +74,7 @@ def test_points_lie_between_a_real_and_its_fake_with_one_epsilon_per_sample(shap
     assert per_sample[:, 0].unique().numel() == 4
 
 
-def test_a_critic_with_zero_gradient_gives_finite_gradients():
+def test_gradient_penalty_is_differentiable_at_zero_gradient():
     D = nn.Linear(3, 1)
     nn.init.zeros_(D.weight)
     real, fake = sides(8, (3,))
@@ -85,7 +85,7 @@ def test_a_critic_with_zero_gradient_gives_finite_gradients():
     assert torch.isfinite(D.weight.grad).all()
 
 
-def test_the_penalty_reaches_the_critics_weights_and_no_samples():
+def test_gradient_penalty_reaches_weights_but_not_samples():
     D = Linear((2,), 2.0)
     real, fake = sides(8, (2,))
     fake = attrs.evolve(fake, x=fake.x.requires_grad_())
@@ -95,7 +95,7 @@ def test_the_penalty_reaches_the_critics_weights_and_no_samples():
     assert fake.x.grad is None
 
 
-def test_the_penalty_refuses_a_critic_that_mixes_samples():
+def test_gradient_penalty_refuses_discriminator_that_mixes_samples():
     networks = ganframe.component("discriminator", "dcgan")
     data = DataSpec((1, 16, 16))
     with pytest.raises(ValueError, match="BatchNorm"):
@@ -112,7 +112,7 @@ def test_the_penalty_refuses_a_critic_that_mixes_samples():
 # --------------------------------------------------------------------------------------------------- weight clipping
 
 
-def test_clipping_brings_every_parameter_within_the_limit_and_twice_is_once():
+def test_weight_clipping_clamps_every_parameter_and_is_idempotent():
     D = ganframe.component("discriminator", "mlp")(hidden=(8, 8)).build(DataSpec((2,)))
     before = [p.detach().clone() for p in D.parameters()]
     clip = WeightClipping(limit=0.05)
@@ -128,11 +128,11 @@ def test_clipping_brings_every_parameter_within_the_limit_and_twice_is_once():
 # ----------------------------------------------------------------------------------------------- spectral normalisation
 
 
-def layers_of(D: nn.Module) -> list[nn.Module]:
+def normalised_layers(D: nn.Module) -> list[nn.Module]:
     return [m for m in D.modules() if parametrize.is_parametrized(m, "weight")]
 
 
-def buffers_of(D: nn.Module) -> list[torch.Tensor]:
+def copy_buffers(D: nn.Module) -> list[torch.Tensor]:
     return [b.clone() for b in D.buffers()]
 
 
@@ -144,11 +144,11 @@ def buffers_of(D: nn.Module) -> list[torch.Tensor]:
         ("resnet", {"width": 4, "condition": "projection"}, (3, 32, 32)),
     ],
 )
-def test_the_largest_singular_value_is_1_after_warm_up(name, options, shape):
+def test_spectral_norm_is_1_after_warm_up(name, options, shape):
     torch.manual_seed(0)
     D = SpectralNorm().wrap(ganframe.component("discriminator", name)(**options).build(DataSpec(shape, 10)))
     plain = [m for m in D.modules() if isinstance(m, (nn.Linear, nn.Conv2d, nn.Embedding))]
-    assert layers_of(D) == plain  # every layer, the projection's embedding too
+    assert normalised_layers(D) == plain  # every layer, including the projection's embedding
     for _ in range(300):
         D(torch.randn(2, *shape), torch.zeros(2).long())
     D.eval()
@@ -157,10 +157,10 @@ def test_the_largest_singular_value_is_1_after_warm_up(name, options, shape):
         assert sigma.item() == pytest.approx(1.0, abs=1e-3)
 
 
-def test_evaluation_changes_no_buffer_and_training_does():
+def test_spectral_norm_updates_buffers_in_training_mode_only():
     D = SpectralNorm().wrap(ganframe.component("discriminator", "mlp")(hidden=(16,)).build(DataSpec((2,))))
     x, y = torch.randn(4, 2), torch.zeros(4).long()
-    before = buffers_of(D.eval())
+    before = copy_buffers(D.eval())
     D(x, y)
     for b, a in zip(before, D.buffers(), strict=True):
         assert torch.equal(b, a)
@@ -169,7 +169,7 @@ def test_evaluation_changes_no_buffer_and_training_does():
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_a_training_forward_makes_the_rounds_of_power_iteration_that_are_asked_for(rounds):
+def test_spectral_norm_power_iterations_per_forward(rounds):
     D = SpectralNorm(power_iterations=rounds).wrap(nn.Linear(6, 4, bias=False))
     W, vectors = D.parametrizations.weight.original.detach(), D.parametrizations.weight[0]
     v = nn.functional.normalize(torch.randn(6), dim=0)
@@ -181,8 +181,8 @@ def test_a_training_forward_makes_the_rounds_of_power_iteration_that_are_asked_f
     torch.testing.assert_close(vectors._v, v)
 
 
-def test_gradients_take_sigma_into_account():
-    """The gradient of W/σ(W) is that of Miyato et al. 2018, eq. 12, not of W over a constant: it has no W component."""
+def test_spectral_norm_gradient_includes_sigma():
+    """The gradient of W/σ(W) (Miyato et al. 2018, eq. 12) is orthogonal to W; with constant σ it would not be."""
     D = SpectralNorm().wrap(nn.Linear(6, 4, bias=False)).eval()
     for _ in range(200):
         D.train()(torch.randn(2, 6))

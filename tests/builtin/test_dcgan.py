@@ -1,4 +1,4 @@
-"""DCGAN: every size it takes, what it refuses, the paper's weights, and samples that mix or do not."""
+"""Tests of DCGAN: supported and refused sizes, initialisation as in the paper, conditioning, sample mixing."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ SIZES = (8, 16, 32, 64, 128)
 
 
 def randomised(network):
-    """Every parameter drawn anew: a conditional scale that starts at 1 for all classes tells nothing."""
+    """Redraws every parameter: a conditional scale initialised to 1 for all classes would not depend on the label."""
     for parameter in network.parameters():
         nn.init.normal_(parameter, 0, 0.3)
     return network
@@ -19,7 +19,7 @@ def randomised(network):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
-def test_generator_makes_images_of_the_datas_shape_between_minus_one_and_one(size, channels):
+def test_generator_output_has_data_shape_and_is_in_range(size, channels):
     torch.manual_seed(0)
     G = randomised(DCGANGenerator(width=2).build(DataSpec((channels, size, size)), 6))
     for n, training in ((4, True), (4, False), (1, False)):
@@ -30,7 +30,7 @@ def test_generator_makes_images_of_the_datas_shape_between_minus_one_and_one(siz
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
-def test_discriminator_gives_one_score_for_each_image(size, channels):
+def test_discriminator_returns_one_score_per_image(size, channels):
     torch.manual_seed(0)
     D = DCGANDiscriminator(width=2).build(DataSpec((channels, size, size)))
     for n, training in ((4, True), (4, False), (1, False)):
@@ -39,7 +39,7 @@ def test_discriminator_gives_one_score_for_each_image(size, channels):
 
 
 @pytest.mark.parametrize("shape", [(3, 28, 28), (1, 48, 48), (3, 256, 256), (3, 32, 64), (3, 64, 32), (1, 4, 4), (2,)])
-def test_other_sizes_are_refused_with_the_sizes_that_are_taken(shape):
+def test_unsupported_sizes_are_refused_with_supported_sizes(shape):
     for build in (
         lambda: DCGANGenerator(width=2).build(DataSpec(shape), 6),
         lambda: DCGANDiscriminator(width=2).build(DataSpec(shape)),
@@ -50,7 +50,7 @@ def test_other_sizes_are_refused_with_the_sizes_that_are_taken(shape):
 
 
 @pytest.mark.parametrize(("condition", "matters"), [("none", False), ("concat", True), ("batch_norm", True)])
-def test_the_label_changes_a_conditional_generators_output_only(condition, matters):
+def test_label_changes_output_only_if_generator_is_conditional(condition, matters):
     torch.manual_seed(0)
     G = randomised(DCGANGenerator(width=4, condition=condition).build(DataSpec((1, 16, 16), 3), 6)).eval()
     z = torch.randn(4, 6)
@@ -59,7 +59,7 @@ def test_the_label_changes_a_conditional_generators_output_only(condition, matte
 
 
 @pytest.mark.parametrize(("condition", "matters"), [("none", False), ("concat", True), ("projection", True)])
-def test_the_label_changes_a_conditional_discriminators_score_only(condition, matters):
+def test_label_changes_score_only_if_discriminator_is_conditional(condition, matters):
     torch.manual_seed(0)
     D = randomised(DCGANDiscriminator(width=4, condition=condition).build(DataSpec((1, 16, 16), 3))).eval()
     x = torch.randn(4, 1, 16, 16)
@@ -76,7 +76,7 @@ def test_the_label_changes_a_conditional_discriminators_score_only(condition, ma
         lambda data: DCGANDiscriminator(width=2, condition="projection").build(data),
     ],
 )
-def test_a_condition_needs_labels(build):
+def test_condition_without_classes_is_refused(build):
     with pytest.raises(ValueError, match=r"needs labels, and the data has no classes"):
         build(DataSpec((1, 8, 8)))
     build(DataSpec((1, 8, 8), classes=3))
@@ -96,7 +96,7 @@ def layers_with_weights(network):
         lambda: DCGANDiscriminator(width=16, condition="projection").build(DataSpec((3, 32, 32), 10)),
     ],
 )
-def test_weights_begin_as_the_paper_says(network):
+def test_weight_initialisation_matches_paper(network):
     """Zero-centred normal with standard deviation 0.02 (Radford et al. 2015, section 4), in every layer."""
     torch.manual_seed(0)
     built = network()
@@ -112,27 +112,31 @@ def test_weights_begin_as_the_paper_says(network):
         assert (norm.bias == 0).all()
 
 
-def test_widths_double_towards_the_middle():
+def test_channels_double_with_each_halving_of_resolution():
     G = DCGANGenerator(width=4).build(DataSpec((3, 64, 64)), 6)
     assert [conv.out_channels for conv in G.convs] == [32, 16, 8, 4]
     assert [norm.norm.num_features for norm in G.norms] == [32, 16, 8, 4]
     D = DCGANDiscriminator(width=4).build(DataSpec((3, 64, 64)))
     assert [m.out_channels for m in D.modules() if isinstance(m, nn.Conv2d)] == [4, 8, 16, 32]
-    assert [m.num_features for m in D.modules() if isinstance(m, nn.BatchNorm2d)] == [8, 16, 32]  # not the first
+    assert [m.num_features for m in D.modules() if isinstance(m, nn.BatchNorm2d)] == [
+        8,
+        16,
+        32,
+    ]  # not in the first layer
 
 
-def test_a_convolution_has_a_bias_where_no_norm_takes_it_away():
+def test_convolution_has_bias_only_without_norm():
     for norm, biases in (("none", [True, True, True]), ("batch", [True, False, False])):
         D = DCGANDiscriminator(width=4, norm=norm).build(DataSpec((3, 32, 32)))
         assert [m.bias is not None for m in D.modules() if isinstance(m, nn.Conv2d)] == biases
 
 
-# At 8 pixels there is one layer, and the first one is never normalised.
+# At 8 pixels there is only the first layer, which is never normalised.
 @pytest.mark.parametrize(
     ("size", "norm", "mixes"),
     [(16, "none", False), (16, "layer", False), (16, "batch", True), (32, "batch", True), (8, "batch", False)],
 )
-def test_samples_mix_under_batch_norm_only(size, norm, mixes, other_samples_gradient):
+def test_only_batch_norm_mixes_samples(size, norm, mixes, other_samples_gradient):
     torch.manual_seed(0)
     D = randomised(DCGANDiscriminator(width=2, norm=norm).build(DataSpec((1, size, size))))
     assert mixes_samples(D) is mixes

@@ -1,4 +1,4 @@
-"""Drawn data: where the modes lie, how often and how widely they are drawn, and that a seed decides all of it."""
+"""Tests of synthetic distributions: means, spreads and shares of the modes, and reproducibility from a seed."""
 
 import math
 
@@ -16,8 +16,8 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def centred(config, n=200_000):
-    """Draws from a mixture: x, y, and the mean of each sample's own mode, from the config's own formula."""
+def samples_and_means(config, n=200_000):
+    """Samples x, y of a mixture, and the mean of each sample's mode, computed here from the config."""
     x, y = config.build().draw(n, seeded())
     if isinstance(config, Ring):
         means = [
@@ -35,8 +35,8 @@ def centred(config, n=200_000):
 
 
 @pytest.mark.parametrize("config", [Ring(), Ring(modes=5, radius=3.0, std=0.2), Grid(), Grid(side=2, std=0.3)])
-def test_each_mode_has_its_mean_its_spread_and_its_share_and_is_the_label(config):
-    x, y, means = centred(config)
+def test_mixture_modes_have_mean_covariance_share_and_label(config):
+    x, y, means = samples_and_means(config)
     n, modes = len(x), config.spec.classes
     assert y.dtype == torch.long
     counts = torch.bincount(y, minlength=modes)
@@ -44,15 +44,15 @@ def test_each_mode_has_its_mean_its_spread_and_its_share_and_is_the_label(config
     share = 1 / modes
     assert ((counts / n - share).abs() < 5 * (share * (1 - share) / n) ** 0.5).all()
     offset = (x - means) / config.std
-    assert offset.abs().max() < 6  # so that each label is the mode its sample was drawn from
+    assert offset.abs().max() < 6  # so each label is the mode of its sample
     for mode in range(modes):
         of_mode = offset[y == mode]
         assert (of_mode.mean(0).abs() < 5 / len(of_mode) ** 0.5).all()
         torch.testing.assert_close(of_mode.T.cov(), torch.eye(2), atol=8 / len(of_mode) ** 0.5, rtol=0)
 
 
-def test_the_rings_eight_modes_are_evenly_spaced():
-    """linspace(0, 2π, 8) would put the last mode on the first: seven modes."""
+def test_ring_modes_are_evenly_spaced():
+    """linspace(0, 2π, 8) would put the last mode onto the first and leave seven modes."""
     means = Ring().build().means
     assert means.shape == (8, 2)
     torch.testing.assert_close(means.norm(dim=1), torch.ones(8))
@@ -61,7 +61,7 @@ def test_the_rings_eight_modes_are_evenly_spaced():
     assert torch.pdist(means).min() > 0.7
 
 
-def test_the_grid_is_that_of_the_papers():
+def test_grid_matches_papers():
     ticks = (-4.0, -2.0, 0.0, 2.0, 4.0)
     mixture = Grid().build()
     assert {tuple(mean) for mean in mixture.means.tolist()} == {(a, b) for a in ticks for b in ticks}
@@ -70,8 +70,8 @@ def test_the_grid_is_that_of_the_papers():
 
 
 @pytest.mark.parametrize("config", [Ring(), Grid()])
-def test_a_perfect_sampler_scores_what_the_protocol_says(config):
-    """Within 3σ of its nearest mode: 1 - e^-4.5 = 98.889 % of an isotropic Gaussian in the plane."""
+def test_exact_samples_have_expected_high_quality_share(config):
+    """Share of samples within 3σ of the nearest mode: 1 - e^-4.5 = 98.889 % for isotropic Gaussians in the plane."""
     mixture = config.build()
     x, y = mixture.draw(400_000, seeded(1))
     distance, nearest = torch.cdist(x, mixture.means).min(1)
@@ -82,7 +82,7 @@ def test_a_perfect_sampler_scores_what_the_protocol_says(config):
     assert torch.equal(nearest, y)
 
 
-def test_gaussian_1d_has_its_means_stds_and_weights():
+def test_gaussian_1d_means_stds_and_weights():
     config = Gaussian1D(means=(-3.0, 0.0, 5.0), stds=(0.1, 1.0, 0.5), weights=(1.0, 2.0, 5.0))
     assert config.spec == DataSpec((1,), classes=3)
     x, y = config.build().draw(200_000, seeded())
@@ -95,7 +95,7 @@ def test_gaussian_1d_has_its_means_stds_and_weights():
         assert abs(of_mode.std() / config.stds[mode] - 1) < 5 / (2 * n) ** 0.5
 
 
-def test_gaussian_1d_is_a_standard_normal_by_default():
+def test_gaussian_1d_default_is_standard_normal():
     x, y = Gaussian1D().build().draw(200_000, seeded())
     assert abs(x.mean()) < 5 / 200_000**0.5
     assert abs(x.var() - 1) < 5 * (2 / 200_000) ** 0.5
@@ -111,7 +111,7 @@ def test_gaussian_1d_is_a_standard_normal_by_default():
     ],
 )
 def test_gaussian_1d_refuses_lists_of_different_lengths(options):
-    with pytest.raises(ValueError, match="means, stds and weights must have one length"):
+    with pytest.raises(ValueError, match="means, stds and weights must have the same length"):
         Gaussian1D(**options)
 
 
@@ -134,9 +134,9 @@ def test_options_out_of_range_are_refused(make):
         make()
 
 
-def test_the_swiss_roll_without_noise_lies_on_its_spiral():
+def test_swiss_roll_without_noise_is_on_the_spiral():
     x, y = SwissRoll(noise=0.0).build().draw(10_000, seeded())
-    radius = x.norm(dim=1) * 7.5  # the spiral's own parameter t, from 1.5π to 4.5π
+    radius = x.norm(dim=1) * 7.5  # the parameter t of the spiral, from 1.5π to 4.5π
     assert radius.min() >= 1.5 * math.pi - 1e-3
     assert radius.max() <= 4.5 * math.pi + 1e-3
     torch.testing.assert_close(
@@ -150,7 +150,7 @@ def test_the_swiss_roll_without_noise_lies_on_its_spiral():
 
 
 @pytest.mark.parametrize("config", ALL, ids=lambda config: type(config).__name__)
-def test_the_generators_seed_decides_every_draw(config):
+def test_draws_are_reproducible_from_the_generator(config):
     data = config.build()
     assert isinstance(data, Distribution)
     first, second, other = (data.draw(50, seeded(seed)) for seed in (3, 3, 4))
@@ -166,7 +166,7 @@ def test_the_generators_seed_decides_every_draw(config):
 
 
 @pytest.mark.parametrize("config", ALL, ids=lambda config: type(config).__name__)
-def test_what_is_drawn_is_what_the_spec_says(config):
+def test_draws_match_spec(config):
     x, y = config.build().draw(500, seeded())
     assert x.shape == (500, *config.spec.shape)
     assert x.dtype == torch.float32
@@ -176,7 +176,7 @@ def test_what_is_drawn_is_what_the_spec_says(config):
 
 
 @pytest.mark.parametrize("config", ALL, ids=lambda config: type(config).__name__)
-def test_a_distribution_is_a_torch_dataset_of_fixed_samples(config):
+def test_distribution_as_torch_dataset_has_fixed_samples(config):
     data = config.build()
     x, y = data[0]
     assert x.shape == config.spec.shape
@@ -193,8 +193,8 @@ def test_a_distribution_is_a_torch_dataset_of_fixed_samples(config):
     assert torch.equal(batch[0], x)
 
 
-def test_whole_numbers_serve_where_a_scale_is_asked_for():
-    """From Python, Gaussian1D(means=(-2, 2), stds=(1, 1)) is natural."""
+def test_integers_are_accepted_for_float_options():
+    """In Python code, users write Gaussian1D(means=(-2, 2), stds=(1, 1))."""
     for config in (
         Gaussian1D(means=(-2, 2), stds=(1, 1), weights=(1, 3)),
         Grid(spacing=2, std=1),

@@ -1,4 +1,4 @@
-"""Images from scikit-learn, folders and torchvision's files: their pixels, and a clear word for each that is bad."""
+"""Tests of image datasets from scikit-learn, folders and torchvision: pixels, and messages for damaged files."""
 
 import gzip
 import math
@@ -23,10 +23,10 @@ NAMES = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "SVHN", "STL1
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """A download that nobody asked for fails the test."""
+    """Fails the test if it uses the network."""
 
     def refuse(*_):
-        raise AssertionError("the network was touched")
+        raise AssertionError("the network was used")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -43,7 +43,7 @@ def save(folder, name, pixels, **options):
 
 
 def cut(file, share):
-    """Leaves the first part of a file alone."""
+    """Truncates a file to its first `share`."""
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
 
@@ -51,7 +51,7 @@ def cut(file, share):
 # ------------------------------------------------------------------------------------------------------------- digits
 
 
-def test_digits_are_the_scans_of_scikit_learn():
+def test_digits_match_scikit_learn():
     data, scans = Digits().build(), load_digits()
     x, y = data.tensors
     assert Digits().spec == DataSpec((1, 8, 8), classes=10)
@@ -71,14 +71,14 @@ def test_digits_are_resized(size):
     assert x.shape == (1797, 1, size, size)
     assert x.dtype == torch.uint8
     assert len(y) == 1797
-    # An enlarged scan, averaged back over its blocks, is close to the scan: neither turned nor shifted.
+    # Averaging an enlarged scan over its blocks restores the scan approximately, if it is not rotated or shifted.
     back = torch.nn.functional.avg_pool2d(x.float(), size // 8)
     assert (back - small.float()).abs().mean() < 20
     assert (back.flip(3) - small.float()).abs().mean() > 40
     assert abs(x.float().mean() - small.float().mean()) < 3
 
 
-def test_digits_smaller_than_their_scans_are_refused():
+def test_digits_size_below_8_is_refused():
     with pytest.raises(ValueError, match="must be >= 8"):
         Digits(size=4)
 
@@ -86,7 +86,7 @@ def test_digits_smaller_than_their_scans_are_refused():
 # ------------------------------------------------------------------------------------------------------------ folders
 
 
-def test_a_flat_folder_has_no_classes_and_its_images_come_in_order_of_name(tmp_path):
+def test_flat_folder_has_no_classes_and_is_sorted_by_name(tmp_path):
     pictures = {f"{i}.png": noise(6, 9, 3, seed=i) for i in (2, 0, 1)}
     for name, pixels in pictures.items():
         save(tmp_path, name, pixels)
@@ -100,7 +100,7 @@ def test_a_flat_folder_has_no_classes_and_its_images_come_in_order_of_name(tmp_p
     assert y.tolist() == [0, 0, 0]
 
 
-def test_subfolders_are_classes_in_order_of_name(tmp_path):
+def test_subfolders_are_classes_sorted_by_name(tmp_path):
     save(tmp_path / "dogs", "a.png", noise(4, 4, 3, seed=0))
     save(tmp_path / "cats", "b.png", noise(4, 4, 3, seed=1))
     save(tmp_path / "cats" / "black", "c.PNG", noise(4, 4, 3, seed=2))
@@ -114,7 +114,7 @@ def test_subfolders_are_classes_in_order_of_name(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".jpg", ".jpeg"])
-def test_the_usual_formats_are_read(tmp_path, suffix):
+def test_common_image_formats_are_read(tmp_path, suffix):
     ramp = np.broadcast_to(np.linspace(0, 255, 16, dtype=np.uint8)[None, :, None], (16, 16, 3)).copy()
     save(tmp_path, f"a{suffix}", ramp, **({"lossless": True} if suffix == ".webp" else {}))
     x = ImageFolder(str(tmp_path)).build()[0][0]
@@ -123,20 +123,20 @@ def test_the_usual_formats_are_read(tmp_path, suffix):
     assert np.abs(x.permute(1, 2, 0).numpy().astype(int) - ramp).max() <= allowed
 
 
-def test_mixed_sizes_are_refused_with_the_sizes_and_the_remedy(tmp_path):
+def test_different_image_sizes_are_refused_with_remedy(tmp_path):
     for i in range(3):
         save(tmp_path, f"a{i}.png", noise(8, 8, 3))
     save(tmp_path, "odd.png", noise(5, 8, 3))
-    with pytest.raises(ValueError, match="images of 2 sizes: 3 of 8×8") as caught:
+    with pytest.raises(ValueError, match="images have 2 different sizes: 3 of 8×8") as caught:
         _ = ImageFolder(str(tmp_path)).spec
     assert "1 of 8×5 (odd.png)" in str(caught.value)
-    assert "set size" in str(caught.value)
+    assert "set `size`" in str(caught.value)
     config = ImageFolder(str(tmp_path), size=6)
     assert config.spec == DataSpec((3, 6, 6))
     assert config.build().tensors[0].shape == (4, 3, 6, 6)
 
 
-def test_size_scales_the_shorter_side_and_cuts_out_the_centre(tmp_path):
+def test_size_scales_shorter_side_and_crops_centre(tmp_path):
     wide = np.zeros((8, 24, 3), np.uint8)
     wide[:, 8:16] = (255, 0, 0)  # the middle third
     save(tmp_path, "wide.png", wide)
@@ -160,7 +160,7 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_kind_of_pixel_becomes_colour_or_grey(tmp_path, mode):
+def test_pixel_modes_are_converted_to_colour_or_grey(tmp_path, mode):
     image, colours = MODES[mode]
     image.save(tmp_path / "a.png")
     colour = ImageFolder(str(tmp_path)).build()[0][0]
@@ -173,7 +173,7 @@ def test_every_kind_of_pixel_becomes_colour_or_grey(tmp_path, mode):
     assert np.abs(x[0].numpy() - luma).max() <= 1
 
 
-def test_a_palette_is_looked_up(tmp_path):
+def test_palette_images_are_converted(tmp_path):
     indices = (np.arange(16) % 4).reshape(4, 4).astype(np.uint8)
     palette = noise(4, 3, seed=5)
     image = Image.fromarray(indices)
@@ -183,8 +183,8 @@ def test_a_palette_is_looked_up(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grey_of_16_bits_keeps_its_shades(tmp_path, channels):
-    """PIL's own conversion cuts everything above 255 off: an image in all shades would come out white."""
+def test_16_bit_grey_keeps_its_shades(tmp_path, channels):
+    """PIL's conversion clips values above 255, which would turn most of a 16-bit image white."""
     shades = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
     Image.fromarray(shades).save(tmp_path / "a.png")
     x = ImageFolder(str(tmp_path), channels=channels).build()[0][0]
@@ -192,23 +192,23 @@ def test_grey_of_16_bits_keeps_its_shades(tmp_path, channels):
 
 
 @pytest.mark.parametrize("size", [None, 4])
-def test_without_memory_the_files_are_read_again_with_the_same_pixels(tmp_path, size):
+def test_images_above_memory_limit_are_read_from_disk(tmp_path, size):
     for folder in "ab":
         for i in range(3):
             save(tmp_path / folder, f"{i}.png", noise(6, 8, 3, seed=i))
-    held = ImageFolder(str(tmp_path), size=size).build()
+    stored = ImageFolder(str(tmp_path), size=size).build()
     lazy = ImageFolder(str(tmp_path), size=size, memory=0).build()
-    assert isinstance(held, TensorDataset)
+    assert isinstance(stored, TensorDataset)
     assert not isinstance(lazy, TensorDataset)
-    assert len(lazy) == len(held) == 6
+    assert len(lazy) == len(stored) == 6
     for index in range(6):
-        assert torch.equal(lazy[index][0], held[index][0])
-        assert lazy[index][1] == held[index][1] == index // 3
+        assert torch.equal(lazy[index][0], stored[index][0])
+        assert lazy[index][1] == stored[index][1] == index // 3
     save(tmp_path / "a", "0.png", noise(6, 8, 3, seed=9))
-    assert not torch.equal(lazy[0][0], held[0][0])
+    assert not torch.equal(lazy[0][0], stored[0][0])
 
 
-def test_memory_is_counted_in_gibibytes_of_pixels(tmp_path):
+def test_memory_limit_is_in_gib_of_pixels(tmp_path):
     for i in range(2):
         save(tmp_path, f"{i}.png", noise(8, 8, 3))
     needed = 2 * 3 * 8 * 8 / 2**30
@@ -216,7 +216,7 @@ def test_memory_is_counted_in_gibibytes_of_pixels(tmp_path):
     assert not isinstance(ImageFolder(str(tmp_path), memory=0.99 * needed).build(), TensorDataset)
 
 
-def good_and(tmp_path, damage):
+def save_good_and_damaged(tmp_path, damage):
     for i in range(3):
         save(tmp_path, f"good{i}.png", noise(32, 32, 3))
     damage(save(tmp_path, "bad.png", noise(32, 32, 3)))
@@ -224,31 +224,31 @@ def good_and(tmp_path, damage):
 
 DAMAGE = {
     "truncated": lambda file: cut(file, 0.5),
-    "garbage": lambda file: file.write_bytes(b"this is no image"),
+    "garbage": lambda file: file.write_bytes(b"this is not an image"),
     "empty": lambda file: file.write_bytes(b""),
-    "header alone": lambda file: cut(file, 0.02),
+    "header only": lambda file: cut(file, 0.02),
 }
 
 
 @pytest.mark.parametrize("size", [None, 16])
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_image_among_good_ones_is_named(tmp_path, damage, size):
-    good_and(tmp_path, DAMAGE[damage])
+def test_damaged_image_is_named(tmp_path, damage, size):
+    save_good_and_damaged(tmp_path, DAMAGE[damage])
     with pytest.raises(ValueError, match=r"bad\.png") as caught:
         ImageFolder(str(tmp_path), size=size).build()
     assert "good" not in str(caught.value).replace(str(tmp_path), "")
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_image_is_named_when_it_is_read_lazily(tmp_path, damage):
-    good_and(tmp_path, DAMAGE[damage])
+def test_damaged_image_is_named_when_read_from_disk(tmp_path, damage):
+    save_good_and_damaged(tmp_path, DAMAGE[damage])
     lazy = ImageFolder(str(tmp_path), size=16, memory=0).build()
     assert lazy[1][0].shape == (3, 16, 16)
-    with pytest.raises(RunError, match=r"bad\.png: not an image that can be read"):
+    with pytest.raises(RunError, match=r"bad\.png: cannot be read as an image"):
         lazy[0]
 
 
-def test_many_damaged_images_are_counted_and_some_named(tmp_path):
+def test_damaged_images_are_counted_and_five_named(tmp_path):
     save(tmp_path, "good.png", noise(8, 8, 3))
     for i in range(7):
         (tmp_path / f"bad{i}.png").write_bytes(b"no")
@@ -259,31 +259,31 @@ def test_many_damaged_images_are_counted_and_some_named(tmp_path):
 
 
 @pytest.mark.parametrize("size", [None, 8])
-def test_an_image_whose_header_claims_a_giant_is_named(tmp_path, size):
-    """A flipped bit in the header; PIL takes it for a decompression bomb."""
+def test_image_with_huge_size_in_header_is_named(tmp_path, size):
+    """A damaged header; PIL raises DecompressionBombError."""
     save(tmp_path, "good.png", noise(8, 8, 3))
     content = bytearray(save(tmp_path, "bad.png", noise(8, 8, 3)).read_bytes())
-    content[16:24] = (100_000).to_bytes(4, "big") * 2  # PNG's width and height, and the checksum they need
+    content[16:24] = (100_000).to_bytes(4, "big") * 2  # PNG's width, height and their checksum
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     (tmp_path / "bad.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"bad\.png"):
         ImageFolder(str(tmp_path), size=size).build()
 
 
-def test_a_missing_folder_and_an_empty_one_are_told_apart(tmp_path):
+def test_missing_and_empty_folders_have_different_messages(tmp_path):
     with pytest.raises(ValueError, match="nowhere: no such folder"):
         _ = ImageFolder(str(tmp_path / "nowhere")).spec
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(ValueError, match=r"no images there; their names end in .png"):
+    with pytest.raises(ValueError, match=r"no images found; image names end in .png"):
         _ = ImageFolder(str(tmp_path)).spec
     (tmp_path / "class").mkdir()
-    with pytest.raises(ValueError, match="no images there"):
+    with pytest.raises(ValueError, match="no images found"):
         ImageFolder(str(tmp_path), size=8).build()
     with pytest.raises(ValueError, match="no such folder"):
         _ = ImageFolder(str(tmp_path / "notes.txt"), size=8).spec
 
 
-def test_a_folder_in_the_home_directory(tmp_path, monkeypatch):
+def test_root_in_home_directory_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     save(tmp_path / "mine", "a.png", noise(4, 4, 3))
     assert ImageFolder("~/mine").spec.shape == (3, 4, 4)
@@ -317,7 +317,7 @@ def write_idx_files(folder, gz):
 
 @pytest.fixture
 def without_debian(monkeypatch, tmp_path):
-    """As on a machine where Debian's package of Fashion-MNIST is not installed."""
+    """Behaves as if Debian's package of Fashion-MNIST were not installed."""
     monkeypatch.setattr(images, "DEBIAN_FASHION_MNIST", tmp_path / "not installed")
 
 
@@ -334,18 +334,18 @@ def check_small_mnist(config, split):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST"])
-def test_idx_files_in_torchvisions_layout_are_read(tmp_path, without_debian, name, split):
+def test_torchvision_layout_of_idx_files_is_read(tmp_path, without_debian, name, split):
     write_idx_files(tmp_path / name / "raw", gz=False)
     check_small_mnist(TorchvisionDataset(name, root=str(tmp_path), split=split), split)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_fashion_mnist_is_read_from_a_folder_of_gzipped_idx_files(tmp_path, without_debian, split):
+def test_fashion_mnist_is_read_from_gzipped_idx_files(tmp_path, without_debian, split):
     folder = write_idx_files(tmp_path / "fashion-mnist", gz=True)
     check_small_mnist(TorchvisionDataset("FashionMNIST", root=str(folder), split=split), split)
 
 
-def test_fashion_mnist_in_root_goes_before_debians(tmp_path, monkeypatch):
+def test_fashion_mnist_in_root_takes_precedence_over_debian(tmp_path, monkeypatch):
     mine = write_idx_files(tmp_path / "mine", gz=True)
     debian = write_idx_files(tmp_path / "debian", gz=True)
     (debian / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(255 - TRAIN)))
@@ -358,15 +358,15 @@ def test_fashion_mnist_in_root_goes_before_debians(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not images.DEBIAN_FASHION_MNIST.is_dir(), reason="needs Debian's dataset-fashion-mnist")
-def test_fashion_mnist_of_debian(tmp_path):
+def test_fashion_mnist_from_debian(tmp_path):
     for split, count in (("train", 60_000), ("test", 10_000)):
         x, y = TorchvisionDataset("FashionMNIST", root=str(tmp_path), split=split).build().tensors
         assert x.shape == (count, 1, 28, 28)
         assert torch.bincount(y).tolist() == [count // 10] * 10
-        assert 0.28 < x.float().mean() / 255 < 0.30  # the mean that is published for the set: 0.286
+        assert 0.28 < x.float().mean() / 255 < 0.30  # the published mean is 0.286
 
 
-def test_images_are_resized_on_demand(tmp_path, without_debian):
+def test_torchvision_images_are_resized(tmp_path, without_debian):
     folder = write_idx_files(tmp_path / "f", gz=True)
     config = TorchvisionDataset("FashionMNIST", root=str(folder), size=32)
     assert config.spec == DataSpec((1, 32, 32), classes=10)
@@ -378,7 +378,7 @@ def test_images_are_resized_on_demand(tmp_path, without_debian):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("name", NAMES)
-def test_data_that_is_not_there_gives_one_message_with_the_remedies(tmp_path, without_debian, name, split):
+def test_missing_torchvision_data_raises_one_line_with_remedies(tmp_path, without_debian, name, split):
     root = tmp_path / "nothing here"
     with pytest.raises(ValueError, match=f"{name} cannot be opened in") as caught:
         TorchvisionDataset(name, root=str(root), split=split).build()
@@ -391,7 +391,7 @@ def test_data_that_is_not_there_gives_one_message_with_the_remedies(tmp_path, wi
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_spec_is_known_without_the_data(name):
+def test_torchvision_spec_without_data(name):
     shape, classes = TorchvisionDataset(name).spec.shape, TorchvisionDataset(name).spec.classes
     assert shape[0] == (1 if name.endswith("MNIST") else 3)
     assert classes == {"CIFAR100": 100, "CelebA": None}.get(name, 10)
@@ -405,7 +405,7 @@ def with_bytes(content):
 
 def flip_in_deflate(file):
     content = bytearray(file.read_bytes())
-    content[10:14] = b"\xff\xff\xff\xff"  # the first block's header: an invalid type, which zlib itself refuses
+    content[10:14] = b"\xff\xff\xff\xff"  # an invalid type in the first block's header, which zlib refuses
     file.write_bytes(content)
 
 
@@ -414,7 +414,7 @@ IDX_DAMAGE = {
     "empty": with_bytes(b""),
     "not gzipped": with_bytes(idx(TRAIN)),
     "broken deflate stream": flip_in_deflate,
-    "no idx file": with_bytes(gzip.compress(b"hello world")),
+    "not an idx file": with_bytes(gzip.compress(b"hello world")),
     "idx of floats": with_bytes(gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x01" + bytes(4))),
     "only a magic number": with_bytes(gzip.compress(b"\x00\x00\x08")),
     "values missing": with_bytes(gzip.compress(idx(TRAIN)[:-5])),
@@ -424,9 +424,9 @@ IDX_DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", IDX_DAMAGE)
-def test_a_damaged_idx_file_is_named(tmp_path, without_debian, damage):
+def test_damaged_idx_file_is_named(tmp_path, without_debian, damage):
     folder = write_idx_files(tmp_path / "f", gz=True)
-    # t10k, as without train-images the folder is not taken for Fashion-MNIST's at all
+    # damages t10k: a folder without train-images is not recognised as Fashion-MNIST
     IDX_DAMAGE[damage](folder / "t10k-images-idx3-ubyte.gz")
     with pytest.raises((ValueError, OSError), match=r"t10k-(images-idx3|labels-idx1)-ubyte"):
         TorchvisionDataset("FashionMNIST", root=str(folder), split="test").build()
@@ -435,13 +435,13 @@ def test_a_damaged_idx_file_is_named(tmp_path, without_debian, damage):
 MNIST_DAMAGE = {
     "truncated": idx(TRAIN)[:500],
     "empty": b"",
-    "garbage": b"hello world, this is no idx file",
+    "garbage": b"hello world, this is not an idx file",
     "fewer images than labels": idx(TRAIN[:5]),
 }
 
 
 @pytest.mark.parametrize("damage", MNIST_DAMAGE)
-def test_a_damaged_file_of_torchvisions_is_reported(tmp_path, damage):
+def test_damaged_torchvision_file_is_reported(tmp_path, damage):
     raw = write_idx_files(tmp_path / "MNIST" / "raw", gz=False)
     (raw / "train-images-idx3-ubyte").write_bytes(MNIST_DAMAGE[damage])
     with pytest.raises(ValueError, match="MNIST") as caught:
@@ -449,8 +449,8 @@ def test_a_damaged_file_of_torchvisions_is_reported(tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
-def test_colour_images_come_with_their_channels_first(tmp_path, monkeypatch):
-    """CIFAR's arrays are (N, 32, 32, 3), SVHN's and STL10's (N, 3, H, W); all become (N, 3, H, W)."""
+def test_colour_images_are_channels_first(tmp_path, monkeypatch):
+    """CIFAR's arrays (N, 32, 32, 3) and those of SVHN and STL10 (N, 3, H, W) all become (N, 3, H, W)."""
     last, first = noise(4, 32, 32, 3), noise(4, 3, 32, 32)
 
     class Opened:
@@ -469,8 +469,8 @@ def test_colour_images_come_with_their_channels_first(tmp_path, monkeypatch):
         assert y.tolist() == [3, 1, 0, 9]
 
 
-def test_celeba_is_read_from_its_files(tmp_path, monkeypatch):
-    """The layout that torchvision looks for, without its checksums, which only the real set has."""
+def test_celeba_is_read_from_disk(tmp_path, monkeypatch):
+    """Uses torchvision's file layout. The checksums are not checked: only the real dataset has them."""
     base = tmp_path / "celeba"
     for i in range(3):
         save(base / "img_align_celeba", f"{i:06d}.jpg", noise(218, 178, 3, seed=i))
@@ -493,7 +493,7 @@ def test_celeba_is_read_from_its_files(tmp_path, monkeypatch):
         assert y == 0
 
 
-def test_resizing_is_done_in_chunks_without_a_seam(monkeypatch):
+def test_resizing_in_chunks_equals_resizing_each_image(monkeypatch):
     many = torch.from_numpy(noise(10, 1, 8, 8))
     whole = images._resized(many, 16)
     assert whole.shape == (10, 1, 16, 16)
@@ -504,7 +504,7 @@ def test_resizing_is_done_in_chunks_without_a_seam(monkeypatch):
     assert math.isclose(images._resized(torch.full((1, 1, 8, 8), 200, dtype=torch.uint8), 16).float().mean(), 200)
 
 
-def test_a_folder_that_vanishes_after_the_spec_is_reported(tmp_path):
+def test_folder_deleted_after_spec_is_reported(tmp_path):
     save(tmp_path / "d", "a.png", noise(4, 4, 3))
     config = ImageFolder(str(tmp_path / "d"))
     assert config.spec.shape == (3, 4, 4)
@@ -513,7 +513,7 @@ def test_a_folder_that_vanishes_after_the_spec_is_reported(tmp_path):
         config.build()
 
 
-def test_a_class_folder_without_images_is_named(tmp_path):
+def test_class_folder_without_images_is_named(tmp_path):
     for name in ("cats", "dogs", "newts"):
         (tmp_path / name).mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "dogs" / "1.png")
@@ -521,9 +521,9 @@ def test_a_class_folder_without_images_is_named(tmp_path):
         ImageFolder(str(tmp_path)).build()
 
 
-def test_images_beside_class_folders_are_refused(tmp_path):
+def test_images_next_to_class_folders_are_refused(tmp_path):
     (tmp_path / "cats").mkdir()
     for file in (tmp_path / "cats" / "1.png", tmp_path / "stray.png"):
         Image.new("RGB", (8, 8)).save(file)
-    with pytest.raises(ValueError, match="both beside its subfolders and inside"):
+    with pytest.raises(ValueError, match="both in the folder itself and in its subfolders"):
         ImageFolder(str(tmp_path)).build()

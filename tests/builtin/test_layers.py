@@ -1,4 +1,4 @@
-"""Layers: the fast resampling convolutions are what they replace; labels join as their papers say."""
+"""Tests of shared layers: fast resampling equals the two steps it replaces; label conditioning as in the papers."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def upsample_then_conv(x, weight, bias):
 
 @pytest.mark.parametrize("size", [(8, 8), (2, 2), (7, 7), (6, 9), (9, 4), (3, 3)])
 @pytest.mark.parametrize(("fast", "plain"), [(ConvThenPool, conv_then_pool), (UpsampleThenConv, upsample_then_conv)])
-def test_resampling_convolution_is_the_two_steps_it_replaces_with_its_gradients(fast, plain, size):
+def test_resampling_convolution_equals_two_steps_with_gradients(fast, plain, size):
     torch.manual_seed(0)
     layer = fast(3, 5).double()
     x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
@@ -43,7 +43,7 @@ def test_resampling_convolution_is_the_two_steps_it_replaces_with_its_gradients(
 
 
 @pytest.mark.parametrize("layer", [ConvThenPool(2, 3), UpsampleThenConv(2, 3)])
-def test_resampling_convolutions_can_be_differentiated_twice_as_gradient_penalties_do(layer):
+def test_resampling_convolutions_have_second_derivatives(layer):
     layer = layer.double()
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(layer, x)
@@ -63,7 +63,7 @@ def test_conditional_batch_norm_scales_and_shifts_by_class(dims, shape):
     torch.testing.assert_close(norm(h, y), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_each_class_learns_its_own_scale_and_shift_alone():
+def test_conditional_batch_norm_gradient_reaches_only_present_classes():
     norm = ConditionalBatchNorm(4, classes=3, dims=1)
     norm(torch.randn(6, 4), torch.tensor([1, 1, 1, 2, 2, 2])).square().sum().backward()
     for table in (norm.scale, norm.shift):
@@ -72,7 +72,7 @@ def test_each_class_learns_its_own_scale_and_shift_alone():
 
 
 @pytest.mark.parametrize(("dims", "plain"), [(1, nn.BatchNorm1d(4)), (2, nn.BatchNorm2d(4))])
-def test_conditional_batch_norm_begins_as_batch_norm_and_is_it_without_classes(dims, plain):
+def test_conditional_batch_norm_equals_batch_norm_at_start_and_without_classes(dims, plain):
     h, y = torch.randn(6, 4, *[5] * (2 * dims - 2)), torch.arange(6) % 3
     expected = plain(h)
     torch.testing.assert_close(ConditionalBatchNorm(4, classes=3, dims=dims)(h, y), expected)
@@ -98,16 +98,16 @@ def test_join_label_appends_constant_channels_to_images():
     assert (got[1, 4] == 0).all()
 
 
-def test_join_label_keeps_the_precision_of_its_input():
+def test_join_label_keeps_dtype():
     assert JoinLabel(2)(torch.randn(2, 3, dtype=torch.bfloat16), torch.tensor([1, 0])).dtype == torch.bfloat16
 
 
-def test_join_label_does_nothing_without_classes():
+def test_join_label_without_classes_returns_input():
     x = torch.randn(2, 3)
     assert JoinLabel(None)(x, torch.tensor([0, 0])) is x
 
 
-def test_head_is_a_linear_score_plus_the_projection_on_the_label():
+def test_head_is_linear_score_plus_label_projection():
     torch.manual_seed(0)
     head = Head(5, classes=3)
     h, y = torch.randn(4, 5), torch.tensor([2, 0, 1, 2])
@@ -117,7 +117,7 @@ def test_head_is_a_linear_score_plus_the_projection_on_the_label():
     assert head(h, y).shape == (4,)
 
 
-def test_heads_embedding_begins_on_the_scale_of_its_linear_layer():
+def test_head_embedding_is_initialised_like_linear_layer():
     torch.manual_seed(0)
     head = Head(400, classes=10)
     assert 0.9 * 400**-0.5 < head.embedding.weight.abs().max() <= 400**-0.5
@@ -131,7 +131,7 @@ def test_head_without_classes_is_linear():
     assert torch.equal(head(h, torch.tensor([0])), head.linear(h)[:, 0])
 
 
-def test_make_norm_gives_the_norm_that_was_asked_for():
+def test_make_norm_returns_requested_norm():
     x = 3 + 2 * torch.randn(4, 6, 5, 5)
     assert isinstance(make_norm("batch", 6, 1), nn.BatchNorm1d)
     by_batch = make_norm("batch", 6, 2)(x)
@@ -142,7 +142,7 @@ def test_make_norm_gives_the_norm_that_was_asked_for():
     assert make_norm("none", 6, 2)(x) is x
 
 
-def test_classes_for_names_the_part_that_joins_and_refuses_data_without_labels():
+def test_classes_for_matches_condition_and_refuses_data_without_classes():
     assert classes_for("concat", "concat", 10) == 10
     assert classes_for("batch_norm", "concat", 10) is None
     assert classes_for("none", "concat", 10) is None

@@ -1,4 +1,4 @@
-"""The perceptrons: shapes, ranges, conditions, and whether a critic's samples keep to themselves."""
+"""Tests of the perceptrons: shapes, ranges, conditioning and independence of samples."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ SHAPES = [(1,), (2,), (3,), (1, 8, 8)]
 
 
 def randomised(network):
-    """Every parameter drawn anew: a conditional scale that starts at 1 for all classes tells nothing."""
+    """Redraws every parameter: a conditional scale initialised to 1 for all classes would not depend on the label."""
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, 0, 0.5)
     return network
@@ -18,7 +18,7 @@ def randomised(network):
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_generator_makes_samples_of_the_datas_shape(shape, batch_norm):
+def test_generator_output_has_data_shape(shape, batch_norm):
     torch.manual_seed(0)
     G = MLPGenerator(hidden=(8, 6), batch_norm=batch_norm).build(DataSpec(shape), 5)
     assert G.train()(torch.randn(4, 5), torch.zeros(4, dtype=torch.long)).shape == (4, *shape)
@@ -26,7 +26,7 @@ def test_generator_makes_samples_of_the_datas_shape(shape, batch_norm):
         assert G.eval()(torch.randn(n, 5), torch.zeros(n, dtype=torch.long)).shape == (n, *shape)
 
 
-def test_images_stay_between_minus_one_and_one_and_points_go_where_they_like():
+def test_output_range_is_bounded_for_images_only():
     torch.manual_seed(0)
     z, y = 100 * torch.randn(16, 5), torch.zeros(16, dtype=torch.long)
     images = randomised(MLPGenerator(hidden=(8,)).build(DataSpec((1, 8, 8)), 5))(z, y)
@@ -40,7 +40,7 @@ def test_images_stay_between_minus_one_and_one_and_points_go_where_they_like():
 
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_discriminator_gives_one_score_for_each_sample(shape, norm):
+def test_discriminator_returns_one_score_per_sample(shape, norm):
     torch.manual_seed(0)
     D = MLPDiscriminator(hidden=(8, 6), norm=norm).build(DataSpec(shape))
     assert D.train()(torch.randn(4, *shape), torch.zeros(4, dtype=torch.long)).shape == (4,)
@@ -50,7 +50,7 @@ def test_discriminator_gives_one_score_for_each_sample(shape, norm):
 
 @pytest.mark.parametrize(("condition", "matters"), [("none", False), ("concat", True), ("batch_norm", True)])
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
-def test_the_label_changes_a_conditional_generators_output_only(shape, condition, matters):
+def test_label_changes_output_only_if_generator_is_conditional(shape, condition, matters):
     torch.manual_seed(0)
     G = randomised(MLPGenerator(hidden=(8,), batch_norm=True, condition=condition).build(DataSpec(shape, 3), 5)).eval()
     z = torch.randn(4, 5)
@@ -60,7 +60,7 @@ def test_the_label_changes_a_conditional_generators_output_only(shape, condition
 
 @pytest.mark.parametrize(("condition", "matters"), [("none", False), ("concat", True), ("projection", True)])
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
-def test_the_label_changes_a_conditional_discriminators_score_only(shape, condition, matters):
+def test_label_changes_score_only_if_discriminator_is_conditional(shape, condition, matters):
     torch.manual_seed(0)
     D = randomised(MLPDiscriminator(hidden=(8,), condition=condition).build(DataSpec(shape, 3)))
     x = torch.randn(4, *shape)
@@ -77,7 +77,7 @@ def test_the_label_changes_a_conditional_discriminators_score_only(shape, condit
         lambda data: MLPDiscriminator(condition="projection").build(data),
     ],
 )
-def test_a_condition_needs_labels(build):
+def test_condition_without_classes_is_refused(build):
     with pytest.raises(ValueError, match=r"needs labels, and the data has no classes"):
         build(DataSpec((2,)))
     build(DataSpec((2,), classes=3))
@@ -89,14 +89,14 @@ def test_conditional_batch_norm_needs_batch_norm():
 
 
 @pytest.mark.parametrize(("norm", "mixes"), [("none", False), ("layer", False), ("batch", True)])
-def test_samples_mix_under_batch_norm_only(norm, mixes, other_samples_gradient):
+def test_only_batch_norm_mixes_samples(norm, mixes, other_samples_gradient):
     torch.manual_seed(0)
     D = MLPDiscriminator(hidden=(8, 8), norm=norm).build(DataSpec((2,)))
     assert mixes_samples(D) is mixes
     assert (other_samples_gradient(D, torch.randn(4, 2)) > 0) is mixes
 
 
-def test_dropout_acts_in_training_alone():
+def test_dropout_is_active_in_training_mode_only():
     torch.manual_seed(0)
     D = MLPDiscriminator(hidden=(64,), dropout=0.5).build(DataSpec((2,)))
     x, y = torch.randn(4, 2), torch.zeros(4, dtype=torch.long)
@@ -108,7 +108,7 @@ def test_dropout_acts_in_training_alone():
     ("activation", "function"),
     [("relu", torch.relu), ("tanh", torch.tanh), ("leaky_relu", lambda h: torch.where(h > 0, h, 0.2 * h))],
 )
-def test_the_discriminator_is_the_perceptron_of_its_options(activation, function):
+def test_discriminator_computes_perceptron_with_activation(activation, function):
     torch.manual_seed(0)
     D = MLPDiscriminator(hidden=(8, 6), activation=activation).build(DataSpec((3,)))
     x = torch.randn(4, 3)
@@ -127,7 +127,7 @@ def test_options_out_of_range_are_refused():
             make()
 
 
-def test_without_hidden_layers_the_networks_are_affine():
+def test_networks_without_hidden_layers_are_affine():
     G = MLPGenerator(hidden=()).build(DataSpec((2,)), 2)
     D = MLPDiscriminator(hidden=()).build(DataSpec((2,)))
     z, y = torch.randn(3, 2), torch.zeros(3, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""The objectives against the papers' formulas and the values that quadrature gives."""
+"""Tests of the built-in objectives against the papers' formulas and against quadrature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALL = [VANILLA, NON_SATURATING, WGAN]
 
 
 def normal(mean: float, std: float, n: int = 200_000) -> torch.Tensor:
-    """Equally likely quantiles of a Gaussian: means over them are integrals by the midpoint rule in probability."""
+    """Quantiles of a Gaussian at equal steps of probability: their mean is an integral by the midpoint rule."""
     return mean + std * torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
 
 
@@ -22,21 +22,21 @@ def log_density(x: torch.Tensor, mean: float, std: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("objective", [VANILLA, NON_SATURATING])
 @pytest.mark.parametrize(("mean", "std", "value"), [(1.0, 1.0, -1.1634514), (1.0, 1.2, -1.1895600)])
-def test_the_value_at_the_optimal_critic_is_2_jsd_minus_log_4(objective, mean, std, value):
-    def critic(x):  # a* = log p/q for p = N(0, 1)
+def test_value_at_optimal_discriminator_is_2_jsd_minus_log_4(objective, mean, std, value):
+    def optimal(x):  # a* = log p/q for p = N(0, 1)
         return log_density(x, 0.0, 1.0) - log_density(x, mean, std)
 
-    loss = objective.discriminator_loss(critic(normal(0, 1)), critic(normal(mean, std)))
+    loss = objective.discriminator_loss(optimal(normal(0, 1)), optimal(normal(mean, std)))
     assert -loss.item() == pytest.approx(value, abs=1e-4)
 
 
-def test_a_blind_critic_is_worth_log_4():
+def test_loss_of_constant_zero_discriminator_is_log_4():
     zeros = torch.zeros(8, dtype=torch.float64)
     assert VANILLA.discriminator_loss(zeros, zeros).item() == pytest.approx(2 * torch.log(torch.tensor(2.0)).item())
 
 
-def test_wgan_with_the_best_1_lipschitz_critic_is_the_distance_of_the_means():
-    # W1 of two Gaussians of one deviation; the critic x -> -x has slope 1 and falls from p to q.
+def test_wgan_with_optimal_critic_is_distance_of_means():
+    # W1 of two Gaussians with the same deviation. The Wasserstein critic x -> -x has slope 1 and falls from p to q.
     assert -WGAN.discriminator_loss(-normal(0, 1), -normal(1, 1)).item() == pytest.approx(1.0, abs=1e-6)
 
 
@@ -48,14 +48,14 @@ def test_wgan_with_the_best_1_lipschitz_critic_is_the_distance_of_the_means():
         (WGAN, lambda b: -torch.ones_like(b)),
     ],
 )
-def test_slopes_of_the_generator_losses(objective, slope):
+def test_derivatives_of_generator_losses(objective, slope):
     """The figure "comparison of generator losses" of the 2016 tutorial."""
     b = torch.tensor([-10.0, -1.0, 0.0, 1.0, 10.0], dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(objective.generator_loss(b), b)
     torch.testing.assert_close(gradient * len(b), slope(b.detach()))
 
 
-def test_names_minimax_saturates_and_non_saturating_does_not():
+def test_vanilla_generator_loss_saturates_and_non_saturating_does_not():
     b = torch.full((1,), -10.0, requires_grad=True)
     slopes = [torch.autograd.grad(o.generator_loss(b), b)[0].item() for o in (VANILLA, NON_SATURATING)]
     assert slopes[0] == pytest.approx(-4.54e-5, rel=1e-2)
@@ -63,8 +63,8 @@ def test_names_minimax_saturates_and_non_saturating_does_not():
 
 
 @pytest.mark.parametrize("score", [-100.0, -30.0, 30.0, 100.0])
-def test_losses_and_slopes_are_exact_in_float32_at_extreme_scores(score):
-    """log(σ(b) + 1e-8) would stop at 18.4."""
+def test_losses_and_derivatives_in_float32_at_extreme_scores(score):
+    """-log(σ(b) + 1e-8) would saturate at 18.4."""
     for objective in ALL:
         values = []
         for dtype in (torch.float32, torch.float64):
@@ -77,7 +77,7 @@ def test_losses_and_slopes_are_exact_in_float32_at_extreme_scores(score):
 
 
 @pytest.mark.parametrize("objective", ALL)
-def test_losses_are_scalar_means_whatever_the_batch(objective):
+def test_losses_are_scalar_means_at_any_batch_size(objective):
     real, fake = torch.randn(3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
     for n in (1, 5):
         loss = objective.discriminator_loss(real.repeat(n), fake.repeat(n))
@@ -87,7 +87,7 @@ def test_losses_are_scalar_means_whatever_the_batch(objective):
 
 
 @pytest.mark.parametrize("objective", ALL)
-def test_d_raises_real_scores_and_lowers_fake_ones_and_g_raises_its_own(objective):
+def test_losses_have_gradients_of_the_right_sign(objective):
     real, fake = torch.randn(6, requires_grad=True), torch.randn(6, requires_grad=True)
     up, down = torch.autograd.grad(objective.discriminator_loss(real, fake), (real, fake))
     assert (up < 0).all()  # descending the loss raises the scores

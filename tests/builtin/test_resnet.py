@@ -1,4 +1,4 @@
-"""The residual networks of SN-GAN: sizes, the paper's channels and parameter counts, conditions, independence."""
+"""Tests of SN-GAN's residual networks: sizes, channels and parameter counts of the paper, conditioning."""
 
 import pytest
 import torch
@@ -13,19 +13,19 @@ SIZES = (32, 64, 128)
 
 
 def randomised(network):
-    """Every parameter drawn anew: a conditional scale that starts at 1 for all classes tells nothing."""
+    """Redraws every parameter: a conditional scale initialised to 1 for all classes would not depend on the label."""
     for parameter in network.parameters():
         nn.init.normal_(parameter, 0, 0.3)
     return network
 
 
-def count(network):
+def parameter_count(network):
     return sum(p.numel() for p in network.parameters())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
-def test_generator_makes_images_of_the_datas_shape_between_minus_one_and_one(size, channels):
+def test_generator_output_has_data_shape_and_is_in_range(size, channels):
     torch.manual_seed(0)
     G = ResNetGenerator(width=1).build(DataSpec((channels, size, size)), 6)
     for n, training in ((4, True), (4, False), (1, False)):
@@ -36,7 +36,7 @@ def test_generator_makes_images_of_the_datas_shape_between_minus_one_and_one(siz
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
-def test_discriminator_gives_one_score_for_each_image(size, channels):
+def test_discriminator_returns_one_score_per_image(size, channels):
     torch.manual_seed(0)
     D = ResNetDiscriminator(width=1).build(DataSpec((channels, size, size)))
     for n, training in ((4, True), (4, False), (1, False)):
@@ -45,7 +45,7 @@ def test_discriminator_gives_one_score_for_each_image(size, channels):
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 48, 48), (3, 256, 256), (3, 32, 64), (3, 16, 16), (3, 8, 8), (2,)])
-def test_other_sizes_are_refused_with_the_sizes_that_are_taken(shape):
+def test_unsupported_sizes_are_refused_with_supported_sizes(shape):
     for build in (
         lambda: ResNetGenerator(width=1).build(DataSpec(shape), 6),
         lambda: ResNetDiscriminator(width=1).build(DataSpec(shape)),
@@ -55,23 +55,23 @@ def test_other_sizes_are_refused_with_the_sizes_that_are_taken(shape):
         assert str(shape) in str(caught.value)
 
 
-def test_the_networks_for_32_pixels_are_those_of_the_papers_table_4():
-    """G: dense to 4×4×256, three up blocks of 256; D: four blocks of 128, the first two halving; counted by hand."""
+def test_networks_for_32_pixels_match_table_4():
+    """G: dense to 4×4×256, then three up blocks of 256. D: four blocks of 128; the first two halve. Counted by hand."""
     data = DataSpec((3, 32, 32))
     conv3, conv1, bn = (lambda a, b: 9 * a * b + b), (lambda a, b: a * b + b), (lambda a: 2 * a)
     G = ResNetGenerator(width=64).build(data, 128)
     up = bn(256) + conv3(256, 256) + bn(256) + conv3(256, 256) + conv1(256, 256)
-    assert count(G) == (128 + 1) * 256 * 16 + 3 * up + bn(256) + conv3(256, 3) == 4_276_739
+    assert parameter_count(G) == (128 + 1) * 256 * 16 + 3 * up + bn(256) + conv3(256, 3) == 4_276_739
     D = ResNetDiscriminator(width=64).build(data)
     first = conv3(3, 128) + conv3(128, 128) + conv1(3, 128)
     halving = 2 * conv3(128, 128) + conv1(128, 128)
-    assert count(D) == first + halving + 2 * 2 * conv3(128, 128) + 129 == 1_053_825
+    assert parameter_count(D) == first + halving + 2 * 2 * conv3(128, 128) + 129 == 1_053_825
     assert {m.out_channels for m in G.blocks.modules() if isinstance(m, nn.Conv2d)} == {256}
     assert {m.out_channels for m in D.modules() if isinstance(m, nn.Conv2d)} == {128}
     assert [isinstance(block.conv2, ConvThenPool) for block in D.blocks] == [True, True, False, False]
 
 
-def test_the_networks_for_128_pixels_have_the_channels_of_the_papers_table_5():
+def test_channels_for_128_pixels_match_table_5():
     data = DataSpec((3, 128, 128))
     with torch.device("meta"):
         G, D = ResNetGenerator(width=64).build(data, 128), ResNetDiscriminator(width=64).build(data)
@@ -85,8 +85,8 @@ def plain_conv(layer, h):
     return F.conv2d(h, layer.weight, layer.bias, padding=layer.weight.shape[-1] // 2)
 
 
-def test_a_generator_is_the_blocks_of_the_paper_written_out():
-    """BN, ReLU, upsample, conv, BN, ReLU, conv, beside upsample and a 1×1 conv (Miyato et al. 2018, figure 8)."""
+def test_generator_computes_the_blocks_of_the_paper():
+    """BN, ReLU, upsample, conv, BN, ReLU, conv; shortcut: upsample, 1×1 conv (Miyato et al. 2018, figure 8)."""
     torch.manual_seed(0)
     G = randomised(ResNetGenerator(width=1).build(DataSpec((3, 32, 32)), 6)).double()
     z, y = torch.randn(4, 6, dtype=torch.float64), torch.zeros(4, dtype=torch.long)
@@ -100,8 +100,8 @@ def test_a_generator_is_the_blocks_of_the_paper_written_out():
     torch.testing.assert_close(got, plain_conv(G.last, G.norm(h).relu()).tanh())
 
 
-def test_a_discriminator_is_the_blocks_of_the_paper_written_out():
-    """(ReLU), conv, ReLU, conv, pool, beside a 1×1 conv and pool; the first block takes the image as it is."""
+def test_discriminator_computes_the_blocks_of_the_paper():
+    """(ReLU), conv, ReLU, conv, pool; shortcut: 1×1 conv, pool. The first block has no ReLU at its input."""
     torch.manual_seed(0)
     D = randomised(ResNetDiscriminator(width=1).build(DataSpec((3, 32, 32)))).double()
     x, y = torch.randn(4, 3, 32, 32, dtype=torch.float64), torch.zeros(4, dtype=torch.long)
@@ -114,7 +114,7 @@ def test_a_discriminator_is_the_blocks_of_the_paper_written_out():
     torch.testing.assert_close(D(x, y), expected)
 
 
-def test_weights_begin_with_glorots_uniform_bounds():
+def test_weights_are_initialised_with_glorot_uniform():
     """±√(6 / (fan in + fan out)), times √2 in the 3×3 convolutions of the branches; biases 0."""
     torch.manual_seed(0)
     G = ResNetGenerator(width=8).build(DataSpec((3, 32, 32)), 16)
@@ -128,8 +128,8 @@ def test_weights_begin_with_glorots_uniform_bounds():
         assert (layer.bias == 0).all(), layer
 
 
-def test_the_projections_embedding_begins_as_small_as_the_linear_layer():
-    """Miyato & Koyama 2018 draw it from Glorot's uniform too; N(0, 1) would drown ψ(h) in noise at the start."""
+def test_projection_embedding_is_initialised_with_glorot_uniform():
+    """As in Miyato & Koyama 2018. With N(0, 1) the projection would dominate ψ(h) at the start."""
     torch.manual_seed(0)
     D = ResNetDiscriminator(width=16, condition="projection").build(DataSpec((3, 32, 32), classes=10))
     weight = D.head.embedding.weight
@@ -137,12 +137,12 @@ def test_the_projections_embedding_begins_as_small_as_the_linear_layer():
 
 
 @pytest.mark.parametrize(("condition", "matters"), [("none", False), ("concat", True), ("batch_norm", True)])
-def test_the_label_changes_a_conditional_generators_output_only(condition, matters):
+def test_label_changes_output_only_if_generator_is_conditional(condition, matters):
     torch.manual_seed(0)
     G = randomised(ResNetGenerator(width=2, condition=condition).build(DataSpec((3, 32, 32), 3), 6)).train()
     z = torch.randn(4, 6)
     first, second = (G(z, torch.full((4,), label)) for label in (0, 2))
-    # In training batch statistics take a shift of all samples away, so the labels differ within the batch here.
+    # In training mode batch statistics remove a shift of all samples, so the labels differ within the batch.
     mixed = G(z, torch.tensor([0, 0, 2, 2]))
     if matters:
         assert not torch.allclose(mixed, first)
@@ -153,7 +153,7 @@ def test_the_label_changes_a_conditional_generators_output_only(condition, matte
 
 
 @pytest.mark.parametrize(("condition", "matters"), [("none", False), ("concat", True), ("projection", True)])
-def test_the_label_changes_a_conditional_discriminators_score_only(condition, matters):
+def test_label_changes_score_only_if_discriminator_is_conditional(condition, matters):
     torch.manual_seed(0)
     D = randomised(ResNetDiscriminator(width=2, condition=condition).build(DataSpec((3, 32, 32), 3)))
     x = torch.randn(4, 3, 32, 32)
@@ -170,16 +170,16 @@ def test_the_label_changes_a_conditional_discriminators_score_only(condition, ma
         lambda data: ResNetDiscriminator(width=1, condition="projection").build(data),
     ],
 )
-def test_a_condition_needs_labels(build):
+def test_condition_without_classes_is_refused(build):
     with pytest.raises(ValueError, match=r"needs labels, and the data has no classes"):
         build(DataSpec((3, 32, 32)))
     build(DataSpec((3, 32, 32), classes=3))
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_critic_treats_samples_independently(size, other_samples_gradient):
+def test_discriminator_treats_samples_independently(size, other_samples_gradient):
     torch.manual_seed(0)
     D = ResNetDiscriminator(width=1).build(DataSpec((1, size, size)))
     assert not mixes_samples(D)
     assert other_samples_gradient(D, torch.randn(3, 1, size, size)) == 0
-    assert mixes_samples(ResNetGenerator(width=1).build(DataSpec((1, size, size)), 4))  # its BatchNorm does
+    assert mixes_samples(ResNetGenerator(width=1).build(DataSpec((1, size, size)), 4))  # BatchNorm

@@ -1,4 +1,4 @@
-"""The kit's functions leave what they find: torch's random state, its settings and the component."""
+"""Tests of what all checks of the kit share: they restore torch's state, are reproducible and refuse other kinds."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ BUILT_IN = [
 
 @attrs.frozen
 class Nothing(Objective):
-    """No game."""
+    """An objective without losses."""
 
 
 @pytest.mark.parametrize(("check", "kind", "name"), BUILT_IN)
-def test_torch_is_left_as_it_was(check, kind, name):
+def test_checks_restore_torch_state(check, kind, name):
     before = torch.get_rng_state()
     assert check(component(kind, name)) is None
     assert torch.equal(torch.get_rng_state(), before)
@@ -35,7 +35,7 @@ def test_torch_is_left_as_it_was(check, kind, name):
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_torch_is_left_as_it_was_by_a_failure():
+def test_failed_checks_restore_random_state():
     before = torch.get_rng_state()
     with pytest.raises(AssertionError, match="has no discriminator_loss"):
         testing.check_objective(Nothing)
@@ -43,14 +43,14 @@ def test_torch_is_left_as_it_was_by_a_failure():
 
 
 @pytest.mark.parametrize(("check", "kind", "name"), BUILT_IN)
-def test_torchs_random_state_decides_nothing(check, kind, name):
+def test_checks_do_not_depend_on_random_state(check, kind, name):
     for seed in range(3):
         torch.manual_seed(seed)
         check(component(kind, name)())
 
 
 @pytest.mark.parametrize(("check", "kind", "name"), BUILT_IN)
-def test_a_component_of_another_kind_is_refused(check, kind, name):
+def test_component_of_another_kind_is_refused(check, kind, name):
     other = component("objective" if kind != "objective" else "dataset", "wgan" if kind != "objective" else "ring")
     with pytest.raises(AssertionError, match="subclass of ganframe"):
         check(other)
@@ -58,7 +58,7 @@ def test_a_component_of_another_kind_is_refused(check, kind, name):
         check(None)
 
 
-def test_a_failure_is_a_failure_under_python_O():
+def test_checks_fail_under_python_O():
     code = "from ganframe import Objective; from ganframe.testing import check_objective; check_objective(Objective)"
     ran = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert ran.returncode == 1

@@ -1,4 +1,4 @@
-"""check_constraint refuses constraints that are wrong, naming the cause, and accepts those of the papers."""
+"""Tests that check_constraint refuses wrong constraints, naming the cause, and accepts those of the papers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WRONG: list = []
 
 
 def wrong(cause: str):
-    """Registers a wrong constraint with what the kit must say of it."""
+    """Registers a wrong constraint with a regular expression for the kit's message."""
 
     def register(cls):
         cls = attrs.frozen(cls)
@@ -35,7 +35,7 @@ def refuse(D: nn.Module) -> None:
 
 
 class GP(Constraint):
-    """The pieces of a gradient penalty, each of which a wrong one replaces."""
+    """A correct gradient penalty in parts. Each wrong one overrides one part."""
 
     def check(self, D):
         refuse(D)
@@ -64,7 +64,7 @@ class GP(Constraint):
 
 @wrong("one norm per sample")
 class OneNormPerBatch(GP):
-    """The gradient's norm over the whole batch."""
+    """One gradient norm over the batch."""
 
     def norms(self, slope):
         return slope.norm()
@@ -78,25 +78,25 @@ class MeanInsideGrad(GP):
         return torch.autograd.grad(D(x, y).mean(), x, create_graph=True)[0]
 
 
-@wrong("on a critic with dropout .* a sum or a norm taken over the batch")
+@wrong("with dropout in D .* a sum or a norm taken over the batch")
 class SumOverTwoPasses(Constraint):
-    """Consistency, summed."""
+    """Consistency term, summed over the batch."""
 
     def penalty(self, D, real, fake):
         return (D(real.x, real.y) - D(real.x, real.y)).square().sum()
 
 
-@wrong("a penalty is ≥ 0")
+@wrong("a penalty must be ≥ 0")
 class NegativeOfTwoPasses(Constraint):
-    """Consistency with its sign swapped."""
+    """Consistency term with the wrong sign."""
 
     def penalty(self, D, real, fake):
         return -(D(real.x, real.y) - D(real.x, real.y)).square().mean()
 
 
-@wrong("not depend on the size of the batch")
+@wrong("not depend on the batch size")
 class MeanOneSided(GP):
-    """The mean of the scores, under a penalty that is flat below a slope of 1."""
+    """The mean of the scores is differentiated, in a penalty that is 0 for gradient norms below 1."""
 
     def slope(self, D, x, y):
         return torch.autograd.grad(D(x, y).mean(), x, create_graph=True)[0]
@@ -106,9 +106,9 @@ class MeanOneSided(GP):
         return (self.slope(D, x, real.y).flatten(1).norm(dim=1) - 1).relu().square().mean()
 
 
-@wrong("one sample's score depends on others")
+@wrong("the wrapped D mixes samples")
 class NoiseByTheBatch(Constraint):
-    """Noise as large as the batch's deviation, in training."""
+    """Noise with the standard deviation of the batch, in training mode."""
 
     def wrap(self, D):
         def noisy(module, inputs):
@@ -129,7 +129,7 @@ class SquareOfTheMean(GP):
         return (norms.mean() - 1).square()
 
 
-@wrong("mean over the batch|size of the batch")
+@wrong("mean over the batch|batch size")
 class Summed(GP):
     """A sum over the batch."""
 
@@ -139,7 +139,7 @@ class Summed(GP):
 
 @wrong("mean of its samples'")
 class WorstOfTheBatch(GP):
-    """The largest norm alone."""
+    """Only the largest norm of the batch."""
 
     def cost(self, norms):
         return (norms.max() - 1).square()
@@ -147,7 +147,7 @@ class WorstOfTheBatch(GP):
 
 @wrong("one norm per sample|per sample")
 class NormOverChannels(GP):
-    """`gradient.norm(2, dim=1)` without flattening: for images a norm per pixel."""
+    """`gradient.norm(2, dim=1)` without flattening: one norm per pixel for images."""
 
     def norms(self, slope):
         return slope.norm(2, dim=1)
@@ -155,13 +155,13 @@ class NormOverChannels(GP):
 
 @wrong("sum|coordinates")
 class MeanOverCoordinates(GP):
-    """The mean of squares for their sum, as tf.reduce_mean gives it."""
+    """The mean of squares instead of the sum, as with tf.reduce_mean."""
 
     def norms(self, slope):
         return (slope.flatten(1).square().mean(1) + 1e-12).sqrt()
 
 
-@wrong("not finite")
+@wrong("non-finite")
 class RootOfSum(GP):
     """√(Σg²), which has no derivative at 0."""
 
@@ -171,22 +171,22 @@ class RootOfSum(GP):
 
 @wrong("has the penalty nan")
 class Direction(GP):
-    """Divides by the norm."""
+    """Divides by the norm, which may be 0."""
 
     def norms(self, slope):
         slope = slope.flatten(1)
         return (slope / slope.norm(dim=1, keepdim=True)).sum(1) * slope.norm(dim=1)
 
 
-@wrong("≥ 0")
+@wrong("must be ≥ 0")
 class Negative(GP):
-    """The penalty's sign swapped."""
+    """The wrong sign."""
 
     def cost(self, norms):
         return -(norms - 1).square().mean()
 
 
-@wrong("≥ 0")
+@wrong("must be ≥ 0")
 class NotSquared(GP):
     """E‖∇‖ - 1."""
 
@@ -194,9 +194,9 @@ class NotSquared(GP):
         return (norms - 1).mean()
 
 
-@wrong("steep|hold|larger")
-class OneSidedTheOtherWay(GP):
-    """max(0, 1 - ‖∇‖)²: it costs a critic nothing to be steep."""
+@wrong("must not favour a steep D")
+class OneSidedBelow(GP):
+    """max(0, 1 - ‖∇‖)²: a steep D has no penalty."""
 
     def cost(self, norms):
         return (1 - norms).relu().square().mean()
@@ -204,7 +204,7 @@ class OneSidedTheOtherWay(GP):
 
 @wrong("scalar")
 class PerSample(GP):
-    """(N,)."""
+    """Shape (N,)."""
 
     def cost(self, norms):
         return (norms - 1).square()
@@ -212,7 +212,7 @@ class PerSample(GP):
 
 @wrong("scalar")
 class ShapeOne(GP):
-    """(1,)."""
+    """Shape (1,)."""
 
     def cost(self, norms):
         return (norms - 1).square().mean(0, keepdim=True)
@@ -234,20 +234,20 @@ class ForgottenReturn(GP):
         (norms - 1).square().mean()
 
 
-# ------------------------------------------------------------------------------------------- wrong: the points between
+# ------------------------------------------------------------------------------------------- wrong: interpolation
 
 
-@wrong("one is used for the whole batch")
+@wrong("one ε is used for the whole batch")
 class OneEpsilon(GP):
-    """One ε for the batch."""
+    """One ε for the whole batch."""
 
     def epsilon(self, x):
         return torch.rand((), dtype=x.dtype, device=x.device)
 
 
-@wrong("one is used for the whole batch")
+@wrong("one ε is used for the whole batch")
 class OneEpsilonOfPython(GP):
-    """One ε, from Python's generator."""
+    """One ε for the whole batch, from Python's `random`."""
 
     def epsilon(self, x):
         import random
@@ -256,8 +256,8 @@ class OneEpsilonOfPython(GP):
 
 
 @wrong("within one sample")
-class EpsilonOfTwoDimensions(GP):
-    """ε (N, 1) against (N, C, H, W)."""
+class EpsilonOfTwoAxes(GP):
+    """ε (N, 1) broadcast to (N, C, H, W)."""
 
     def epsilon(self, x):
         return torch.rand(len(x), 1, dtype=x.dtype, device=x.device)
@@ -265,7 +265,7 @@ class EpsilonOfTwoDimensions(GP):
 
 @wrong("within one sample")
 class EpsilonPerPixel(GP):
-    """ε of the samples' shape."""
+    """ε with the shape of the samples."""
 
     def epsilon(self, x):
         return torch.rand_like(x)
@@ -279,7 +279,7 @@ class EpsilonPerChannel(GP):
         return torch.rand(*x.shape[:2], *[1] * (x.ndim - 2), dtype=x.dtype, device=x.device)
 
 
-@wrong("within one sample|one is used for the whole batch")
+@wrong("within one sample|one ε is used for the whole batch")
 class EpsilonPerPlace(GP):
     """ε (C, H, W), the same for all samples."""
 
@@ -287,15 +287,15 @@ class EpsilonPerPlace(GP):
         return torch.rand(1, *x.shape[1:], dtype=x.dtype, device=x.device)
 
 
-@wrong("the line between them.*ε is 0 to 1")
+@wrong("the line between them.*ε from 0 to 1")
 class NormalEpsilon(GP):
-    """randn for rand: points beyond both ends."""
+    """randn instead of rand: points beyond both ends."""
 
     def epsilon(self, x):
         return torch.randn(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
 
 
-@wrong("the line between them.*ε is 0 to 1")
+@wrong("the line between them.*ε from 0 to 1")
 class BeyondTheFakes(GP):
     """fake + ε(fake - real)."""
 
@@ -303,9 +303,9 @@ class BeyondTheFakes(GP):
         return (fake.x + self.epsilon(real.x) * (fake.x - real.x)).detach().requires_grad_()
 
 
-@wrong("between a real and a fake sample|line")
+@wrong("the line between them")
 class TwoEpsilons(GP):
-    """εx + (1 - ε')G(z): another ε on each side."""
+    """εx + (1 - ε')G(z): a different ε on each side."""
 
     def between(self, real, fake):
         e, f = self.epsilon(real.x), self.epsilon(real.x)
@@ -313,8 +313,8 @@ class TwoEpsilons(GP):
 
 
 @wrong("device")
-class EpsilonOnTheCPU(GP):
-    """ε without a device."""
+class EpsilonOnCPU(GP):
+    """ε is created without a device."""
 
     def epsilon(self, x):
         return torch.rand(len(x), *[1] * (x.ndim - 1), dtype=x.dtype)
@@ -322,7 +322,7 @@ class EpsilonOnTheCPU(GP):
 
 @wrong("float64|dtype")
 class PointsInFloat32(GP):
-    """float() of the samples."""
+    """Converts the samples to float32."""
 
     def between(self, real, fake):
         return GP.between(self, real, fake).detach().float().requires_grad_()
@@ -330,7 +330,7 @@ class PointsInFloat32(GP):
 
 @wrong("float64")
 class CostInFloat32(GP):
-    """float() of the norms."""
+    """Converts the norms to float32."""
 
     def norms(self, slope):
         return slope.flatten(1).float().norm(dim=1)
@@ -344,34 +344,34 @@ class NoRequiresGrad(GP):
         return torch.lerp(fake.x, real.x, self.epsilon(real.x)).detach()
 
 
-# ------------------------------------------------------------------------------------------- wrong: graphs and effects
+# -------------------------------------------------------------------------------------- wrong: graphs and side effects
 
 
 @wrong("create_graph")
 class NoCreateGraph(GP):
-    """create_graph forgotten."""
+    """create_graph is missing."""
 
     def slope(self, D, x, y):
         return torch.autograd.grad(D(x, y).sum(), x)[0]
 
 
-@wrong("does not reach")
+@wrong("no gradient of the penalty reaches")
 class Detached(GP):
-    """A detached penalty."""
+    """The penalty is detached."""
 
     def cost(self, norms):
         return (norms - 1).square().mean().detach()
 
 
-@wrong("does not reach")
+@wrong("no gradient of the penalty reaches")
 class DataOfTheSlope(GP):
-    """.data of the gradient."""
+    """Uses .data of the gradient."""
 
     def norms(self, slope):
         return slope.data.flatten(1).norm(dim=1).requires_grad_()
 
 
-@wrong("fills.* or freezes")
+@wrong(r"must not change D's \.grad or requires_grad")
 class OwnBackward(GP):
     """Calls backward() itself."""
 
@@ -381,9 +381,9 @@ class OwnBackward(GP):
         return value
 
 
-@wrong("fills.* or freezes")
+@wrong(r"must not change D's \.grad or requires_grad")
 class Freezes(GP):
-    """requires_grad_(False) on D, left so."""
+    """Leaves D with requires_grad_(False)."""
 
     def penalty(self, D, real, fake):
         value = GP.penalty(self, D, real, fake)
@@ -391,18 +391,18 @@ class Freezes(GP):
         return value
 
 
-@wrong("mode")
+@wrong("D's weights or training mode")
 class Evaluates(GP):
-    """D.eval(), left so."""
+    """Leaves D in evaluation mode."""
 
     def penalty(self, D, real, fake):
         D.eval()
         return GP.penalty(self, D, real, fake)
 
 
-@wrong("weights, or its mode")
+@wrong("D's weights or training mode")
 class StepsItself(GP):
-    """Moves D's weights."""
+    """Changes D's weights."""
 
     def penalty(self, D, real, fake):
         value = GP.penalty(self, D, real, fake)
@@ -414,17 +414,17 @@ class StepsItself(GP):
         return value
 
 
-@wrong("in place|samples")
+@wrong("changes samples in place")
 class MixesInPlace(GP):
-    """x̂ written over the real samples."""
+    """Overwrites the real samples with x̂."""
 
     def between(self, real, fake):
         return real.x.detach().lerp_(fake.x, self.epsilon(real.x)).requires_grad_()
 
 
-@wrong("in place|samples|scores")
+@wrong("replaces the tensors of real or fake")
 class ReplacesScores(GP):
-    """Scored is no notepad."""
+    """Assigns to real.x."""
 
     def between(self, real, fake):
         real.x = GP.between(self, real, fake)
@@ -433,33 +433,33 @@ class ReplacesScores(GP):
 
 @wrong("BatchNorm")
 class AcceptsBatchNorm(GP):
-    """check left out."""
+    """check accepts every D."""
 
     def check(self, D):
         pass
 
 
-@wrong("mixes samples|mixes_samples")
+@wrong("mixes_samples = True")
 class KnowsBatchNormOnly(GP):
-    """check by type: a critic that says mixes_samples = True passes."""
+    """check tests types only: D with mixes_samples = True is accepted."""
 
     def check(self, D):
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in D.modules()):
             raise ValueError("no BatchNorm")
 
 
-@wrong("refuses a plain perceptron")
+@wrong("refuses every plain perceptron")
 class RefusesAll(GP):
-    """check the wrong way round."""
+    """check refuses the opposite."""
 
     def check(self, D):
         if not mixes_samples(D):
             raise ValueError("no")
 
 
-@wrong("check")
+@wrong("CheckAsserts.check")
 class CheckAsserts(GP):
-    """assert is no ValueError."""
+    """check raises AssertionError, not ValueError."""
 
     def check(self, D):
         assert not mixes_samples(D)
@@ -481,8 +481,8 @@ class R1OfTheMean(Constraint):
 
 
 @wrong("input_gradients = True")
-class R1WithoutSayingSo(Constraint):
-    """input_gradients forgotten."""
+class R1WithoutInputGradients(Constraint):
+    """input_gradients is missing."""
 
     def check(self, D):
         refuse(D)
@@ -502,7 +502,7 @@ class R1FreesTheGraph(Constraint):
         return slope.flatten(1).square().sum(1).mean()
 
 
-@wrong("leaves gradients on the samples|fills.* or freezes")
+@wrong(r"leaves gradients on the samples|must not change D's \.grad")
 class R1ByBackward(Constraint):
     """real.x.grad after backward()."""
 
@@ -515,7 +515,7 @@ class R1ByBackward(Constraint):
 
 @wrong("sum|coordinates")
 class R1MeanOverPixels(Constraint):
-    """Mean over all elements for the mean of the squared norms."""
+    """The mean over all elements instead of the mean of squared norms."""
 
     input_gradients = True
 
@@ -524,9 +524,9 @@ class R1MeanOverPixels(Constraint):
         return slope.square().mean()
 
 
-@wrong("mean over the batch|size of the batch")
+@wrong("mean over the batch|batch size")
 class R1Summed(Constraint):
-    """Sum over samples too."""
+    """The sum over samples as well."""
 
     input_gradients = True
 
@@ -535,9 +535,9 @@ class R1Summed(Constraint):
         return slope.square().sum()
 
 
-@wrong("reach D's weights")
+@wrong("reaches D's weights")
 class ConsistencyInEvaluation(Constraint):
-    """Two passes that are the same."""
+    """Two identical passes in evaluation mode."""
 
     def penalty(self, D, real, fake):
         D.eval()
@@ -555,7 +555,7 @@ class DriftOfTheMean(Constraint):
 
 
 class Perturbed(GP):
-    """DRAGAN's points: their noise makes each call another."""
+    """DRAGAN's points: random noise makes each call different."""
 
     def between(self, real, fake):
         return (real.x + 0.1 * torch.randn_like(real.x)).detach().requires_grad_()
@@ -585,7 +585,7 @@ class PerturbedOneNorm(Perturbed):
         return slope.norm()
 
 
-@wrong("gradients")
+@wrong(r"must not change D's \.grad or requires_grad")
 class ZeroGrads(GP):
     """D.zero_grad() before the penalty."""
 
@@ -596,18 +596,18 @@ class ZeroGrads(GP):
 
 @wrong("override wrap, penalty or project")
 class Nothing(Constraint):
-    """No moment."""
+    """Overrides nothing."""
 
 
-@wrong("is None|returns None|must be a tensor, not NoneType")
-class NeverPenalises(Constraint):
+@wrong("must be a tensor, not NoneType")
+class ReturnsNoPenalty(Constraint):
     """Always None."""
 
     def penalty(self, D, real, fake):
         return None
 
 
-@wrong("penalty")
+@wrong(r"penalty\(D, real, fake\)")
 class FourArguments(Constraint):
     """An older signature."""
 
@@ -620,7 +620,7 @@ class FourArguments(Constraint):
 
 @wrong("twice")
 class Decay(Constraint):
-    """Not idempotent."""
+    """A projection that is not idempotent."""
 
     def project(self, D):
         for p in D.parameters():
@@ -629,7 +629,7 @@ class Decay(Constraint):
 
 @wrong("twice")
 class HalvesTheLarge(Constraint):
-    """A step towards the set, not into it."""
+    """Moves towards the allowed set, not into it."""
 
     @torch.no_grad()
     def project(self, D):
@@ -649,7 +649,7 @@ class NoisyProjection(Constraint):
 
 @wrong("in place")
 class NewParameters(Constraint):
-    """New parameters, which the optimiser does not know."""
+    """Creates new parameters, which the optimiser does not have."""
 
     def project(self, D):
         for module in D.modules():
@@ -659,25 +659,25 @@ class NewParameters(Constraint):
 
 @wrong("in place|requires")
 class FreezesWhileProjecting(Constraint):
-    """requires_grad_(False), left so."""
+    """Leaves parameters with requires_grad_(False)."""
 
     def project(self, D):
         for p in D.parameters():
             p.requires_grad_(False).clamp_(-0.01, 0.01)
 
 
-@wrong("leaves even weights")
+@wrong("does not change weights")
 class ClampsACopy(Constraint):
-    """clamp for clamp_."""
+    """clamp instead of clamp_."""
 
     def project(self, D):
         for p in D.parameters():
             p.data.clamp(-0.01, 0.01)
 
 
-@wrong("leaves even weights|gradients")
+@wrong("does not change weights")
 class ClampsGradients(Constraint):
-    """The gradients, not the weights."""
+    """Clamps the gradients, not the weights."""
 
     def project(self, D):
         for p in D.parameters():
@@ -687,16 +687,16 @@ class ClampsGradients(Constraint):
 
 @wrong("no_grad")
 class ProjectsWithGradients(Constraint):
-    """torch.no_grad forgotten."""
+    """torch.no_grad is missing."""
 
     def project(self, D):
         for p in D.parameters():
             p.clamp_(-0.01, 0.01)
 
 
-@wrong("not finite")
-class DividesByNothing(Constraint):
-    """x / 0."""
+@wrong("non-finite")
+class DividesByZero(Constraint):
+    """Divides weights by 0."""
 
     @torch.no_grad()
     def project(self, D):
@@ -706,7 +706,7 @@ class DividesByNothing(Constraint):
 
 @wrong("float64|dtype")
 class ProjectsToFloat32(Constraint):
-    """The weights come back in float32."""
+    """Converts the weights to float32."""
 
     def project(self, D):
         for p in D.parameters():
@@ -714,8 +714,8 @@ class ProjectsToFloat32(Constraint):
 
 
 @wrong("device")
-class BoundOnTheCPU(Constraint):
-    """A bound without a device."""
+class BoundOnCPU(Constraint):
+    """The bound is created without a device."""
 
     @torch.no_grad()
     def project(self, D):
@@ -723,19 +723,19 @@ class BoundOnTheCPU(Constraint):
             p.copy_(torch.minimum(p, torch.full(p.shape, 0.01, dtype=p.dtype)))
 
 
-# --------------------------------------------------------------------------------------------------------- wrong: wraps
+# --------------------------------------------------------------------------------------------------------- wrong: wrap
 
 
 class Iterated(nn.Module):
-    """W / σ(W) by power iteration; how u is kept and when it moves are the options."""
+    """W / σ(W) by power iteration. Parameters: how u is stored, and whether it changes in evaluation mode."""
 
-    def __init__(self, weight: Tensor, kept: str, in_eval: bool) -> None:
+    def __init__(self, weight: Tensor, storage: str, in_eval: bool) -> None:
         super().__init__()
         u = F.normalize(torch.randn(weight.shape[0]), dim=0)
-        if kept == "attribute":
+        if storage == "attribute":
             self.u = u
         else:
-            self.register_buffer("u", u, persistent=kept == "buffer")
+            self.register_buffer("u", u, persistent=storage == "buffer")
         self.in_eval = in_eval
 
     def forward(self, W):
@@ -749,40 +749,40 @@ class Iterated(nn.Module):
 class SN(Constraint):
     """Spectral normalisation."""
 
-    kept = "buffer"
+    storage = "buffer"
     in_eval = False
 
     def wrap(self, D):
         for module in list(D.modules()):
             if isinstance(module, nn.Linear):
-                iterated = Iterated(module.weight, self.kept, self.in_eval)
+                iterated = Iterated(module.weight, self.storage, self.in_eval)
                 parametrize.register_parametrization(module, "weight", iterated, unsafe=True)
         return D
 
 
-@wrong("in evaluation.*must keep its buffers")
+@wrong("in evaluation mode.*must not change its buffers")
 class IteratesInEvaluation(SN):
-    """Power iteration in evaluation."""
+    """Power iteration in evaluation mode."""
 
     in_eval = True
 
 
 @wrong("state_dict")
-class VectorsAreNoBuffers(SN):
+class VectorsAsAttributes(SN):
     """u is an attribute."""
 
-    kept = "attribute"
+    storage = "attribute"
 
 
 @wrong("state_dict")
-class VectorsAreNotStored(SN):
-    """u is a buffer that state_dict leaves out."""
+class VectorsNotPersistent(SN):
+    """u is a non-persistent buffer, which state_dict omits."""
 
-    kept = "not persistent"
+    storage = "not persistent"
 
 
 class Wrapped(nn.Module):
-    """A critic around another."""
+    """A module that wraps D and changes its inputs or scores."""
 
     def __init__(self, D: nn.Module, before=None, after=None) -> None:
         super().__init__()
@@ -792,17 +792,17 @@ class Wrapped(nn.Module):
         return self.after(self.D(self.before(x, self.training), y))
 
 
-@wrong(r"not \(1,\)|not \(4,\)")
-class Columns(Constraint):
-    """(N, 1)."""
+@wrong(r"shape \(1,\) .*their shape is \(1, 1\)")
+class ScoresInColumn(Constraint):
+    """Scores of shape (N, 1)."""
 
     def wrap(self, D):
         return Wrapped(D, after=lambda scores: scores[:, None])
 
 
-@wrong("depend on|mixes|∂D")
+@wrong("the wrapped D mixes samples")
 class Centred(Constraint):
-    """The batch's mean subtracted: samples are mixed, and nothing says so."""
+    """Subtracts the mean of the batch, which mixes samples, without mixes_samples."""
 
     def wrap(self, D):
         return Wrapped(D, after=lambda scores: scores - scores.mean())
@@ -810,24 +810,24 @@ class Centred(Constraint):
 
 @wrong("no gradient reaches")
 class Frozen(Constraint):
-    """All weights frozen."""
+    """Freezes all weights."""
 
     def wrap(self, D):
         return D.requires_grad_(False)
 
 
-@wrong("freez|frozen|requires_grad")
+@wrong("wrap freezes weights")
 class FrozenFirstLayer(Constraint):
-    """The first layer frozen."""
+    """Freezes the first layer."""
 
     def wrap(self, D):
         next(m for m in D.modules() if isinstance(m, nn.Linear)).requires_grad_(False)
         return D
 
 
-@wrong("must return the critic.*not NoneType")
+@wrong("must return the discriminator.*not NoneType")
 class ReturnsNone(Constraint):
-    """return forgotten."""
+    """return is missing."""
 
     def wrap(self, D):
         parametrizations.spectral_norm(next(m for m in D.modules() if isinstance(m, nn.Linear)))
@@ -843,40 +843,40 @@ class Hidden(nn.Module):
 
 
 @wrong("no gradient reaches|parameters")
-class HidesTheCritic(Constraint):
-    """The critic in a list: its weights are not found."""
+class HidesD(Constraint):
+    """D is in a list, so its weights are not registered."""
 
     def wrap(self, D):
         return Hidden(D)
 
 
-@wrong("score one sample one way")
+@wrong("the same score for the same sample")
 class NoiseInEvaluation(Constraint):
-    """Instance noise always."""
+    """Instance noise in evaluation mode too."""
 
     def wrap(self, D):
         return Wrapped(D, before=lambda x, training: x + 0.1 * torch.randn_like(x))
 
 
 @wrong("device")
-class NoiseOnTheCPU(Constraint):
-    """Instance noise without a device."""
+class NoiseOnCPU(Constraint):
+    """Instance noise is created without a device."""
 
     def wrap(self, D):
         return Wrapped(D, before=lambda x, training: x + 0.1 * torch.randn(x.shape, dtype=x.dtype) * training)
 
 
-@wrong("no gradient reaches|differentiate")
-class Ungraded(Constraint):
-    """Without gradients."""
+@wrong("no gradient reaches")
+class DetachedScores(Constraint):
+    """Detaches the scores."""
 
     def wrap(self, D):
         return Wrapped(D, after=lambda scores: scores.detach())
 
 
-@wrong(r"D\(x, y\)|takes|label")
+@wrong(r"the wrapped D\(x, y\) raised TypeError")
 class DropsLabels(Constraint):
-    """nn.Sequential takes one argument."""
+    """nn.Sequential takes one argument, not (x, y)."""
 
     def wrap(self, D):
         return nn.Sequential(nn.Identity(), D)
@@ -884,14 +884,14 @@ class DropsLabels(Constraint):
 
 @pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
 @pytest.mark.parametrize(("constraint", "cause"), WRONG)
-def test_it_refuses(constraint, cause):
+def test_wrong_constraint_is_refused(constraint, cause):
     with pytest.raises(AssertionError, match=cause):
         check_constraint(constraint)
 
 
 @attrs.define
-class Loose(Constraint):
-    """An option that can be changed."""
+class Mutable(Constraint):
+    """A mutable option."""
 
     limit: float = option(0.01, help="limit")
 
@@ -911,13 +911,13 @@ class Undocumented(Constraint):
         pass
 
 
-@pytest.mark.parametrize(("constraint", "cause"), [(Loose, "can be changed"), (Undocumented, "no help")])
-def test_it_refuses_options_that_are_not_frozen_and_documented(constraint, cause):
+@pytest.mark.parametrize(("constraint", "cause"), [(Mutable, "is mutable"), (Undocumented, "no help")])
+def test_mutable_and_undocumented_options_are_refused(constraint, cause):
     with pytest.raises(AssertionError, match=cause):
         check_constraint(constraint)
 
 
-# --------------------------------------------------------------------------------------------------------------- right
+# ------------------------------------------------------------------------------------------------------------- correct
 
 
 @attrs.frozen
@@ -925,11 +925,11 @@ class GradientPenalty(Constraint):
     """WGAN-GP (Gulrajani et al. 2017), two-sided or one-sided (Petzka et al. 2018)."""
 
     weight: float = option(10.0, help="λ")
-    one_sided: bool = option(False, help="whether gentle slopes cost nothing")
+    one_sided: bool = option(False, help="whether gradient norms below 1 have no penalty")
 
     def check(self, D):
         if mixes_samples(D):
-            raise ValueError("a gradient penalty needs a critic that treats samples independently")
+            raise ValueError("a gradient penalty needs a discriminator that treats samples independently")
 
     def penalty(self, D, real, fake):
         eps = torch.rand([len(real.x)] + [1] * (real.x.dim() - 1), device=real.x.device, dtype=real.x.dtype)
@@ -960,8 +960,8 @@ class R(Constraint):
 
 
 @attrs.frozen
-class R1OfItsOwn(Constraint):
-    """R1 that scores the real samples once more."""
+class R1BySecondCall(Constraint):
+    """R1 that calls D again on the real samples."""
 
     def check(self, D):
         refuse(D)
@@ -991,15 +991,15 @@ class DRAGAN(Constraint):
 
 @attrs.frozen
 class Consistency(Constraint):
-    """Two dropout passes over the real batch (Wei et al. 2018); D₋ is what the last linear layer is given."""
+    """Two dropout passes over the real batch (Wei et al. 2018); D₋ is the input of the last linear layer."""
 
     weight: float = option(2.0, help="λ₂")
     margin: float = option(0.0, help="M'")
-    needs_dropout: bool = option(False, help="whether a critic without dropout, whose term is always 0, is refused")
+    needs_dropout: bool = option(False, help="whether to refuse D without dropout, whose term is 0")
 
     def check(self, D):
         if self.needs_dropout and not any(isinstance(m, nn.Dropout) and m.p > 0 for m in D.modules()):
-            raise ValueError("the consistency term of a critic without dropout is 0; give the critic dropout")
+            raise ValueError("the consistency term is 0 without dropout; use a discriminator with dropout")
 
     def penalty(self, D, real, fake):
         features = []
@@ -1063,9 +1063,9 @@ class Anchored(Constraint):
 
 @attrs.frozen
 class LeCam(Constraint):
-    """LeCam regularisation with moving anchors, which wrap keeps in D's buffers."""
+    """LeCam regularisation with moving anchors in a buffer of D, created by wrap."""
 
-    decay: float = option(0.99, help="of the anchors")
+    decay: float = option(0.99, help="decay of the anchors")
 
     def wrap(self, D):
         D.register_buffer("anchors", torch.zeros(2))
@@ -1081,7 +1081,7 @@ class LeCam(Constraint):
 
 @attrs.frozen
 class LazyR1(Constraint):
-    """R1 in every k-th step only, k times as heavy; the count is a buffer of D's."""
+    """R1 in every k-th step only, times k; the counter is a buffer of D."""
 
     gamma: float = option(1.0, help="γ")
     every: int = option(4, help="k")
@@ -1109,7 +1109,7 @@ class Noisy(nn.Module):
 
 @attrs.frozen
 class InstanceNoise(Constraint):
-    """Noise on all samples in training (Sønderby et al. 2017)."""
+    """Noise on all samples in training mode (Sønderby et al. 2017)."""
 
     std: float = option(0.1, help="σ")
 
@@ -1121,7 +1121,9 @@ class InstanceNoise(Constraint):
 class Normalised(Constraint):
     """Spectral or weight normalisation by torch."""
 
-    by: Literal["spectral", "old spectral", "weight", "old weight"] = option("spectral", help="which of torch's")
+    by: Literal["spectral", "old spectral", "weight", "old weight"] = option(
+        "spectral", help="torch's normalisation to use"
+    )
 
     def wrap(self, D):
         how = {
@@ -1140,7 +1142,7 @@ class Normalised(Constraint):
 
 @attrs.frozen
 class SpectralNormWithBuffer(SN):
-    """Spectral normalisation written by hand, right."""
+    """A correct spectral normalisation without torch's."""
 
 
 @attrs.frozen
@@ -1156,7 +1158,7 @@ class Clipping(Constraint):
 
 @attrs.frozen
 class Reassigned(Constraint):
-    """Clipping by p.data = …, which keeps the parameter."""
+    """Clips by assigning p.data, which keeps the parameter."""
 
     def project(self, D):
         for p in D.parameters():
@@ -1165,10 +1167,10 @@ class Reassigned(Constraint):
 
 @attrs.frozen
 class SpectralProjection(Constraint):
-    """W's singular values cut off at a bound (Gouk et al. 2018), or W divided by its largest one."""
+    """Clamps W's singular values to a bound (Gouk et al. 2018), or divides W by the largest one."""
 
     bound: float = option(1.0, help="largest singular value")
-    cut: bool = option(False, help="cut each singular value, or divide all")
+    cut: bool = option(False, help="clamp each singular value, or divide all")
 
     @torch.no_grad()
     def project(self, D):
@@ -1185,7 +1187,7 @@ class SpectralProjection(Constraint):
 
 @attrs.frozen
 class NormedAndPenalised(Constraint):
-    """Two moments at once: spectral norm and a penalty on the scores."""
+    """Two methods: spectral normalisation and a penalty on the scores."""
 
     def wrap(self, D):
         return Normalised("spectral").wrap(D)
@@ -1194,8 +1196,8 @@ class NormedAndPenalised(Constraint):
         return 1e-3 * real.scores.square().mean()
 
 
-class Remembers(nn.Module):
-    """A critic that keeps its last layer's inputs."""
+class RecordsFeatures(nn.Module):
+    """Wraps D and stores the inputs of its last layer."""
 
     def __init__(self, D):
         super().__init__()
@@ -1209,10 +1211,10 @@ class Remembers(nn.Module):
 
 @attrs.frozen
 class FeatureDrift(Constraint):
-    """A penalty on features that its own wrapper keeps."""
+    """A penalty on features that its wrapper stores."""
 
     def wrap(self, D):
-        return Remembers(D)
+        return RecordsFeatures(D)
 
     def penalty(self, D, real, fake):
         scores = D(real.x, real.y)
@@ -1226,7 +1228,7 @@ RIGHT = [
     R,
     R(side="fake"),
     R(gamma=0.05, side="both"),
-    R1OfItsOwn,
+    R1BySecondCall,
     DRAGAN,
     DRAGAN("normal"),
     Consistency,
@@ -1252,5 +1254,5 @@ RIGHT = [
 
 
 @pytest.mark.parametrize("constraint", RIGHT, ids=str)
-def test_it_accepts(constraint):
+def test_correct_constraint_is_accepted(constraint):
     check_constraint(constraint)

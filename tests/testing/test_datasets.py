@@ -1,4 +1,4 @@
-"""check_dataset refuses datasets that are wrong, in words that name the cause, and accepts those that are right."""
+"""Tests that check_dataset refuses wrong datasets with a message that names the cause, and accepts correct ones."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def images() -> torch.Tensor:
 
 
 def data(build: Callable, shape: tuple = POINT, classes: int | None = None) -> type[Dataset]:
-    """A dataset of what build() gives."""
-    told = (shape, classes)
+    """A dataset that returns build()."""
+    arguments = (shape, classes)
 
     @attrs.frozen
     class Data(Dataset):
@@ -40,7 +40,7 @@ def data(build: Callable, shape: tuple = POINT, classes: int | None = None) -> t
 
         @property
         def spec(self):
-            return DataSpec(*told)
+            return DataSpec(*arguments)
 
         def build(self):
             return build()
@@ -49,7 +49,7 @@ def data(build: Callable, shape: tuple = POINT, classes: int | None = None) -> t
 
 
 class Items(TorchDataset):
-    """item(i) for i below a length."""
+    """A torch dataset of item(i) for i < length."""
 
     def __init__(self, item: Callable, length: int = N) -> None:
         self.item, self.length = item, length
@@ -62,13 +62,13 @@ class Items(TorchDataset):
 
 
 class Drawn(Distribution):
-    """draw as a function of n and the generator."""
+    """A Distribution whose draw is a function of n and the generator."""
 
     def __init__(self, draw: Callable) -> None:
-        self.how = draw
+        self.function = draw
 
     def draw(self, n, generator):
-        return self.how(n, generator)
+        return self.function(n, generator)
 
 
 def drawn(x: Callable, y: Callable | None = None, classes: int | None = None) -> type[Dataset]:
@@ -81,7 +81,7 @@ def normal(n: int, g: torch.Generator) -> torch.Tensor:
 
 
 def changed(x: torch.Tensor, index: int, value: float) -> torch.Tensor:
-    """x with one of its elements, or the first number of it, changed."""
+    """Sets the first number of x[index] to value, in place, and returns x."""
     x.view(len(x), -1)[index, 0] = value
     return x
 
@@ -91,7 +91,7 @@ def changed(x: torch.Tensor, index: int, value: float) -> torch.Tensor:
 
 @attrs.frozen
 class SpecIsAMethod(Dataset):
-    """@property forgotten."""
+    """@property is missing."""
 
     def spec(self):
         return DataSpec(POINT)
@@ -102,7 +102,7 @@ class SpecIsAMethod(Dataset):
 
 @attrs.frozen
 class SpecIsAShape(Dataset):
-    """No DataSpec."""
+    """Not a DataSpec."""
 
     @property
     def spec(self):
@@ -114,7 +114,7 @@ class SpecIsAShape(Dataset):
 
 @attrs.frozen
 class NoBuild(Dataset):
-    """build forgotten."""
+    """build is missing."""
 
     @property
     def spec(self):
@@ -123,7 +123,7 @@ class NoBuild(Dataset):
 
 @attrs.define
 class Mutable(Dataset):
-    """An option that can be changed."""
+    """A mutable option."""
 
     count: int = option(N, help="points")
     spec = property(lambda self: DataSpec(POINT))
@@ -133,7 +133,7 @@ class Mutable(Dataset):
 
 
 @attrs.frozen
-class Unhelpful(Dataset):
+class WithoutHelp(Dataset):
     """An option without help."""
 
     count: int = N
@@ -174,14 +174,17 @@ WRONG = {
     "images without a channel": (data(lambda: TensorDataset(images()[:, 0], Y0), IMAGE), r"has the shape \(4, 4\)"),
     "names for classes": (data(lambda: TensorDataset(points(), Y3), classes=["a", "b", "c"]), "number of classes"),
     "0 classes": (data(lambda: TensorDataset(points(), Y0), classes=0), "number of classes"),
-    # what build gives
+    # result of build
     "no build": (NoBuild, "has no build"),
     "a list": (data(lambda: [(torch.zeros(2), 0)]), "must return a torch dataset, not list"),
     "a pair of tensors": (data(lambda: (points(), Y0)), "must return a torch dataset, not tuple"),
     "a loader": (data(lambda: torch.utils.data.DataLoader(TensorDataset(points(), Y0))), "must return a torch dataset"),
     "nothing": (data(lambda: None), "must return a torch dataset, not NoneType"),
     "a stream": (data(Stream), "must have a length"),
-    "empty": (data(lambda: TensorDataset(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))), "more than nothing"),
+    "empty": (
+        data(lambda: TensorDataset(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))),
+        "length greater than 0",
+    ),
     "one too long": (data(lambda: Items(lambda i: TensorDataset(points(), Y0)[i], N + 1)), "item 200|length"),
     # items
     "x alone in a TensorDataset": (data(lambda: TensorDataset(points())), "must hold x and y"),
@@ -194,18 +197,24 @@ WRONG = {
         data(lambda: Items(lambda i: (torch.zeros(2 + (i > 150)), 0))),
         r"has the shape \(3,\)",
     ),
-    "integers": (data(lambda: TensorDataset(points().long(), Y0)), "must be floats"),
-    "uint8 points": (data(lambda: TensorDataset(points().byte(), Y0)), "uint8 where samples are images"),
-    "NaN": (data(lambda: TensorDataset(changed(points(), 0, float("nan")), Y0)), "not finite"),
-    "NaN somewhere": (data(lambda: TensorDataset(changed(points(), 2, float("nan")), Y0)), "not finite"),
-    "floats in 0..255": (data(lambda: TensorDataset(images() * 127.5 + 127.5, Y0), IMAGE), r"lie in \[-1, 1\]"),
-    "one image beyond": (data(lambda: TensorDataset(changed(images(), 2, 9.0), Y0), IMAGE), r"lie in \[-1, 1\]"),
-    "standardised images": (data(lambda: TensorDataset(torch.randn(N, *IMAGE), Y0), IMAGE), r"lie in \[-1, 1\]"),
+    "integers": (data(lambda: TensorDataset(points().long(), Y0)), "must have a float dtype"),
+    "uint8 points": (data(lambda: TensorDataset(points().byte(), Y0)), "uint8 for images"),
+    "NaN": (data(lambda: TensorDataset(changed(points(), 0, float("nan")), Y0)), "non-finite"),
+    "NaN somewhere": (data(lambda: TensorDataset(changed(points(), 2, float("nan")), Y0)), "non-finite"),
+    "floats in 0..255": (data(lambda: TensorDataset(images() * 127.5 + 127.5, Y0), IMAGE), r"values in \[-1, 1\]"),
+    "one image out of range": (
+        data(lambda: TensorDataset(changed(images(), 2, 9.0), Y0), IMAGE),
+        r"values in \[-1, 1\]",
+    ),
+    "standardised images": (data(lambda: TensorDataset(torch.randn(N, *IMAGE), Y0), IMAGE), r"values in \[-1, 1\]"),
     # labels
-    "labels from 1": (data(lambda: TensorDataset(points(), Y3 + 1), classes=3), "y is 0 to 2"),
-    "negative labels": (data(lambda: TensorDataset(points(), Y3 - 1), classes=3), "y is 0 to 2"),
-    "one label beyond": (data(lambda: TensorDataset(points(), changed(Y3.clone(), 2, 3)), classes=3), "y is 0 to 2"),
-    "labels that spec hides": (data(lambda: TensorDataset(points(), Y3)), "every y is 0"),
+    "labels from 1": (data(lambda: TensorDataset(points(), Y3 + 1), classes=3), "y must be 0 to 2"),
+    "negative labels": (data(lambda: TensorDataset(points(), Y3 - 1), classes=3), "y must be 0 to 2"),
+    "one label out of range": (
+        data(lambda: TensorDataset(points(), changed(Y3.clone(), 2, 3)), classes=3),
+        "y must be 0 to 2",
+    ),
+    "labels that spec hides": (data(lambda: TensorDataset(points(), Y3)), "every y must be 0"),
     "float labels": (labels_of(torch.float32), "one integer"),
     "bool labels": (data(lambda: TensorDataset(points(), Y3 > 0), classes=2), "one integer"),
     "int32 labels": (labels_of(torch.int32), "long|int64"),
@@ -214,7 +223,7 @@ WRONG = {
     "labels (N, 1)": (data(lambda: TensorDataset(points(), Y3[:, None]), classes=3), "one integer"),
     "names for labels": (data(lambda: Items(lambda i: (torch.zeros(2), "cat")), classes=3), "one integer"),
     "None for labels": (data(lambda: Items(lambda i: (torch.zeros(2), None))), "one integer"),
-    # chance
+    # randomness
     "numpy at build": (data(lambda: TensorDataset(torch.from_numpy(np.random.randn(N, 2)), Y0)), "from one seed"),
     "Python's random at build": (
         data(lambda: TensorDataset(points()[random.sample(range(N), N)], Y0)),
@@ -225,51 +234,57 @@ WRONG = {
         data(lambda: Items(lambda i: (torch.zeros(2), random.randrange(1000))), classes=1000),
         "from one seed",
     ),
-    "the time": (
+    "values from the clock": (
         data(lambda: Items(lambda i: (torch.full((2,), time.perf_counter() % 1, dtype=torch.float64), 0))),
         "from one seed",
     ),
     # distributions
-    "draws from torch's own": (drawn(lambda n, g: torch.randn(n, 2)), "use the generator"),
-    "draws from numpy": (drawn(lambda n, g: torch.from_numpy(np.random.randn(n, 2))), "use the generator"),
-    "draws by the time": (drawn(lambda n, g: normal(n, g) * (1 + time.perf_counter_ns() % 997)), "use the generator"),
-    "labels from torch's own": (
+    "draws from torch's default generator": (drawn(lambda n, g: torch.randn(n, 2)), "use only the generator"),
+    "draws from numpy": (drawn(lambda n, g: torch.from_numpy(np.random.randn(n, 2))), "use only the generator"),
+    "draws from the clock": (
+        drawn(lambda n, g: normal(n, g) * (1 + time.perf_counter_ns() % 997)),
+        "use only the generator",
+    ),
+    "labels from torch's default generator": (
         drawn(normal, lambda n, g: torch.randint(3, (n,)), classes=3),
-        "use the generator",
+        "use only the generator",
     ),
-    "draws with a seed of its own": (
+    "draws from a fixed seed": (
         drawn(lambda n, g: normal(n, torch.Generator().manual_seed(0))),
-        "the same samples from every seed",
+        "the same samples for every seed",
     ),
-    "seeds anew in each draw": (drawn(reseeding), "the same"),
-    "seeds torch in each draw": (drawn(seeding_all), "the generator|the same"),
-    "draws another number": (drawn(lambda n, g: normal(2 * n, g)), "must give x of shape"),
-    "always draws 64": (drawn(lambda n, g: normal(64, g)), "must give x of shape"),
-    "squeezes one sample": (drawn(lambda n, g: normal(n, g).squeeze()), "must give x of shape"),
-    "float64 labels": (drawn(normal, lambda n, g: torch.zeros(n, dtype=torch.float64)), "long"),
-    "int32 labels drawn": (drawn(normal, lambda n, g: torch.zeros(n, dtype=torch.int32)), "long"),
+    "reseeds a generator in each draw": (drawn(reseeding), "the same samples again"),
+    "reseeds torch in each draw": (drawn(seeding_all), "the generator|the same"),
+    "draws another number": (drawn(lambda n, g: normal(2 * n, g)), "must return x of shape"),
+    "always draws 64": (drawn(lambda n, g: normal(64, g)), "must return x of shape"),
+    "squeezes one sample": (drawn(lambda n, g: normal(n, g).squeeze()), "must return x of shape"),
+    "float64 labels": (drawn(normal, lambda n, g: torch.zeros(n, dtype=torch.float64)), "int64"),
+    "int32 labels drawn": (drawn(normal, lambda n, g: torch.zeros(n, dtype=torch.int32)), "int64"),
     "labels drawn (n, 1)": (drawn(normal, lambda n, g: torch.zeros(n, 1, dtype=torch.long)), "of shape"),
-    "no labels drawn": (drawn(normal, lambda n, g: None), "y"),
-    "labels beyond": (drawn(normal, lambda n, g: torch.randint(5, (n,), generator=g), classes=3), "y is 0 to 2"),
+    "no labels drawn": (drawn(normal, lambda n, g: None), "must return labels y"),
+    "labels out of range": (
+        drawn(normal, lambda n, g: torch.randint(5, (n,), generator=g), classes=3),
+        "y must be 0 to 2",
+    ),
     "draws x alone": (data(lambda: Drawn(normal)), "must return a pair"),
     "draws nothing": (data(lambda: Drawn(lambda n, g: None)), "must return a pair"),
-    "draws infinities": (drawn(lambda n, g: 1 / (normal(n, g) * 0)), "not finite"),
-    "draws integers": (drawn(lambda n, g: torch.randint(9, (n, 2), generator=g)), "floats"),
+    "draws infinities": (drawn(lambda n, g: 1 / (normal(n, g) * 0)), "non-finite"),
+    "draws integers": (drawn(lambda n, g: torch.randint(9, (n, 2), generator=g)), "float dtype"),
     # options
-    "can be changed": (Mutable, "can be changed"),
-    "no help": (Unhelpful, "no help"),
-    "no dataset": (TensorDataset, r"subclass of ganframe\.Dataset"),
+    "a mutable option": (Mutable, "is mutable"),
+    "no help": (WithoutHelp, "no help"),
+    "not a dataset": (TensorDataset, r"subclass of ganframe\.Dataset"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_it_refuses(name):
+def test_wrong_dataset_is_refused(name):
     dataset, cause = WRONG[name]
     with pytest.raises(AssertionError, match=cause):
         check_dataset(dataset)
 
 
-# --------------------------------------------------------------------------------------------------------------- right
+# ------------------------------------------------------------------------------------------------------------- correct
 
 
 @attrs.frozen
@@ -293,7 +308,7 @@ def augmented(i: int):
     return (image.flip(2) if torch.rand(()) < 0.5 else image) - 0.5 * torch.rand(()), i % 3
 
 
-def some(kind: Callable) -> type[Dataset]:
+def derived(kind: Callable) -> type[Dataset]:
     return data(lambda: kind(TensorDataset(points(), Y0)))
 
 
@@ -302,12 +317,14 @@ RIGHT = {
     "an instance": Helix(count=3),
     "one sample": Helix(1),
     "tensors": data(lambda: TensorDataset(points(), Y3), classes=3),
-    "more classes than are met": data(lambda: TensorDataset(points(), Y3), classes=10),
+    "more classes than labels": data(lambda: TensorDataset(points(), Y3), classes=10),
     "float64": data(lambda: TensorDataset(points().double(), Y0)),
     "float16": data(lambda: TensorDataset(points().half(), Y0)),
     "integer labels": data(lambda: Items(lambda i: (torch.full(POINT, float(i)), i % 3)), classes=3),
-    "labels of numpy": data(lambda: Items(lambda i: (torch.full(POINT, float(i)), np.int64(i % 3))), classes=3),
-    "labels of no dimension": data(lambda: Items(lambda i: (torch.full(POINT, float(i)), Y3[i])), classes=3),
+    "numpy labels": data(lambda: Items(lambda i: (torch.full(POINT, float(i)), np.int64(i % 3))), classes=3),
+    "labels as tensors without dimensions": data(
+        lambda: Items(lambda i: (torch.full(POINT, float(i)), Y3[i])), classes=3
+    ),
     "pairs as lists": data(lambda: Items(lambda i: [torch.full(POINT, float(i)), 0])),
     "augmented by torch": data(lambda: Items(augmented), IMAGE, classes=3),
     "uint8 images": data(
@@ -315,24 +332,24 @@ RIGHT = {
     ),
     "images": data(lambda: TensorDataset(images(), Y0), IMAGE),
     "images of -1 and 1": data(lambda: TensorDataset(images().sign(), Y0), IMAGE),
-    "images at rounding's edge": data(lambda: TensorDataset(images().sign() * 1.0000001, Y0), IMAGE),
+    "images beyond 1 by rounding": data(lambda: TensorDataset(images().sign() * 1.0000001, Y0), IMAGE),
     "sequences": data(lambda: TensorDataset(torch.randn(N, 5, 7) * 9, Y0), (5, 7)),
     "voxels": data(lambda: TensorDataset(torch.rand(N, 1, 2, 2, 2), Y0), (1, 2, 2, 2)),
     "a torch.Size": data(lambda: TensorDataset(points(), Y0), torch.Size(POINT)),
-    "a subset": some(lambda whole: Subset(whole, range(10))),
-    "a concatenation": some(lambda whole: ConcatDataset([whole, whole])),
-    "a split by torch": some(lambda whole: torch.utils.data.random_split(whole, [10, N - 10])[0]),
-    "one generator of its own": data(
+    "a subset": derived(lambda full: Subset(full, range(10))),
+    "a concatenation": derived(lambda full: ConcatDataset([full, full])),
+    "a split by torch": derived(lambda full: torch.utils.data.random_split(full, [10, N - 10])[0]),
+    "a fixed generator in build": data(
         lambda: TensorDataset(torch.randn(N, 2, generator=torch.Generator().manual_seed(7)), Y0)
     ),
     "a distribution": drawn(normal),
     "a distribution with classes": drawn(
         normal, lambda n, g: torch.randint(3, (n,), generator=g, device=g.device), classes=3
     ),
-    "a point, drawn": drawn(lambda n, g: torch.zeros(n, *POINT, device=g.device)),
+    "a distribution on one point": drawn(lambda n, g: torch.zeros(n, *POINT, device=g.device)),
 }
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_it_accepts(name):
+def test_correct_dataset_is_accepted(name):
     check_dataset(RIGHT[name])

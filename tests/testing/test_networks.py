@@ -1,4 +1,4 @@
-"""check_generator and check_discriminator refuse networks that are wrong, naming the cause, and accept right ones."""
+"""Tests that check_generator and check_discriminator refuse wrong networks with the cause and accept correct ones."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from ganframe.testing import check_discriminator, check_generator
 POINTS, IMAGES, LABELLED = DataSpec((3,)), DataSpec((2, 8, 8)), DataSpec((3,), classes=4)
 
 
-def critic(network: Callable, refuses: Callable | None = None) -> type[Discriminator]:
-    """A discriminator of network(data)."""
+def discriminator(network: Callable, refuses: Callable | None = None) -> type[Discriminator]:
+    """A discriminator that builds network(data)."""
 
     @attrs.frozen
-    class Critic(Discriminator):
-        """A critic."""
+    class Built(Discriminator):
+        """A discriminator."""
 
         def build(self, data):
             if refuses is not None:
                 refuses(data)
             return network(data)
 
-    return Critic
+    return Built
 
 
-def source(network: Callable) -> type[Generator]:
-    """A generator of network(data, latent_dim)."""
+def generator(network: Callable) -> type[Generator]:
+    """A generator that builds network(data, latent_dim)."""
 
     @attrs.frozen
-    class Source(Generator):
+    class Built(Generator):
         """A generator."""
 
         def build(self, data, latent_dim):
             return network(data, latent_dim)
 
-    return Source
+    return Built
 
 
 def only_images(data):
@@ -60,7 +60,7 @@ def only_labelled(data):
 
 
 class D(nn.Module):
-    """A right critic in pieces, each of which a wrong one replaces."""
+    """A correct discriminator in parts. Each wrong one replaces one part."""
 
     def __init__(self, data):
         super().__init__()
@@ -81,7 +81,7 @@ class D(nn.Module):
 
 
 class G(nn.Module):
-    """A right generator in pieces."""
+    """A correct generator in parts. Each wrong one replaces one part."""
 
     def __init__(self, data, latent_dim):
         super().__init__()
@@ -103,7 +103,7 @@ class G(nn.Module):
 
 
 def replacing(base: type, **methods: Callable) -> type:
-    """A subclass of D or G with other pieces; `also(self, data)` runs at the end of __init__."""
+    """A subclass of D or G with other methods; `also(self, data)` runs at the end of __init__."""
     also = methods.pop("also", None)
 
     def init(self, data, *more):
@@ -117,7 +117,7 @@ def replacing(base: type, **methods: Callable) -> type:
 
 
 class BatchNormByHand(nn.Module):
-    """BatchNorm of one's own, with running statistics, which says nothing of mixing samples."""
+    """A custom BatchNorm with running statistics, which does not declare that it mixes samples."""
 
     def __init__(self, features):
         super().__init__()
@@ -134,11 +134,11 @@ class BatchNormByHand(nn.Module):
 
 
 class MinibatchStd(nn.Module):
-    """The mean standard deviation over the batch (Karras et al. 2018) as one more feature."""
+    """Concatenates the mean standard deviation over the batch (Karras et al. 2018) as one feature."""
 
-    def __init__(self, says_so):
+    def __init__(self, declared):
         super().__init__()
-        if says_so:
+        if declared:
             self.mixes_samples = True
 
     def forward(self, h):
@@ -146,8 +146,8 @@ class MinibatchStd(nn.Module):
         return torch.cat([h, std.expand(len(h), 1)], dim=1)
 
 
-class Lazily(D):
-    """A layer made in the first forward."""
+class CreatesLayerInForward(D):
+    """Creates a layer in the first forward."""
 
     def hidden(self, h):
         if not hasattr(self, "extra"):
@@ -156,7 +156,7 @@ class Lazily(D):
 
 
 class OneHotFloat(D):
-    """The label as one-hot in float32, whatever x is."""
+    """The one-hot label is float32 for any dtype of x."""
 
     def __init__(self, data):
         super().__init__(data)
@@ -168,8 +168,8 @@ class OneHotFloat(D):
         return self.last(F.leaky_relu(h)).squeeze(1)
 
 
-class Once(torch.autograd.Function):
-    """x², whose gradient cannot be differentiated again."""
+class OnceDifferentiable(torch.autograd.Function):
+    """x², whose gradient cannot be differentiated."""
 
     @staticmethod
     def forward(ctx, x):
@@ -182,8 +182,8 @@ class Once(torch.autograd.Function):
         return gradient * 2 * ctx.saved_tensors[0]
 
 
-class Moving(D):
-    """Divides by a moving mean: an attribute, or a buffer that moves in evaluation too."""
+class MovingScale(D):
+    """Divides by a moving average: an attribute, or a buffer that also changes in evaluation mode."""
 
     def __init__(self, data, buffer=False):
         super().__init__(data)
@@ -200,12 +200,12 @@ class Moving(D):
 
 
 def distances(h):
-    """Distances between the four parts of a sample, as in attention by distance: √0 for each part and itself."""
+    """Distances between the four parts of a sample, as in distance attention: √0 between a part and itself."""
     parts = h.unflatten(1, (4, 4))
     return (parts[:, :, None] - parts[:, None]).square().sum(3).sqrt().flatten(1)
 
 
-def no_words(data):
+def refuses_without_message(data):
     raise ValueError
 
 
@@ -215,31 +215,40 @@ def refuses_by_key(data):
 
 WRONG_D = {
     # scores
-    "scores (N, 1)": (critic(replacing(D, scores=lambda s, h: h)), r"must give the shape \(4,\)"),
-    "a mean over the batch": (critic(replacing(D, scores=lambda s, h: h.mean())), r"must give the shape \(4,\)"),
+    "scores (N, 1)": (discriminator(replacing(D, scores=lambda s, h: h)), r"must return the shape \(4,\)"),
+    "a mean over the batch": (
+        discriminator(replacing(D, scores=lambda s, h: h.mean())),
+        r"must return the shape \(4,\)",
+    ),
     "squeeze() of a batch of one": (
-        critic(replacing(D, scores=lambda s, h: h.squeeze())),
+        discriminator(replacing(D, scores=lambda s, h: h.squeeze())),
         r"shape \(1,\) .*for 1 sample",
     ),
-    "a sigmoid": (critic(replacing(D, scores=lambda s, h: h.squeeze(1).sigmoid())), "raw scores"),
-    "a tanh": (critic(replacing(D, scores=lambda s, h: h.squeeze(1).tanh())), "raw scores"),
-    "a clamp": (critic(replacing(D, scores=lambda s, h: h.squeeze(1).clamp(-1, 1))), "raw scores"),
-    "five times a tanh": (critic(replacing(D, scores=lambda s, h: 5 * h.squeeze(1).tanh())), "raw scores"),
+    "a sigmoid": (discriminator(replacing(D, scores=lambda s, h: h.squeeze(1).sigmoid())), "raw scores"),
+    "a tanh": (discriminator(replacing(D, scores=lambda s, h: h.squeeze(1).tanh())), "raw scores"),
+    "a clamp": (discriminator(replacing(D, scores=lambda s, h: h.squeeze(1).clamp(-1, 1))), "raw scores"),
+    "five times a tanh": (discriminator(replacing(D, scores=lambda s, h: 5 * h.squeeze(1).tanh())), "raw scores"),
     "scores and features": (
-        critic(replacing(D, scores=lambda s, h: (h.squeeze(1), h))),
-        "must give a tensor, not tuple",
+        discriminator(replacing(D, scores=lambda s, h: (h.squeeze(1), h))),
+        "must return a tensor, not tuple",
     ),
-    "two outputs": (critic(replacing(D, also=lambda s, d: setattr(s, "last", nn.Linear(16, 2)))), "shape"),
-    "not finite": (critic(replacing(D, scores=lambda s, h: h.squeeze(1) / 0)), "not finite"),
+    "two outputs": (
+        discriminator(replacing(D, also=lambda s, d: setattr(s, "last", nn.Linear(16, 2)))),
+        "must return the shape",
+    ),
+    "non-finite": (discriminator(replacing(D, scores=lambda s, h: h.squeeze(1) / 0)), "non-finite values"),
     # samples
     "centred over the batch": (
-        critic(replacing(D, hidden=lambda s, h: (h - h.mean(0)).tanh())),
+        discriminator(replacing(D, hidden=lambda s, h: (h - h.mean(0)).tanh())),
         "depend on the others|∂D",
     ),
-    "a softmax over the batch": (critic(replacing(D, hidden=lambda s, h: h.softmax(0))), "depend on the others|∂D"),
-    "a norm over the batch": (critic(replacing(D, hidden=lambda s, h: h / h.norm())), "depend on the others|∂D"),
+    "a softmax over the batch": (
+        discriminator(replacing(D, hidden=lambda s, h: h.softmax(0))),
+        "depend on the others|∂D",
+    ),
+    "a norm over the batch": (discriminator(replacing(D, hidden=lambda s, h: h / h.norm())), "depend on the others|∂D"),
     "BatchNorm by hand": (
-        critic(
+        discriminator(
             replacing(
                 D,
                 also=lambda s, d: setattr(s, "norm", BatchNormByHand(16)),
@@ -249,7 +258,7 @@ WRONG_D = {
         "mixes_samples",
     ),
     "minibatch statistic, undeclared": (
-        critic(
+        discriminator(
             replacing(
                 D,
                 also=lambda s, d: (setattr(s, "std", MinibatchStd(False)), setattr(s, "last", nn.Linear(17, 1))),
@@ -259,59 +268,62 @@ WRONG_D = {
         "mixes_samples",
     ),
     "GroupNorm over the batch": (
-        critic(replacing(D, hidden=lambda s, h: F.layer_norm(h.T, h.T.shape[1:]).T.tanh())),
+        discriminator(replacing(D, hidden=lambda s, h: F.layer_norm(h.T, h.T.shape[1:]).T.tanh())),
         "depend on the others|∂D",
     ),
-    "batch statistics in evaluation": (
-        critic(
+    "batch statistics in evaluation mode": (
+        discriminator(
             replacing(
                 D,
                 also=lambda s, d: setattr(s, "norm", nn.BatchNorm1d(16, track_running_stats=False)),
                 hidden=lambda s, h: s.norm(h).tanh(),
             )
         ),
-        "in evaluation",
+        "in evaluation mode",
     ),
-    "the batch's size in view": (
-        critic(replacing(D, inputs=lambda s, x: x.reshape(4, -1))),
+    "the batch size in view": (
+        discriminator(replacing(D, inputs=lambda s, x: x.reshape(4, -1))),
         "for 1 sample",
     ),
     "a batch of 64 in view": (
-        critic(replacing(D, inputs=lambda s, x: x.view(64, -1))),
-        "takes none of the data that was tried",
+        discriminator(replacing(D, inputs=lambda s, x: x.view(64, -1))),
+        "accepts none of the data tried",
     ),
-    "a residue of the flattened batch": (
-        critic(replacing(D, inputs=lambda s, x: x.flatten(1).roll(1, dims=0))),
+    "samples shifted along the batch": (
+        discriminator(replacing(D, inputs=lambda s, x: x.flatten(1).roll(1, dims=0))),
         "depend on the others|∂D",
     ),
     # evaluation
-    "dropout in evaluation": (
-        critic(replacing(D, hidden=lambda s, h: F.dropout(h.tanh()))),
-        "answer one input one way",
+    "dropout in evaluation mode": (
+        discriminator(replacing(D, hidden=lambda s, h: F.dropout(h.tanh()))),
+        "the same output for the same input",
     ),
-    "noise in evaluation": (
-        critic(replacing(D, inputs=lambda s, x: x.flatten(1) + 0.1 * torch.randn_like(x.flatten(1)))),
-        "answer one input one way",
+    "noise in evaluation mode": (
+        discriminator(replacing(D, inputs=lambda s, x: x.flatten(1) + 0.1 * torch.randn_like(x.flatten(1)))),
+        "the same output for the same input",
     ),
     "noise on the CPU": (
-        critic(replacing(D, inputs=lambda s, x: x.flatten(1) + 0 * torch.randn(x.flatten(1).shape))),
+        discriminator(replacing(D, inputs=lambda s, x: x.flatten(1) + 0 * torch.randn(x.flatten(1).shape))),
         "device",
     ),
-    "a buffer that moves in evaluation": (critic(lambda data: Moving(data, buffer=True)), "must keep its buffers"),
+    "a buffer that changes in evaluation mode": (
+        discriminator(lambda data: MovingScale(data, buffer=True)),
+        "must not change its buffers",
+    ),
     # state
-    "a moving average as an attribute": (critic(Moving), "no parameter and no buffer"),
+    "a moving average as an attribute": (discriminator(MovingScale), "neither a parameter nor a buffer"),
     "random features as an attribute": (
-        critic(
+        discriminator(
             replacing(
                 D,
                 also=lambda s, d: setattr(s, "rows", torch.randn(math.prod(d.shape), math.prod(d.shape))),
                 inputs=lambda s, x: (x.flatten(1) @ s.rows.to(x)).sin(),
             )
         ),
-        "no parameter and no buffer",
+        "neither a parameter nor a buffer",
     ),
-    "random features of numpy": (
-        critic(
+    "random features from numpy": (
+        discriminator(
             replacing(
                 D,
                 also=lambda s, d: s.register_buffer("shift", torch.tensor(np.random.rand(), dtype=torch.float32)),
@@ -321,11 +333,11 @@ WRONG_D = {
         "built twice from one seed",
     ),
     "weights from Python's random": (
-        critic(replacing(D, also=lambda s, d: nn.init.constant_(s.last.weight, random.random()))),
+        discriminator(replacing(D, also=lambda s, d: nn.init.constant_(s.last.weight, random.random()))),
         "built twice from one seed",
     ),
-    "a buffer that is not stored": (
-        critic(
+    "a non-persistent buffer": (
+        discriminator(
             replacing(
                 D,
                 also=lambda s, d: s.register_buffer("shift", torch.randn(()), persistent=False),
@@ -335,59 +347,68 @@ WRONG_D = {
         "state_dict does not restore",
     ),
     # parameters and gradients
-    "a layer never used": (
-        critic(replacing(D, also=lambda s, d: setattr(s, "spare", nn.Linear(2, 2)))),
+    "an unused layer": (
+        discriminator(replacing(D, also=lambda s, d: setattr(s, "spare", nn.Linear(2, 2)))),
         r"no gradient: spare\.weight",
     ),
     "a layer under no_grad": (
-        critic(replacing(D, hidden=lambda s, h: h.detach().tanh())),
-        r"no gradient: first|gradient by x",
+        discriminator(replacing(D, hidden=lambda s, h: h.detach().tanh())),
+        r"no gradient: first|gradient with respect to x",
     ),
-    "all under no_grad": (critic(replacing(D, forward=torch.no_grad()(D.forward))), "no gradient passes"),
+    "everything under no_grad": (discriminator(replacing(D, forward=torch.no_grad()(D.forward))), "no gradient passes"),
     "samples detached": (
-        critic(replacing(D, inputs=lambda s, x: x.detach().flatten(1))),
-        "gradient by x|differentiat",
+        discriminator(replacing(D, inputs=lambda s, x: x.detach().flatten(1))),
+        "gradient with respect to x",
     ),
-    "samples rounded": (critic(replacing(D, inputs=lambda s, x: x.flatten(1).round())), "gradient by x"),
-    "a layer made in forward": (critic(Lazily), "forward|lazy|parameters|state_dict"),
+    "samples rounded": (
+        discriminator(replacing(D, inputs=lambda s, x: x.flatten(1).round())),
+        "gradient with respect to x",
+    ),
+    "a layer created in forward": (discriminator(CreatesLayerInForward), "creates parameters or buffers in forward"),
     "nn.LazyLinear": (
-        critic(replacing(D, also=lambda s, d: setattr(s, "first", nn.LazyLinear(16)))),
-        "lazy|Lazy|uninitiali[sz]ed",
+        discriminator(replacing(D, also=lambda s, d: setattr(s, "first", nn.LazyLinear(16)))),
+        "uninitialised",
     ),
-    "differentiable once": (critic(replacing(D, hidden=lambda s, h: Once.apply(h))), "gradient penalty"),
+    "differentiable once": (
+        discriminator(replacing(D, hidden=lambda s, h: OnceDifferentiable.apply(h))),
+        "gradient penalty",
+    ),
     "the square root of a distance of 0": (
-        critic(replacing(D, hidden=lambda s, h: h + distances(h))),
-        "gradient.*finite|not finite",
+        discriminator(replacing(D, hidden=lambda s, h: h + distances(h))),
+        "gradients are non-finite",
     ),
     # inputs
-    "changes its input": (critic(replacing(D, inputs=lambda s, x: x.mul_(2).sub_(1).flatten(1))), "in place"),
+    "changes its input": (discriminator(replacing(D, inputs=lambda s, x: x.mul_(2).sub_(1).flatten(1))), "in place"),
     "clamps its input in place": (
-        critic(replacing(D, inputs=lambda s, x: x.clamp_(-0.5, 0.5).flatten(1))),
+        discriminator(replacing(D, inputs=lambda s, x: x.clamp_(-0.5, 0.5).flatten(1))),
         "in place",
     ),
-    "float32 always": (critic(replacing(D, inputs=lambda s, x: x.flatten(1).float())), "float64|dtype"),
+    "float32 always": (discriminator(replacing(D, inputs=lambda s, x: x.flatten(1).float())), "float64|dtype"),
     "scores in float32 always": (
-        critic(replacing(D, scores=lambda s, h: h.squeeze(1).float())),
+        discriminator(replacing(D, scores=lambda s, h: h.squeeze(1).float())),
         "float64",
     ),
-    "one-hot labels in float32": (critic(OneHotFloat), "float64|dtype"),
-    "an image size of its own": (
-        critic(replacing(D, also=lambda s, d: setattr(s, "first", nn.Linear(784, 16)))),
-        "takes none of the data that was tried",
+    "one-hot labels in float32": (discriminator(OneHotFloat), "float64|dtype"),
+    "a fixed image size": (
+        discriminator(replacing(D, also=lambda s, d: setattr(s, "first", nn.Linear(784, 16)))),
+        "accepts none of the data tried",
     ),
-    "D(x) without y": (critic(replacing(D, forward=lambda s, x: s.last(s.first(x.flatten(1))).squeeze(1))), "takes 2"),
+    "D(x) without y": (
+        discriminator(replacing(D, forward=lambda s, x: s.last(s.first(x.flatten(1))).squeeze(1))),
+        "takes 2",
+    ),
     # build
-    "refuses by KeyError": (critic(D, refuses_by_key), "takes none of the data that was tried"),
-    "refuses by TypeError": (critic(lambda data: D(data, data)), "takes none of the data that was tried"),
-    "refuses without words": (critic(D, no_words), "takes none of the data that was tried"),
-    "returns a class": (critic(lambda data: D), "must return a module, not type"),
-    "returns nothing": (critic(lambda data: None), "must return a module, not NoneType"),
-    "no discriminator": (D, r"subclass of ganframe\.Discriminator"),
+    "refuses by KeyError": (discriminator(D, refuses_by_key), "accepts none of the data tried"),
+    "refuses by TypeError": (discriminator(lambda data: D(data, data)), "accepts none of the data tried"),
+    "refuses without a message": (discriminator(D, refuses_without_message), "accepts none of the data tried"),
+    "returns a class": (discriminator(lambda data: D), "must return a module, not type"),
+    "returns nothing": (discriminator(lambda data: None), "must return a module, not NoneType"),
+    "not a discriminator": (D, r"subclass of ganframe\.Discriminator"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG_D)
-def test_it_refuses_the_discriminator(name):
+def test_wrong_discriminator_is_refused(name):
     discriminator, cause = WRONG_D[name]
     with pytest.raises(AssertionError, match=cause):
         check_discriminator(discriminator)
@@ -396,8 +417,8 @@ def test_it_refuses_the_discriminator(name):
 # ---------------------------------------------------------------------------------------------------- wrong generators
 
 
-class ByLabelAlone(nn.Module):
-    """A sample for each class, whatever z is."""
+class IgnoresLatent(nn.Module):
+    """One sample per class, for every z."""
 
     def __init__(self, data, latent_dim):
         super().__init__()
@@ -410,139 +431,147 @@ class ByLabelAlone(nn.Module):
 
 
 WRONG_G = {
-    "flat samples": (source(replacing(G, samples=lambda s, h: h.unsqueeze(1))), "must give the shape"),
-    "squeeze()": (source(replacing(G, samples=lambda s, h: h.unflatten(1, s.shape).squeeze())), "must give the shape"),
-    "the batch's size in view": (source(replacing(G, samples=lambda s, h: h.reshape(4, *s.shape))), "for 1 sample"),
+    "flat samples": (generator(replacing(G, samples=lambda s, h: h.unsqueeze(1))), "must return the shape"),
+    "squeeze()": (
+        generator(replacing(G, samples=lambda s, h: h.unflatten(1, s.shape).squeeze())),
+        "must return the shape",
+    ),
+    "the batch size in view": (generator(replacing(G, samples=lambda s, h: h.reshape(4, *s.shape))), "for 1 sample"),
     "28 by 28": (
-        source(replacing(G, samples=lambda s, h: h.reshape(-1, 1, 28, 28))),
-        "takes none of the data that was tried",
+        generator(replacing(G, samples=lambda s, h: h.reshape(-1, 1, 28, 28))),
+        "accepts none of the data tried",
     ),
-    "ignores z": (source(replacing(G, inputs=lambda s, z: torch.ones_like(z))), "whatever z is"),
-    "ignores z but not y": (source(ByLabelAlone), "whatever z is"),
-    "noise for z": (source(replacing(G, inputs=lambda s, z: torch.randn_like(z))), "answer one input one way"),
-    "noise beside z": (
-        source(replacing(G, hidden=lambda s, h: h.relu() + 0.1 * torch.randn_like(h))),
-        "answer one input one way",
+    "ignores z": (generator(replacing(G, inputs=lambda s, z: torch.ones_like(z))), "the same sample for every z"),
+    "ignores z but not y": (generator(IgnoresLatent), "the same sample for every z"),
+    "noise instead of z": (
+        generator(replacing(G, inputs=lambda s, z: torch.randn_like(z))),
+        "the same output for the same input",
     ),
-    "noise on the CPU": (source(replacing(G, inputs=lambda s, z: z + 0 * torch.randn(z.shape))), "device"),
-    "dropout in evaluation": (
-        source(replacing(G, hidden=lambda s, h: F.dropout(h.relu()))),
-        "answer one input one way",
+    "noise added to features": (
+        generator(replacing(G, hidden=lambda s, h: h.relu() + 0.1 * torch.randn_like(h))),
+        "the same output for the same input",
+    ),
+    "noise on the CPU": (generator(replacing(G, inputs=lambda s, z: z + 0 * torch.randn(z.shape))), "device"),
+    "dropout in evaluation mode": (
+        generator(replacing(G, hidden=lambda s, h: F.dropout(h.relu()))),
+        "the same output for the same input",
     ),
     "normalised over the batch always": (
-        source(replacing(G, hidden=lambda s, h: ((h - h.mean(0)) / (h.var(0, unbiased=False) + 1e-5).sqrt()).relu())),
+        generator(
+            replacing(G, hidden=lambda s, h: ((h - h.mean(0)) / (h.var(0, unbiased=False) + 1e-5).sqrt()).relu())
+        ),
         "depend on the others",
     ),
     "attention across the batch": (
-        source(replacing(G, hidden=lambda s, h: (h @ h.T).softmax(1) @ h)),
+        generator(replacing(G, hidden=lambda s, h: (h @ h.T).softmax(1) @ h)),
         "depend on the others",
     ),
-    "batch statistics in evaluation": (
-        source(
+    "batch statistics in evaluation mode": (
+        generator(
             replacing(
                 G,
                 also=lambda s, d: setattr(s, "norm", nn.BatchNorm1d(16, track_running_stats=False)),
                 hidden=lambda s, h: s.norm(h).relu(),
             )
         ),
-        "in evaluation",
+        "in evaluation mode",
     ),
     "random features as an attribute": (
-        source(
+        generator(
             replacing(
                 G,
                 also=lambda s, d: setattr(s, "rows", torch.randn(8, 8)),
                 inputs=lambda s, z: (z @ s.rows.to(z)).sin(),
             )
         ),
-        "no parameter and no buffer",
+        "neither a parameter nor a buffer",
     ),
-    "a constant of the CPU": (
-        source(
+    "a constant on the CPU": (
+        generator(
             replacing(
                 G, also=lambda s, d: setattr(s, "scale", torch.arange(1.0, 17)), hidden=lambda s, h: h.relu() * s.scale
             )
         ),
-        "device|no parameter and no buffer",
+        "device|neither a parameter nor a buffer",
     ),
-    "weights of numpy": (
-        source(
+    "weights from numpy": (
+        generator(
             replacing(
                 G, also=lambda s, d: s.last.weight.data.copy_(torch.from_numpy(np.random.randn(*s.last.weight.shape)))
             )
         ),
         "built twice from one seed",
     ),
-    "a layer never used": (
-        source(replacing(G, also=lambda s, d: setattr(s, "spare", nn.Linear(2, 2)))),
+    "an unused layer": (
+        generator(replacing(G, also=lambda s, d: setattr(s, "spare", nn.Linear(2, 2)))),
         r"no gradient: spare\.weight",
     ),
     "uint8 images": (
-        source(replacing(G, samples=lambda s, h: (h.unflatten(1, s.shape).sigmoid() * 255).byte())),
-        "gives torch.uint8",
+        generator(replacing(G, samples=lambda s, h: (h.unflatten(1, s.shape).sigmoid() * 255).byte())),
+        "returns torch.uint8",
     ),
     "numpy inside": (
-        source(replacing(G, samples=lambda s, h: torch.from_numpy(h.detach().numpy()).unflatten(1, s.shape))),
+        generator(replacing(G, samples=lambda s, h: torch.from_numpy(h.detach().numpy()).unflatten(1, s.shape))),
         "no gradient passes",
     ),
     "the square root of a distance of 0": (
-        source(replacing(G, hidden=lambda s, h: h + distances(h))),
-        "gradient.*finite|not finite",
+        generator(replacing(G, hidden=lambda s, h: h + distances(h))),
+        "gradients are non-finite",
     ),
-    "clamps z in place": (source(replacing(G, inputs=lambda s, z: z.clamp_(-0.5, 0.5))), "in place"),
-    "float32 always": (source(replacing(G, inputs=lambda s, z: z.float())), "float64|dtype"),
+    "clamps z in place": (generator(replacing(G, inputs=lambda s, z: z.clamp_(-0.5, 0.5))), "in place"),
+    "float32 always": (generator(replacing(G, inputs=lambda s, z: z.float())), "float64|dtype"),
     "z as an image": (
-        source(replacing(G, inputs=lambda s, z: z.view(-1, 100))),
-        "takes none of the data that was tried",
+        generator(replacing(G, inputs=lambda s, z: z.view(-1, 100))),
+        "accepts none of the data tried",
     ),
-    "a latent size of its own": (
-        source(replacing(G, also=lambda s, d: setattr(s, "first", nn.Linear(100, 16)))),
-        "takes none of the data that was tried",
+    "a fixed latent size": (
+        generator(replacing(G, also=lambda s, d: setattr(s, "first", nn.Linear(100, 16)))),
+        "accepts none of the data tried",
     ),
-    "the mean and the spread": (source(replacing(G, samples=lambda s, h: (h, h))), "must give a tensor"),
-    "a layer made by numpy's seed": (
-        source(replacing(G, also=lambda s, d: nn.init.constant_(s.first.bias, random.random()))),
+    "a tuple of tensors": (generator(replacing(G, samples=lambda s, h: (h, h))), "must return a tensor"),
+    "weights from Python's random": (
+        generator(replacing(G, also=lambda s, d: nn.init.constant_(s.first.bias, random.random()))),
         "built twice from one seed",
     ),
 }
 
 
 @pytest.mark.parametrize("name", WRONG_G)
-def test_it_refuses_the_generator(name):
+def test_wrong_generator_is_refused(name):
     generator, cause = WRONG_G[name]
     with pytest.raises(AssertionError, match=cause):
         check_generator(generator)
 
 
-def test_it_refuses_what_is_wrong_for_the_data_it_is_given():
+def test_network_is_checked_on_given_data():
     def build(data):
         return D(DataSpec((784,)))
 
-    with pytest.raises(AssertionError, match="in training, for 4 samples"):
-        check_discriminator(critic(build), DataSpec((1, 14, 14)))
-    check_discriminator(critic(build), DataSpec((1, 28, 28)))
+    with pytest.raises(AssertionError, match="in training mode, for 4 samples"):
+        check_discriminator(discriminator(build), DataSpec((1, 14, 14)))
+    check_discriminator(discriminator(build), DataSpec((1, 28, 28)))
 
 
-def test_it_refuses_build_for_the_data_it_is_given_with_its_reason():
+def test_refusal_of_given_data_quotes_the_error_of_build():
     with pytest.raises(AssertionError, match="images only"):
-        check_discriminator(critic(D, only_images), POINTS)
+        check_discriminator(discriminator(D, only_images), POINTS)
 
 
-# --------------------------------------------------------------------------------------------------------------- right
+# ------------------------------------------------------------------------------------------------------------- correct
 
 
 def with_modules(*modules: Callable[[], nn.Module], width: int = 16) -> Callable:
-    """D whose hidden features pass through these modules."""
+    """A discriminator that applies these modules to its hidden features."""
 
     def also(self, data):
         self.more = nn.Sequential(*(module() for module in modules))
         self.last = nn.Linear(width, 1)
 
-    return critic(replacing(D, also=also, hidden=lambda s, h: s.more(h)))
+    return discriminator(replacing(D, also=also, hidden=lambda s, h: s.more(h)))
 
 
 class Attention(nn.Module):
-    """Self-attention over places (Zhang et al. 2019), its γ 0 at the start."""
+    """Self-attention over positions (Zhang et al. 2019), with γ initialised to 0."""
 
     def __init__(self, channels):
         super().__init__()
@@ -555,7 +584,7 @@ class Attention(nn.Module):
         return h + self.gamma * (v @ weights.transpose(1, 2)).view_as(h)
 
 
-class ImageCritic(nn.Module):
+class ImageDiscriminator(nn.Module):
     """Convolutions, pooling, residual blocks, attention, label projection."""
 
     def __init__(self, data, norm=nn.Identity, last_zero=False):
@@ -579,7 +608,7 @@ class ImageCritic(nn.Module):
 
 
 class DeclaredByNetwork(D):
-    """The network itself says that it mixes samples."""
+    """The network declares that it mixes samples."""
 
     mixes_samples = True
 
@@ -588,7 +617,7 @@ class DeclaredByNetwork(D):
 
 
 class SpectralNoBias(D):
-    """Spectral normalisation built in, and no bias: |D(x)| ≤ ‖x‖, raw all the same."""
+    """Spectral normalisation without bias: |D(x)| ≤ ‖x‖, which still is a raw score."""
 
     def __init__(self, data):
         super().__init__(data)
@@ -596,8 +625,8 @@ class SpectralNoBias(D):
         self.last = parametrizations.spectral_norm(nn.Linear(16, 1, bias=False))
 
 
-class Recurrent(nn.Module):
-    """A critic of sequences (T, D)."""
+class SequenceDiscriminator(nn.Module):
+    """A discriminator of sequences (T, D)."""
 
     def __init__(self, data):
         super().__init__()
@@ -613,12 +642,12 @@ class Recurrent(nn.Module):
 
 
 RIGHT_D = {
-    "plain": critic(D),
+    "plain": discriminator(D),
     "dropout": with_modules(nn.LeakyReLU, nn.Dropout),
     "LayerNorm": with_modules(lambda: nn.LayerNorm(16), nn.GELU),
     "GroupNorm": with_modules(lambda: nn.GroupNorm(4, 16), nn.SiLU),
     "BatchNorm": with_modules(lambda: nn.BatchNorm1d(16), nn.LeakyReLU),
-    "maxout": critic(
+    "maxout": discriminator(
         replacing(
             D,
             also=lambda s, d: setattr(s, "first", nn.Linear(math.prod(d.shape), 80)),
@@ -627,42 +656,42 @@ RIGHT_D = {
     ),
     "inplace activations": with_modules(lambda: nn.LeakyReLU(0.2, inplace=True)),
     "spectral norm": with_modules(lambda: parametrizations.spectral_norm(nn.Linear(16, 16)), nn.LeakyReLU),
-    "spectral norm of all layers, no bias": critic(SpectralNoBias),
+    "spectral norm of all layers, no bias": discriminator(SpectralNoBias),
     "weight norm": with_modules(lambda: parametrizations.weight_norm(nn.Linear(16, 16)), nn.Tanh),
     "minibatch statistic, declared by its layer": with_modules(nn.LeakyReLU, lambda: MinibatchStd(True), width=17),
-    "minibatch statistic, declared by the network": critic(DeclaredByNetwork),
-    "linear": critic(replacing(D, hidden=lambda s, h: h)),
-    "a last layer of zeros": critic(
+    "minibatch statistic, declared by the network": discriminator(DeclaredByNetwork),
+    "linear": discriminator(replacing(D, hidden=lambda s, h: h)),
+    "a last layer of zeros": discriminator(
         replacing(D, also=lambda s, d: (nn.init.zeros_(s.last.weight), nn.init.zeros_(s.last.bias)))
     ),
-    "noise in training": critic(
+    "noise in training": discriminator(
         replacing(D, inputs=lambda s, x: (x + 0.1 * torch.randn_like(x) if s.training else x).flatten(1))
     ),
-    "random features in a buffer": critic(
+    "random features in a buffer": discriminator(
         replacing(
             D,
             also=lambda s, d: s.register_buffer("rows", torch.randn(math.prod(d.shape), math.prod(d.shape))),
             inputs=lambda s, x: (x.flatten(1) @ s.rows).sin(),
         )
     ),
-    "a frozen first layer": critic(replacing(D, also=lambda s, d: s.first.requires_grad_(False))),
-    "images": critic(ImageCritic),
-    "images with GroupNorm": critic(lambda data: ImageCritic(data, lambda: nn.GroupNorm(2, 8))),
-    "images with BatchNorm": critic(lambda data: ImageCritic(data, lambda: nn.BatchNorm2d(8))),
-    "images with InstanceNorm": critic(lambda data: ImageCritic(data, lambda: nn.InstanceNorm2d(8))),
-    "images, last layer zero": critic(lambda data: ImageCritic(data, last_zero=True)),
-    "sequences": critic(Recurrent),
-    "labelled data only": critic(D, only_labelled),
+    "a frozen first layer": discriminator(replacing(D, also=lambda s, d: s.first.requires_grad_(False))),
+    "images": discriminator(ImageDiscriminator),
+    "images with GroupNorm": discriminator(lambda data: ImageDiscriminator(data, lambda: nn.GroupNorm(2, 8))),
+    "images with BatchNorm": discriminator(lambda data: ImageDiscriminator(data, lambda: nn.BatchNorm2d(8))),
+    "images with InstanceNorm": discriminator(lambda data: ImageDiscriminator(data, lambda: nn.InstanceNorm2d(8))),
+    "images, last layer zero": discriminator(lambda data: ImageDiscriminator(data, last_zero=True)),
+    "sequences": discriminator(SequenceDiscriminator),
+    "labelled data only": discriminator(D, only_labelled),
 }
 
 
 @pytest.mark.parametrize("name", RIGHT_D)
-def test_it_accepts_the_discriminator(name):
+def test_correct_discriminator_is_accepted(name):
     check_discriminator(RIGHT_D[name])
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Scale and shift by class."""
+    """BatchNorm with scale and shift per class."""
 
     def __init__(self, channels, classes):
         super().__init__()
@@ -673,8 +702,8 @@ class ConditionalBatchNorm(nn.Module):
         return self.norm(h) * (1 + self.scale(y)[:, :, None, None]) + self.shift(y)[:, :, None, None]
 
 
-class ImageSource(nn.Module):
-    """Sub-pixel convolution (Shi et al. 2016), residual, with conditional BatchNorm where there are classes."""
+class ImageGenerator(nn.Module):
+    """Residual sub-pixel convolution (Shi et al. 2016); conditional BatchNorm if the data has classes."""
 
     def __init__(self, data, latent_dim, last_zero=False):
         super().__init__()
@@ -698,7 +727,7 @@ class ImageSource(nn.Module):
 
 
 class Conditional(G):
-    """The label's embedding times z (as in the conditional DCGAN of Keras)."""
+    """Multiplies z by the label's embedding (as in the conditional DCGAN of Keras)."""
 
     def __init__(self, data, latent_dim):
         super().__init__(data, latent_dim)
@@ -709,7 +738,7 @@ class Conditional(G):
 
 
 class Averaged(G):
-    """A mean of latents kept in a buffer, for truncation (Karras et al. 2019)."""
+    """Stores the mean of latents in a buffer, for truncation (Karras et al. 2019)."""
 
     def __init__(self, data, latent_dim):
         super().__init__(data, latent_dim)
@@ -723,48 +752,48 @@ class Averaged(G):
 
 
 RIGHT_G = {
-    "plain": source(G),
-    "BatchNorm": source(
+    "plain": generator(G),
+    "BatchNorm": generator(
         replacing(G, also=lambda s, d: setattr(s, "norm", nn.BatchNorm1d(16)), hidden=lambda s, h: s.norm(h).relu())
     ),
-    "LayerNorm": source(
+    "LayerNorm": generator(
         replacing(G, also=lambda s, d: setattr(s, "norm", nn.LayerNorm(16)), hidden=lambda s, h: s.norm(h).relu())
     ),
-    "PixelNorm": source(replacing(G, inputs=lambda s, z: z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())),
-    "dropout in training": source(replacing(G, hidden=lambda s, h: F.dropout(h.relu(), 0.5, s.training))),
-    "noise in training": source(
+    "PixelNorm": generator(replacing(G, inputs=lambda s, z: z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())),
+    "dropout in training": generator(replacing(G, hidden=lambda s, h: F.dropout(h.relu(), 0.5, s.training))),
+    "noise in training": generator(
         replacing(G, hidden=lambda s, h: (h + torch.randn_like(h) if s.training else h).relu())
     ),
-    "embedding": source(Conditional),
-    "tanh": source(replacing(G, samples=lambda s, h: h.unflatten(1, s.shape).tanh())),
-    "linear": source(replacing(G, hidden=lambda s, h: h)),
-    "residual": source(replacing(G, hidden=lambda s, h: h + h.tanh())),
-    "a mean of latents": source(Averaged),
-    "a last layer of zeros": source(
+    "embedding": generator(Conditional),
+    "tanh": generator(replacing(G, samples=lambda s, h: h.unflatten(1, s.shape).tanh())),
+    "linear": generator(replacing(G, hidden=lambda s, h: h)),
+    "residual": generator(replacing(G, hidden=lambda s, h: h + h.tanh())),
+    "a mean of latents": generator(Averaged),
+    "a last layer of zeros": generator(
         replacing(G, also=lambda s, d: (nn.init.zeros_(s.last.weight), nn.init.zeros_(s.last.bias)))
     ),
-    "images": source(ImageSource),
-    "images, last layer zero": source(lambda data, latent_dim: ImageSource(data, latent_dim, last_zero=True)),
+    "images": generator(ImageGenerator),
+    "images, last layer zero": generator(lambda data, latent_dim: ImageGenerator(data, latent_dim, last_zero=True)),
 }
 
 
 @pytest.mark.parametrize("name", RIGHT_G)
-def test_it_accepts_the_generator(name):
+def test_correct_generator_is_accepted(name):
     check_generator(RIGHT_G[name])
 
 
 @pytest.mark.parametrize("data", [POINTS, LABELLED, IMAGES, DataSpec((5, 7)), DataSpec((2, 3, 4, 4))], ids=str)
-def test_it_accepts_any_data_by_name(data):
-    check_generator(source(G), data, latent_dim=3)
-    check_discriminator(critic(D), data)
+def test_networks_for_any_data_are_accepted(data):
+    check_generator(generator(G), data, latent_dim=3)
+    check_discriminator(discriminator(D), data)
 
 
 @attrs.frozen
 class Wide(Discriminator):
-    """A critic with options."""
+    """A discriminator with options."""
 
     widths: tuple[int, ...] = option((8, 4), help="units of each layer")
-    slope: float = option(0.2, help="of leaky ReLU")
+    slope: float = option(0.2, help="slope of leaky ReLU")
 
     def build(self, data):
         sizes = (math.prod(data.shape), *self.widths)
@@ -777,14 +806,14 @@ class Sequence(nn.Sequential):
         return super().forward(x)
 
 
-def test_it_accepts_options_and_instances():
+def test_options_and_instances_are_accepted():
     check_discriminator(Wide)
     check_discriminator(Wide(widths=(), slope=0))
 
 
 @attrs.frozen
 class ForPoints(Discriminator):
-    """A critic of points in the plane, which takes the first axis for the number of coordinates."""
+    """A discriminator of points, which uses the first size as the number of coordinates."""
 
     def build(self, data):
         return Quadratic(*data.shape)
@@ -799,7 +828,7 @@ class Quadratic(nn.Module):
         return self.bilinear(x, x).squeeze(1)
 
 
-def test_a_network_for_points_need_not_know_of_images():
+def test_network_for_points_may_fail_for_images():
     check_discriminator(ForPoints)
-    with pytest.raises(AssertionError, match=r"takes none of the data that was tried.*TypeError"):
+    with pytest.raises(AssertionError, match=r"accepts none of the data tried.*TypeError"):
         check_discriminator(ForPoints, DataSpec((1, 8, 8)))

@@ -13,7 +13,7 @@ class Example(Constraint):
 
     gamma: float = option(1.0, help="weight of the penalty", validator=ge(0))
 
-    input_gradients = True  # real.scores are differentiated by real.x
+    input_gradients = True  # penalty differentiates real.scores with respect to real.x
 
     def penalty(self, D, real, fake):
         (gradient,) = torch.autograd.grad(real.scores.sum(), real.x, create_graph=True)

@@ -12,7 +12,7 @@ from ganframe import Dataset, DataSpec, hookimpl, option
 
 @attrs.frozen
 class Example(Dataset):
-    """Points on a circle in the plane, with noise around it."""
+    """Points on a circle in the plane, with Gaussian noise."""
 
     count: int = option(10_000, help="number of points", validator=ge(1))
     noise: float = option(0.02, help="standard deviation of the noise", validator=ge(0))

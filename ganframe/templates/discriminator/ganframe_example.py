@@ -11,9 +11,9 @@ from ganframe import Discriminator, hookimpl, option
 
 @attrs.frozen
 class Example(Discriminator):
-    """A perceptron with two hidden layers, from a sample of any shape to its score."""
+    """Multilayer perceptron with two hidden layers, from a sample of any shape to its score."""
 
-    width: int = option(128, help="units of each hidden layer", validator=ge(1))
+    width: int = option(128, help="units in each hidden layer", validator=ge(1))
 
     def build(self, data):
         return Network(self.width, data.shape)

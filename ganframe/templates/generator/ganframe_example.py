@@ -11,9 +11,9 @@ from ganframe import Generator, hookimpl, option
 
 @attrs.frozen
 class Example(Generator):
-    """A perceptron with two hidden layers, from z to a sample of any shape."""
+    """Multilayer perceptron with two hidden layers, from z to a sample of any shape."""
 
-    width: int = option(128, help="units of each hidden layer", validator=ge(1))
+    width: int = option(128, help="units in each hidden layer", validator=ge(1))
 
     def build(self, data, latent_dim):
         return Network(latent_dim, self.width, data.shape)

@@ -10,7 +10,7 @@ from ganframe import Objective, hookimpl, option
 class Example(Objective):
     """Hinge loss (Lim & Ye 2017): L_D = relu(margin - a) + relu(margin + b), L_G = -b."""
 
-    margin: float = option(1.0, help="distance from zero beyond which a score costs nothing")
+    margin: float = option(1.0, help="scores beyond this distance from 0 have zero loss")
 
     def discriminator_loss(self, real, fake):
         return relu(self.margin - real).mean() + relu(self.margin + fake).mean()

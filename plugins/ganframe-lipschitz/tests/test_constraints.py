@@ -430,7 +430,7 @@ MISTAKES = {
     ),
     "√ of a sum of squares": (
         mistake(GradientPenalty, "DRAGAN.", norms=lambda self, g: g.flatten(1).square().sum(1).sqrt()),
-        "not finite",
+        "non-finite",
     ),
     "the mean of the scores": (
         mistake(
@@ -438,7 +438,7 @@ MISTAKES = {
             "LP.",
             gradient=lambda self, D, x, y: torch.autograd.grad(D(x, y).mean(), x, create_graph=True)[0],
         ),
-        "must not depend on the size of the batch",
+        "must not depend on the batch size",
     ),
     "one ε for the batch": (
         mistake(GradientPenalty, "LP.", points=lambda self, real, fake: between(real, fake, (1, *ones(real.x)))),
@@ -450,7 +450,7 @@ MISTAKES = {
     ),
     "no graph": (
         mistake(GradientPenalty, "LP.", gradient=lambda self, D, x, y: torch.autograd.grad(D(x, y).sum(), x)[0]),
-        "reach D's weights",
+        "reaches D's weights",
     ),
     "BatchNorm is accepted": (
         mistake(GradientPenalty, "LP.", check=lambda self, D: None),
@@ -464,7 +464,7 @@ MISTAKES = {
                 (1 - self.norms(self.gradient(D, self.points(real, fake), real.y))).relu().square().mean()
             ),
         ),
-        "holds the critic back",
+        "must not favour a steep D",
     ),
     "a standard deviation of one sample": (
         mistake(
@@ -490,11 +490,11 @@ MISTAKES = {
             "Consistency.",
             penalty=lambda self, D, real, fake: distance(D, real, lambda t: t.square().sqrt().mean()),
         ),
-        "not finite",
+        "non-finite",
     ),
     "evaluation mode in the penalty": (
         mistake(Constraint, "Consistency.", penalty=lambda self, D, real, fake: in_evaluation(D, real)),
-        "its mode",
+        "training mode",
     ),
     "a detached weight": (
         mistake(
@@ -502,7 +502,7 @@ MISTAKES = {
             "Orthogonal.",
             penalty=lambda self, D, real, fake: sum(p.data.square().sum() for p in D.parameters()),
         ),
-        "reach D's weights",
+        "reaches D's weights",
     ),
     "torch.eye on the default device": (
         mistake(
@@ -523,7 +523,7 @@ MISTAKES = {
                 D,
             )[1],
         ),
-        "one sample one way",
+        "the same score for the same sample",
     ),
     "a random constant that is not in the state dict": (
         mistake(Constraint, "Noise.", wrap=lambda self, D: Scaled(D)),

@@ -1,4 +1,4 @@
-"""The example constraint keeps the promises of its kind, and its recipe trains."""
+"""The example constraint passes ganframe's conformance kit, and its recipe trains."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from ganframe.testing import check_constraint
 RECIPE = Path(__file__).parent.parent / "example.toml"
 
 
-def test_it_keeps_the_promises_of_its_kind():
+def test_conformance():
     check_constraint(Example)
 
 
-def test_a_linear_critic_has_the_penalty_of_its_slope():
+def test_penalty_of_a_linear_discriminator():
     x = torch.randn(8, 2, requires_grad=True)
     side = ganframe.Scored(x, torch.zeros(8, dtype=torch.long), x @ torch.tensor([3.0, 4.0]))
     assert Example(gamma=2.0).penalty(None, side, side).item() == pytest.approx(25.0)
 
 
-def test_its_recipe_trains(tmp_path):
+def test_recipe_trains(tmp_path):
     recipe = ganframe.load_recipe(RECIPE, ["train.steps=3"])
     run = ganframe.run(recipe, out=tmp_path / "run")
     assert ganframe.load_generator(run.folder).sample(4).isfinite().all()

@@ -1,4 +1,4 @@
-"""The example discriminator keeps the promises of its kind, and its recipe trains."""
+"""The example discriminator passes ganframe's conformance kit, and its recipe trains."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from ganframe.testing import check_discriminator
 RECIPE = Path(__file__).parent.parent / "example.toml"
 
 
-def test_it_keeps_the_promises_of_its_kind():
+def test_conformance():
     check_discriminator(Example)
 
 
-def test_its_recipe_trains(tmp_path):
+def test_recipe_trains(tmp_path):
     recipe = ganframe.load_recipe(RECIPE, ["train.steps=3"])
     run = ganframe.run(recipe, out=tmp_path / "run")
     assert ganframe.load_generator(run.folder).sample(4).isfinite().all()
