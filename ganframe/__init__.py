@@ -1,6 +1,6 @@
-"""ganframe: generative adversarial networks out of parts that anyone can publish.
+"""ganframe: generative adversarial networks from components that anyone can publish as plugins.
 
-Importing the package is cheap; each name below is imported when it is first used.
+Importing the package is cheap. Each public name is imported from its module on first use.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ganframe.analysis.arithmetic import arithmetic
+    from ganframe.analysis.interpolation import interpolate
+    from ganframe.analysis.trained import load_generator
     from ganframe.components import (
         Constraint,
         Dataset,
@@ -24,21 +27,22 @@ if TYPE_CHECKING:
     )
     from ganframe.errors import RecipeError, RequestError, RunError
     from ganframe.hookspecs import hookimpl
-    from ganframe.latent import arithmetic, interpolate
-    from ganframe.plugins import component
-    from ganframe.recipe import Recipe, load_recipe
-    from ganframe.sampling import load_generator
-    from ganframe.session import Run, resume, run
+    from ganframe.plugins.registry import component
+    from ganframe.recipes.reading import load_recipe
+    from ganframe.recipes.tables import Recipe
+    from ganframe.training.run import Run, resume, run
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "component": "plugins",
+    "component": "plugins.registry",
     "hookimpl": "hookspecs",
-    **dict.fromkeys(("Recipe", "load_recipe"), "recipe"),
-    "load_generator": "sampling",
-    **dict.fromkeys(("arithmetic", "interpolate"), "latent"),
-    **dict.fromkeys(("Run", "resume", "run"), "session"),
+    "load_recipe": "recipes.reading",
+    "Recipe": "recipes.tables",
+    "load_generator": "analysis.trained",
+    "arithmetic": "analysis.arithmetic",
+    "interpolate": "analysis.interpolation",
+    **dict.fromkeys(("Run", "resume", "run"), "training.run"),
     **dict.fromkeys(("RecipeError", "RequestError", "RunError"), "errors"),
     **dict.fromkeys(
         ("Constraint", "Dataset", "DataSpec", "Discriminator", "Distribution", "Generator", "Objective", "Scored"),

@@ -1,8 +1,9 @@
-"""What a user can mend: one message, no traceback."""
+"""Errors that a user can correct. The command line prints their message, without a traceback."""
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -11,7 +12,7 @@ class RequestError(Exception):
 
 
 class RecipeError(RequestError):
-    """A recipe with mistakes; `problems` holds each of them, one line with its place."""
+    """A recipe with mistakes. `problems` holds each of them, one line with its place."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(" ".join(problem.splitlines()) for problem in problems)  # a name may hold line breaks
@@ -23,9 +24,14 @@ class RunError(Exception):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known name nearest to `name`, or else `; known: …` with all of them."""
+    """`; did you mean 'x'?` for the most similar known name, or `; known: …` with all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def warn(message: str) -> None:
+    """Prints a warning for the user on standard error."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)

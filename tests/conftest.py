@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Fixtures that several test files share."""
 
 import importlib
 import sys
@@ -7,6 +7,7 @@ from textwrap import dedent
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +32,24 @@ def other_samples_gradient():
         return largest
 
     return measure
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """call(*arguments, code=0): runs the command line in an empty folder; its exit code must be `code`."""
+    from ganframe.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANFRAME_BLOCK", "")
+
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(main, list(map(str, arguments)), env={"COLUMNS": "200"})
+        assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result
+
+    return run
 
 
 @pytest.fixture

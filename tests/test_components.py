@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import ganframe
-from ganframe import DataSpec, mixes_samples, refuse_mixed_samples, runfolder
+from ganframe import DataSpec, mixes_samples, refuse_mixed_samples
+from ganframe.storage.weights import generator_spec, save_generator
 
 
 def test_shapes_with_three_axes_are_images_by_default():
@@ -43,8 +44,8 @@ def test_image_networks_refuse_data_with_is_image_false():
 def test_generator_file_stores_complete_dataspec(tmp_path):
     file = tmp_path / "generator.safetensors"
     for spec in (DataSpec((2, 3, 4), 5, is_image=False), DataSpec((2, 3, 4)), DataSpec((1,))):
-        runfolder.save_generator(file, torch.nn.Linear(1, 1), spec)
-        assert runfolder.generator_spec(file) == spec
+        save_generator(file, torch.nn.Linear(1, 1), spec)
+        assert generator_spec(file) == spec
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm])

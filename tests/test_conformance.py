@@ -9,8 +9,9 @@ import pytest
 import torch
 from torchvision.utils import save_image
 
-from ganframe import DataSpec, plugins, testing
+from ganframe import DataSpec, testing
 from ganframe.hookspecs import HOOKS
+from ganframe.plugins.registry import component, load
 
 PACKAGES = sorted(path.parent for path in (Path(__file__).parent.parent / "plugins").glob("*/pyproject.toml"))
 
@@ -49,7 +50,7 @@ def check(kind, component, data=None):
 @pytest.mark.parametrize("kind", HOOKS.values())
 def test_built_in_components_conform(kind):
     checked = set()
-    for plugin, its_kind, name, cls in plugins.load():
+    for plugin, its_kind, name, cls in load():
         if plugin.name == "builtin" and its_kind == kind and name not in ("image_folder", "torchvision"):
             check(kind, cls(**OPTIONS.get(f"{kind} {name}", {})))
             checked.add(name)
@@ -58,7 +59,7 @@ def test_built_in_components_conform(kind):
 
 @pytest.mark.parametrize(("kind", "name", "options", "data"), VARIANTS)
 def test_other_options_of_built_in_components_conform(kind, name, options, data):
-    check(kind, plugins.component(kind, f"builtin:{name}")(**options), data)
+    check(kind, component(kind, f"builtin:{name}")(**options), data)
 
 
 @pytest.mark.parametrize("memory", [2.0, 0.0])
@@ -66,11 +67,11 @@ def test_image_folder_conforms(tmp_path, memory):
     for i, label in enumerate(["cats", "cats", "dogs", "dogs", "dogs"]):
         (tmp_path / label).mkdir(exist_ok=True)
         save_image(torch.rand(3, 12, 12), tmp_path / label / f"{i}.png")
-    check("dataset", plugins.component("dataset", "image_folder")(root=str(tmp_path), memory=memory))
+    check("dataset", component("dataset", "image_folder")(root=str(tmp_path), memory=memory))
 
 
 def test_torchvision_dataset_conforms():
-    dataset = plugins.component("dataset", "torchvision")(name="FashionMNIST", size=32)
+    dataset = component("dataset", "torchvision")(name="FashionMNIST", size=32)
     try:
         dataset.build()
     except ValueError as absent:
@@ -82,7 +83,7 @@ def test_torchvision_dataset_conforms():
 def test_package_components_conform(package, install_package):
     install_package(package)
     (names,) = (tomllib.loads((package / "pyproject.toml").read_text())["project"]["entry-points"]).values()
-    loaded = [p for p in plugins.load().plugins if p.distribution == package.name]
+    loaded = [p for p in load().plugins if p.distribution == package.name]
     assert [(p.name, p.status, p.cause) for p in loaded] == [(name, "loaded", "") for name in sorted(names)]
     for plugin in loaded:
         for kind, table in plugin.components.items():

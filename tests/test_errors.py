@@ -1,6 +1,6 @@
 import pytest
 
-from ganframe.errors import RecipeError, RequestError, did_you_mean
+from ganframe.errors import RecipeError, RequestError, did_you_mean, warn
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,8 @@ def test_a_recipe_error_is_a_request_error_with_one_line_for_each_problem():
     assert isinstance(error, RequestError)
     assert error.problems == ("a: wrong", "b: missing")
     assert str(error) == "a: wrong\nb: missing"
+
+
+def test_warn_prints_to_standard_error(capsys):
+    warn("the disk is slow")
+    assert capsys.readouterr() == ("", "warning: the disk is slow\n")

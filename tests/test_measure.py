@@ -1,4 +1,4 @@
-"""The scripts that measure a run, on samples whose score is known."""
+"""The scripts in tests/measure, on samples whose score is known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def script(name: str):
 
 
 @pytest.mark.parametrize(("name", "modes"), [("ring", 8), ("grid", 25)])
-def test_a_perfect_sampler_captures_every_mode_with_98_889_percent_high_quality(name, modes):
+def test_perfect_sampler_captures_all_modes_with_98_889_percent_high_quality(name, modes):
     data = ganframe.component("dataset", name)().build()
     samples, _ = data.draw(1_000_000, torch.Generator().manual_seed(0))
     captured, high = script("modes").mode_count(samples, data.means, data.stds[0].item())
@@ -27,14 +27,14 @@ def test_a_perfect_sampler_captures_every_mode_with_98_889_percent_high_quality(
     assert high == pytest.approx(0.98889, abs=5e-4)  # 1 - exp(-4.5)
 
 
-def test_a_generator_on_two_modes_captures_two_and_one_beside_them_none():
+def test_mode_count_of_two_modes_and_of_samples_beside_the_modes():
     data = ganframe.component("dataset", "ring")().build()
     mode_count = script("modes").mode_count
     assert mode_count(data.means[[0, 3]].repeat(50, 1), data.means, 0.01) == (2, 1.0)
     assert mode_count(data.means + 0.05, data.means, 0.01) == (0, 0.0)
 
 
-def test_the_classifier_knows_the_scans_and_is_not_sure_of_noise():
+def test_classifier_is_confident_on_scans_and_not_on_noise():
     digits = script("digits")
     machine, accuracy, sure = digits.classifier()
     assert accuracy >= digits.ACCURACY

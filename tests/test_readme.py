@@ -1,4 +1,4 @@
-"""The README, held to the code."""
+"""README.md and the README files of recipes/, plugins/ and ganframe/, held to the code."""
 
 from __future__ import annotations
 
@@ -9,38 +9,44 @@ from pathlib import Path
 
 import attrs
 import pytest
+import torch
 
 import ganframe
-from ganframe import plugins, recipe, testing
-from ganframe.cli import KINDS, _toml, main
+from ganframe import testing
+from ganframe.cli import main
+from ganframe.cli.common import KINDS, in_toml
 from ganframe.hookspecs import HOOKS
+from ganframe.plugins.registry import load
+from ganframe.recipes.reading import load_comparison
+from ganframe.recipes.tables import Log, Prior, Train
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
+MAIN, RECIPES, PLUGINS, BUILT = (
+    (ROOT / name / "README.md").read_text(encoding="utf-8") for name in (".", "recipes", "plugins", "ganframe")
+)
 PACKAGES = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
 
 
-def rows(heading: str, text: str = TEXT) -> dict[str, str]:
+def rows(heading: str, text: str) -> dict[str, str]:
     """The table whose first heading is `heading`: first column, without its code marks -> last column."""
     lines = text[text.index(f"\n| {heading} |") + 1 :].split("\n\n")[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {row[0].strip("`"): row[-1] for row in cells}
 
 
-def block(language: str, containing: str) -> str:
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-    return next(text for its_language, text in blocks if its_language == language and containing in text)
+def block(language: str, containing: str, text: str = MAIN) -> str:
+    """The fenced block of a language that contains a text."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return next(code for its_language, code in blocks if its_language == language and containing in code)
 
 
 def offered(distribution: str, kind: str) -> dict[str, str]:
     """What a component table must say: name -> options with their defaults."""
     expected = {}
-    for plugin, its_kind, name, component in plugins.load():
+    for plugin, its_kind, name, component in load():
         if plugin.distribution == distribution and its_kind == kind:
             written = [
-                f"`{f.name}`" + ("" if f.default is attrs.NOTHING else f" {_toml(f.default)}")
+                f"`{f.name}`" + ("" if f.default is attrs.NOTHING else f" {in_toml(f.default)}")
                 for f in attrs.fields(component)
             ]
             expected[name] = ", ".join(written) or "none"
@@ -48,12 +54,12 @@ def offered(distribution: str, kind: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_component_tables_name_every_built_in_with_every_option_and_default(kind):
-    assert rows(kind) == offered("ganframe", kind)
+def test_component_tables_list_every_builtin_with_options_and_defaults(kind):
+    assert rows(kind, RECIPES) == offered("ganframe", kind)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
-def test_the_component_tables_of_a_package_name_what_it_offers(package, install_package):
+def test_component_tables_of_a_package_list_what_it_offers(package, install_package):
     install_package(package)
     text = (package / "README.md").read_text(encoding="utf-8")
     tables = {kind: offered(package.name, kind) for kind in KINDS}
@@ -63,21 +69,21 @@ def test_the_component_tables_of_a_package_name_what_it_offers(package, install_
         assert bool(table) == (f"\n| {kind} |" in text)
 
 
-def test_the_package_table_names_every_package():
-    assert rows("package").keys() == {path.name for path in PACKAGES}
+def test_package_table_lists_every_package():
+    assert rows("package", PLUGINS).keys() == {path.name for path in PACKAGES}
 
 
-def test_the_check_table_names_every_check():
-    named = {name for first in rows("check") for name in re.findall(r"check_\w+", first)}
-    assert named == {*testing.__all__} == {f"check_{kind}" for kind in KINDS}
+def test_check_table_lists_every_check_of_the_kit():
+    listed = {name for first in rows("check", PLUGINS) for name in re.findall(r"check_\w+", first)}
+    assert listed == {*testing.__all__} == {f"check_{kind}" for kind in KINDS}
 
 
-def test_hook_table_names_every_hook():
-    assert rows("hook").keys() == HOOKS.keys()
+def test_hook_table_lists_every_hook():
+    assert rows("hook", PLUGINS).keys() == HOOKS.keys()
 
 
-def test_command_table_names_every_command_and_option():
-    table = TEXT[TEXT.index("| command |") : TEXT.index("Each takes `--block")]
+def test_command_table_lists_every_command_and_option():
+    table = MAIN[MAIN.index("| command |") : MAIN.index("Each takes `--block")]
     assert re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE) == [
         *("run", "check", "divergence", "lipschitz", "plugins", "describe", "new-plugin"),
         *("sample", "interpolate", "arithmetic"),
@@ -90,70 +96,88 @@ def test_command_table_names_every_command_and_option():
             assert shared or not flag.startswith("-") or flag in table or parameter.opts[-1] in table, (name, flag)
 
 
-@pytest.mark.parametrize(
-    ("table", "cls"), [("`[latent]`", recipe.Latent), ("`[train]`", recipe.Train), ("`[log]`", recipe.Log)]
-)
-def test_recipe_tables_name_every_option(table, cls):
-    line = next(line for line in TEXT.splitlines() if line.startswith(f"| {table}"))
+@pytest.mark.parametrize(("table", "cls"), [("`[latent]`", Prior), ("`[train]`", Train), ("`[log]`", Log)])
+def test_recipe_tables_list_every_option_and_default(table, cls):
+    line = next(line for line in RECIPES.splitlines() if line.startswith(f"| {table}"))
     for field in attrs.fields(cls):
-        default = field.default
-        shown = "" if default in (attrs.NOTHING, None) else " " + _toml(default)
+        shown = "" if field.default in (attrs.NOTHING, None) else " " + in_toml(field.default)
         assert f"`{field.name}`{shown}" in line
 
 
-def test_every_recipe_is_listed():
-    assert {*re.findall(r"`(\w+\.toml)`", TEXT[TEXT.index("| recipe |") : TEXT.index("Fashion-MNIST is found")])} == {
-        path.name for path in (ROOT / "recipes").glob("*.toml")
-    }
+def test_recipe_list_has_every_recipe():
+    listed = RECIPES[RECIPES.index("| recipe |") : RECIPES.index("Fashion-MNIST is found")]
+    assert {*re.findall(r"`(\w+\.toml)`", listed)} == {path.name for path in (ROOT / "recipes").glob("*.toml")}
 
 
-def test_the_recipe_shown_is_complete(tmp_path):
+def test_shown_recipe_is_complete(tmp_path):
     file = tmp_path / "shown.toml"
-    file.write_text(block("toml", 'use = "ring"'))
+    file.write_text(block("toml", 'use = "ring"', RECIPES))
     assert ganframe.load_recipe(file).train.critic_steps == 5
 
 
-def test_the_comparison_shown_is_complete(tmp_path):
+def test_tutorial_recipe_trains_on_a_folder_of_images(tmp_path, monkeypatch):
+    from PIL import Image
+
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i in range(6):
+        pixels = torch.randint(256, (40 + i, 50, 3), dtype=torch.uint8).numpy()
+        Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    monkeypatch.chdir(tmp_path)
+    Path("photographs.toml").write_text(block("toml", 'norm = "none"                  # the gradient'))
+    few = ["train.steps=2", "train.batch_size=4", "generator.width=4", "discriminator.width=4"]
+    run = ganframe.run(ganframe.load_recipe("photographs.toml", few))
+    assert run.folder == Path("runs/photographs/1")  # as the tutorial's commands say
+    assert ganframe.load_generator(run.folder).sample(3).shape == (3, 3, 32, 32)
+
+
+def test_shown_comparison_is_complete(tmp_path):
     file = tmp_path / "shown.toml"
     file.write_text(block("toml", "[against]"))
-    comparison = recipe.load_comparison(file)
+    comparison = load_comparison(file)
     assert (comparison.dataset.root, comparison.against.root) == ("photographs", "paintings")
 
 
-def test_the_mistakes_shown_are_reported_as_shown(tmp_path):
-    recipe = block("toml", 'use = "ring"').replace("hidden = [128, 128]", "", 1).replace("steps = 2000 ", "steps = 0 ")
-    recipe = recipe.replace('use = "mlp"', 'use = "dcgan"\nwidht = 3', 1).replace("weight = 0.1", "weight = '10'")
+def test_shown_mistakes_are_reported_as_shown(tmp_path):
+    recipe = block("toml", 'use = "ring"', RECIPES).replace("hidden = [128, 128]", "", 1)
+    recipe = recipe.replace("steps = 2000 ", "steps = 0 ").replace("weight = 0.1", "weight = '10'")
     file = tmp_path / "mine.toml"
-    file.write_text(recipe)
+    file.write_text(recipe.replace('use = "mlp"', 'use = "dcgan"\nwidht = 3', 1))
     with pytest.raises(ganframe.RecipeError) as caught:
         ganframe.load_recipe(file)
-    shown = block("", "recipes/mine.toml").replace("recipes/mine.toml", str(file)).strip().splitlines()
+    shown = block("", "recipes/mine.toml", RECIPES).replace("recipes/mine.toml", str(file)).strip().splitlines()
     assert sorted(caught.value.problems) == sorted(shown)
 
 
-def test_the_objective_shown_is_a_whole_plugin(install):
+def test_shown_objective_is_a_complete_plugin(install):
     project = tomllib.loads(block("toml", "ganframe-hinge"))["project"]
     ((name, target),) = project["entry-points"]["ganframe"].items()
     source = block("python", "class Hinge")
     install(project["name"], source, module=target, plugin=name)
     Hinge = ganframe.component("objective", "hinge")
-    import torch
-
     loss = Hinge(margin=1.0).discriminator_loss(torch.tensor([0.5, 2.0]), torch.tensor([-2.0, 0.0]))
     assert loss.item() == pytest.approx(0.25 + 0.5)
     assert source == (ROOT / "plugins" / "ganframe-hinge" / "ganframe_hinge.py").read_text()
 
 
-def test_the_python_calls_shown_exist():
+def test_shown_python_calls_exist():
     shown = block("python", "ganframe.run(")
     for name in re.findall(r"ganframe\.(\w+)\(", shown):
         assert callable(getattr(ganframe, name))
     assert inspect.signature(ganframe.load_recipe).parameters.keys() >= {"path", "overrides"}
 
 
-def test_modules_shown_are_those_there_are():
-    tree = block("", "hookspecs.py")
-    named = {*re.findall(r"(\w+)\.py", tree)}
-    assert named == {p.stem for p in (ROOT / "ganframe").glob("*.py")} - {"__init__", "__main__"}
+def test_shown_recipes_and_links_exist():
+    for text, folder in ((MAIN, ROOT), (RECIPES, ROOT / "recipes"), (PLUGINS, ROOT / "plugins"), (BUILT, ROOT)):
+        for link in re.findall(r"\]\(([\w./-]+)\)", text):
+            assert (folder / link).exists(), link
+        for file in re.findall(r"\b(?:recipes|plugins|ganframe|tests)/[\w./-]+\.\w+", text):
+            assert (ROOT / file).exists() or file == "recipes/mine.toml", file
+
+
+def test_shown_packages_are_those_there_are():
+    tree = block("", "hookspecs.py", BUILT)
     folders = {*re.findall(r"^  (\w+)/", tree, re.MULTILINE)}
-    assert folders == {p.parent.name for p in (ROOT / "ganframe").glob("*/__init__.py")}
+    assert folders == {p.parent.name for p in (ROOT / "ganframe").glob("*/__init__.py")} | {"templates"}
+    modules = {*re.findall(r"^  (\w+)\.py", tree, re.MULTILINE)}
+    assert modules == {p.stem for p in (ROOT / "ganframe").glob("*.py")} - {"__init__", "__main__"}

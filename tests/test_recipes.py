@@ -1,4 +1,4 @@
-"""Every recipe under recipes/ is sound, and trains where its data is at hand."""
+"""Every recipe in recipes/ loads, and trains where its data is available."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import TensorDataset
 
 import ganframe
-from ganframe.build import prepare
-from ganframe.engine import train
+from ganframe.engine.algorithm import train
+from ganframe.training.prepare import prepare
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 NEEDED = {
@@ -21,12 +21,12 @@ NEEDED = {
 }  # fmt: skip
 
 
-def test_the_promised_recipes_are_there():
+def test_documented_recipes_exist():
     assert {recipe.stem for recipe in RECIPES} >= NEEDED
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_trains_a_few_steps(path, tmp_path):
+def test_recipe_trains_a_few_steps(path, tmp_path):
     few = ["train.steps=3", "train.critic_steps=2", "log.every=1", "log.samples_every=3", "log.checkpoint_every=3"]
     recipe = ganframe.load_recipe(path, few)
     try:
@@ -34,8 +34,8 @@ def test_a_recipe_trains_a_few_steps(path, tmp_path):
     except ValueError as absent:
         pytest.skip(str(absent))
     run = ganframe.run(recipe, out=tmp_path / "run")
-    assert [record["step"] for record in run.metrics] == [1, 2, 3]
-    losses = [record[f"loss_{player}"] for record in run.metrics for player in ("generator", "discriminator")]
+    assert [record["step"] for record in run.log] == [1, 2, 3]
+    losses = [record[f"loss_{player}"] for record in run.log for player in ("generator", "discriminator")]
     assert torch.tensor(losses).isfinite().all()
     assert (run.folder / "samples" / "step-000003.png").stat().st_size > 1000
     samples = ganframe.load_generator(run.folder).sample(5)
@@ -44,7 +44,7 @@ def test_a_recipe_trains_a_few_steps(path, tmp_path):
 
 
 def test_dcgan_trains_on_a_folder_of_small_images_of_any_size(tmp_path):
-    """The whole way from files to samples: a folder of pictures, each of its own size, in colour and in grey."""
+    """From files to samples: a folder of images of different sizes, some in colour and some in grey."""
     from PIL import Image
 
     folder = tmp_path / "faces"
@@ -66,7 +66,7 @@ def test_dcgan_trains_on_a_folder_of_small_images_of_any_size(tmp_path):
 
 @attrs.frozen
 class Noise(ganframe.Dataset):
-    """Stands in for a set that is not at hand: images of its shape."""
+    """Random images in the shape of a dataset that is not available."""
 
     spec: ganframe.DataSpec
 
@@ -76,12 +76,12 @@ class Noise(ganframe.Dataset):
 
 
 @pytest.mark.parametrize("name", ["wgan_gp_cifar10", "sngan_cifar10", "sngan_fashion_mnist"])
-def test_recipes_for_larger_sets_take_a_step_on_noise_of_their_shape(name):
+def test_recipe_for_a_larger_dataset_takes_a_step_on_noise(name):
     path = next(recipe for recipe in RECIPES if recipe.stem == name)
     recipe = ganframe.load_recipe(path, ["train.batch_size=2", "train.generator_batch_size=4"])
     assert recipe.dataset.spec.shape == ((1, 32, 32) if "mnist" in name else (3, 32, 32))
-    session = prepare(attrs.evolve(recipe, dataset=Noise(recipe.dataset.spec)))
-    before = [p.detach().clone() for p in session.state.G.network.parameters()]
-    train(session.state, 1, 1)
-    assert all(torch.isfinite(value).all() for value in session.state.latest.values())
-    assert any(not torch.equal(b, p) for b, p in zip(before, session.state.G.network.parameters(), strict=True))
+    state = prepare(attrs.evolve(recipe, dataset=Noise(recipe.dataset.spec))).state
+    before = [p.detach().clone() for p in state.G.network.parameters()]
+    train(state, 1, 1)
+    assert all(torch.isfinite(value).all() for value in state.latest.values())
+    assert any(not torch.equal(b, p) for b, p in zip(before, state.G.network.parameters(), strict=True))

@@ -66,7 +66,7 @@ class ConditionalBatchNorm(nn.Module):
         h = self.norm(h)
         if self.classes is None:
             return h
-        shape = (len(h), -1) + (1,) * (h.ndim - 2)
+        shape = (len(h), h.shape[1]) + (1,) * (h.ndim - 2)
         return self.scale(y).view(shape) * h + self.shift(y).view(shape)
 
 

@@ -11,8 +11,8 @@ import attrs
 import torch
 from torch import nn
 
-from ganframe.plugins import Registry
-from ganframe.strict import make_converter, problems
+from ganframe.plugins.registry import Registry
+from ganframe.recipes.strict import make_converter, problems
 
 
 def require(condition: bool, message: str) -> None:

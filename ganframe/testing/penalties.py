@@ -1,4 +1,7 @@
-"""Checks of a penalty: its value, its gradient, and that it treats samples independently."""
+"""Checks of a penalty: its value, its gradient, and that it treats samples independently.
+
+The file is long because its many short checks share the same few calls of a penalty.
+"""
 
 from __future__ import annotations
 

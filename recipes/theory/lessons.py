@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
 import ganframe
-from ganframe.divergence import Measured, measure
-from ganframe.lipschitz import compare
-from ganframe.recipe import load_comparison
+from ganframe.analysis.divergence import Measured, measure
+from ganframe.analysis.lipschitz import compare
+from ganframe.recipes.reading import load_comparison
 
 HERE = Path(__file__).parent
 Row = dict[str, Any]

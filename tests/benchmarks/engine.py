@@ -1,9 +1,9 @@
 """What the engine costs: a recipe against the best plain loop. `python tests/benchmarks/engine.py [mlp|sngan …]`
 
 Both train the same networks with the same arithmetic: data indexed from a tensor, fused Adam, fakes without a graph,
-one critic call on real and fake samples together, the critic frozen in the generator's step. The recipe runs with all
-its callbacks. Rounds of both alternate in one process; the median of the ratios of their times is what counts, as the
-machine's speed drifts. Run it with nothing else at work.
+one discriminator call on real and fake samples together, the discriminator frozen in the generator's step. The recipe
+runs with all its callbacks. Rounds of both alternate in one process, and the result is the median of the ratios of
+their times, because the machine's speed drifts. Run it with nothing else at work.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import attrs
 import torch
 from torch.nn.functional import softplus
 from torch.utils.data import TensorDataset
 
-from ganframe import plugins
-from ganframe.build import Session, prepare
-from ganframe.engine import train
-from ganframe.feed import Share, open_feed
-from ganframe.recipe import structure
-from ganframe.runfolder import RunFolder
-from ganframe.session import actions, watching
+from ganframe.cli.process import keep_freed_memory
+from ganframe.data.feed import Share, open_feed
+from ganframe.engine.algorithm import train
+from ganframe.plugins import registry
+from ganframe.recipes.reading import structure
+from ganframe.storage.run_folder import RunFolder
+from ganframe.training.callbacks import make_watch, standard_callbacks
+from ganframe.training.prepare import Trainer, prepare
 
 MLP = {
     "dataset": {"use": "ring"},
@@ -45,26 +45,25 @@ SNGAN = {
 CASES = {"mlp": (MLP, 50, 400, 1.10), "sngan": (SNGAN, 2, 8, 1.05)}  # recipe, steps a round, rounds, bound
 
 
-def session_for(document: dict[str, object]) -> tuple[Session, TensorDataset]:
-    """The recipe made ready, on 4,096 samples held as a tensor."""
+def trainer_for(document: dict[str, object]) -> tuple[Trainer, TensorDataset]:
+    """The recipe made ready to train on 4,096 samples held as a tensor."""
     common = {"objective": {"use": "non_saturating"}, "train": {"steps": 10**9}, "log": {"samples_every": 10**9}}
-    session = prepare(structure({**document, **common}, "benchmark", plugins.load()))
-    x, y = zip(*(session.feed() for _ in range(64)), strict=True)
+    trainer = prepare(structure({**document, **common}, "benchmark", registry.load()))
+    x, y = zip(*(trainer.state.batches() for _ in range(64)), strict=True)
     data = TensorDataset(torch.cat(x), torch.cat(y))
-    session = attrs.evolve(session, feed=open_feed(data, session.spec, 64, 0, Share(torch.device("cpu"))))
-    session.state.batches = session.feed
-    return session, data
+    trainer.state.batches = open_feed(data, trainer.spec, 64, 0, Share(torch.device("cpu")))
+    return trainer, data
 
 
-def plain_loop(session: Session, data: TensorDataset) -> Callable[[int], None]:
+def plain_loop(trainer: Trainer, data: TensorDataset) -> Callable[[int], None]:
     """The best loop a careful person writes by hand for these networks, on copies of them."""
-    G, D = copy.deepcopy(session.state.G.network), copy.deepcopy(session.state.D.network)
+    G, D = copy.deepcopy(trainer.state.G.network), copy.deepcopy(trainer.state.D.network)
     options = {"lr": 2e-4, "betas": (0.0, 0.9), "fused": True}
     g_optimizer = torch.optim.Adam(G.parameters(), **options)
     d_optimizer = torch.optim.Adam(D.parameters(), **options)
     d_parameters = list(D.parameters())
     x, y = data.tensors
-    dim = session.recipe.latent.dim
+    dim = trainer.recipe.latent.dim
     image = x.ndim == 4
     place, order = len(x), torch.empty(0)
 
@@ -98,16 +97,17 @@ def plain_loop(session: Session, data: TensorDataset) -> Callable[[int], None]:
 
 
 def main() -> int:
+    keep_freed_memory()  # as the command line does
     good = True
     for name in sys.argv[1:] or CASES:
         document, count, rounds, bound = CASES[name]
-        session, data = session_for(document)
-        by_hand = plain_loop(session, data)
+        trainer, data = trainer_for(document)
+        by_hand = plain_loop(trainer, data)
         with tempfile.TemporaryDirectory() as folder:
-            every = actions(session, RunFolder(Path(folder)), [], watching(session))
+            due = standard_callbacks(trainer, RunFolder(Path(folder)), [], make_watch(trainer))
 
-            def by_recipe(n: int, session: Session = session, every: list = every) -> None:
-                train(session.state, session.state.step + n, 1, every)
+            def by_recipe(n: int, trainer: Trainer = trainer, due: list = due) -> None:
+                train(trainer.state, trainer.state.step + n, 1, due)
 
             ratios, hand = [], []
             for round_ in range(rounds + 1):

@@ -1,10 +1,9 @@
 """Whether a run's memory grows: `python tests/benchmarks/memory.py [STEPS]`, 20,000 by default, in a few minutes.
 
-A small recipe with everything that is done between steps: constraints, moving average, schedules, metrics, pictures,
-checkpoints. After a tenth of the steps the resident memory is read at every twentieth of them, after a collection of
-garbage: the figures of matplotlib lie in cycles, a megabyte each, and Python lets some dozens of them lie until it
-looks for cycles itself. What a run keeps by nature is its records, one for each line of metrics.jsonl; the rest must
-not grow.
+A small recipe with everything that is done between steps: constraints, moving average, schedules, log, pictures,
+checkpoints. After a tenth of the steps the resident memory is read at every twentieth of them, after a garbage
+collection: matplotlib's figures have reference cycles, a megabyte each, and Python keeps some dozens of them until it
+collects cycles itself. A run keeps its records, one for each line of log.jsonl; nothing else may grow.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ import tracemalloc
 from pathlib import Path
 
 import ganframe
-from ganframe import plugins
-from ganframe.engine import State
-from ganframe.recipe import structure
+from ganframe.engine.state import State
+from ganframe.plugins import registry
+from ganframe.recipes.reading import structure
 
 CONSTRAINTS = ("gradient_penalty", "spectral_norm")
 
@@ -68,7 +67,7 @@ def measure(steps: int, constraint: str) -> None:
             gc.collect()
             samples.append((state.step, resident()))
 
-    recipe = structure(document(steps, constraint), "memory", plugins.load())
+    recipe = structure(document(steps, constraint), "memory", registry.load())
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         run = ganframe.run(recipe, Path(folder) / "run", callbacks=[look])
@@ -81,7 +80,7 @@ def measure(steps: int, constraint: str) -> None:
     print("  MiB at each look     ", " ".join(f"{mib:.1f}" for mib in y))
     print(f"  first to last         {y[-1] - y[0]:+.2f} MiB")
     print(f"  per 1,000 steps       {slope:+.4f} MiB; in the second half {later:+.4f}")
-    print(f"  of the records        {of_records(run.metrics):.2f} MiB for {len(run.metrics)} of them")
+    print(f"  of the records        {of_records(run.log):.2f} MiB for {len(run.log)} of them")
 
 
 if __name__ == "__main__":

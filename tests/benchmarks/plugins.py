@@ -1,8 +1,8 @@
 """What plugins cost: `ganframe plugins` with 50 of them installed, against importing torch alone.
 
-`python tests/benchmarks/plugins.py [COUNT [ROUNDS]]`. Each plugin is a distribution of its own with one module, as
-`ganframe new-plugin` writes it. Rounds of both programs alternate, each a process of its own; the median of the ratios
-of their times is what counts, as the machine's speed drifts. Run it with nothing else at work.
+`python tests/benchmarks/plugins.py [COUNT [ROUNDS]]`. Each plugin is a separate distribution with one module, as
+`ganframe new-plugin` writes it. Rounds of both programs alternate, each in a new process, and the result is the median
+of the ratios of their times, because the machine's speed drifts. Run it with nothing else at work.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from ganframe import plugins, scaffold
 from ganframe.components import KINDS
+from ganframe.plugins import registry, scaffold
 
 BOUND = 2.0
 
 
 def install(site: Path, count: int) -> None:
     """Plugins of every kind in turn, as an installer would leave them."""
-    registry = plugins.load()
+    plugins = registry.load()
     for i in range(count):
         name = f"many-{i}"
         folder = site / "sources" / name
-        scaffold.write_package(name, KINDS[i % len(KINDS)], folder, registry)
+        scaffold.write_package(name, KINDS[i % len(KINDS)], folder, plugins)
         (folder / f"many_{i}.py").rename(site / f"many_{i}.py")
         info = site / f"many_{i}-0.1.0.dist-info"
         info.mkdir()

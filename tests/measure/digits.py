@@ -1,8 +1,8 @@
-"""How good are the digits of a run? `python tests/measure/digits.py RUN [RUN …]`
+"""Measures the quality of the digits of a run: `python tests/measure/digits.py RUN [RUN …]`.
 
-A classifier trained on scikit-learn's real scans judges 1,000 samples: the classes it finds among those it is sure of
-(probability > 0.9), and how many that are. It must itself name at least 97 % of held-out scans rightly. Exits with 1
-unless all ten classes are found and it is sure of at least 70 % of the samples of each run.
+A classifier trained on the scans of scikit-learn classifies 1,000 samples. Reports the share of samples that it is sure
+of (probability > 0.9) and the classes among them. Exits with 1 unless the classifier is right on at least 97 % of
+held-out scans, is sure of at least 70 % of the samples of each run, and finds all ten classes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SURE, SHARE, ACCURACY = 0.9, 0.7, 0.97
 
 
 def classifier() -> tuple[MLPClassifier, float, float]:
-    """A perceptron with one hidden layer, its accuracy and its sureness on held-out scans."""
+    """A perceptron with one hidden layer, its accuracy, and the share of held-out scans that it is sure of."""
     digits = load_digits()
     train_x, test_x, train_y, test_y = train_test_split(
         digits.data / 16, digits.target, test_size=0.25, random_state=0, stratify=digits.target
@@ -32,7 +32,7 @@ def classifier() -> tuple[MLPClassifier, float, float]:
 
 
 def eight(images: torch.Tensor) -> np.ndarray:
-    """Images (N, 1, H, W) in [-1, 1] -> (N, 64) in [0, 1], at the classifier's 8×8 pixels."""
+    """Images (N, 1, H, W) in [-1, 1] -> (N, 64) in [0, 1], at 8×8 pixels as the classifier takes them."""
     if images.shape[2:] != (8, 8):
         images = torch.nn.functional.interpolate(images, (8, 8), mode="area")
     return images.flatten(1).numpy() / 2 + 0.5

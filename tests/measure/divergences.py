@@ -1,8 +1,9 @@
-"""Measures known divergences: every objective whose best critic is known, trained between two pairs of Gaussians.
+"""Measures known divergences: each objective with a known optimal discriminator, between two pairs of Gaussians.
 
 `python tests/measure/divergences.py [OUT] [NAME …]`: N(0, 1) against N(1, 1) and against N(1, 1.2²), by
-`ganframe divergence`, beside the exact value of -L_D; and a Wasserstein critic beside W1. The packages ganframe-hinge,
-ganframe-fgan and ganframe-losses are tried where they are installed. SEEDS=0,1,2 in the environment repeats each.
+`ganframe divergence`, compared with the exact value of -L_D; and a Wasserstein critic, compared with W1. Includes the
+objectives of ganframe-hinge, ganframe-fgan and ganframe-losses if installed. SEEDS=0,1,2 in the environment repeats
+each.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import tempfile
 import typing
 from pathlib import Path
 
-from ganframe import plugins
+from ganframe.analysis.divergence import measure
 from ganframe.components import Objective
-from ganframe.divergence import measure
 from ganframe.errors import RequestError
-from ganframe.recipe import load_comparison
+from ganframe.plugins.registry import load
+from ganframe.recipes.reading import load_comparison
 
 PAIRS = {"N(1, 1)": ([1.0], [1.0]), "N(1, 1.2²)": ([1.0], [1.2])}
 RECIPE = """
@@ -51,18 +52,18 @@ batch_size = 2048
 every = 500
 """
 
-# What an objective needs besides.
+# Overrides for some objectives.
 OWN = {
-    # W1 is over critics of slope 1. The penalty lets the slope grow by the order of W1/weight: 10, the usual weight, is
-    # some 5 % too much.
+    # W1 is over critics of slope 1. The penalty lets the slope exceed it by the order of W1/weight: with the usual
+    # weight of 10 by about 5 %.
     "wgan": ["constraints=[{use='gradient_penalty', weight=100.0}]"],
 }
 
 
 def objectives() -> list[str]:
-    """The tables of a recipe for every objective whose greatest value is known."""
+    """The [objective] tables of a recipe, for each objective whose maximum is known."""
     found = []
-    for plugin, kind, name, cls in plugins.load():
+    for plugin, kind, name, cls in load():
         if kind != "objective" or (cls.optimal_score is Objective.optimal_score and name != "wgan"):
             continue
         use = f'use = "{plugin.name}:{name}"'
@@ -73,7 +74,7 @@ def objectives() -> list[str]:
             found = [f"{table}\npi = 0.3" if "weighted" in table else table for table in found]
         elif name == "least_squares":
             found.append(f"{use}\nfake = -1.0\nreal = 1.0\nwanted = 0.0")
-        elif name not in ("non_saturating", "maximum_likelihood"):  # whose D is vanilla's
+        elif name not in ("non_saturating", "maximum_likelihood"):  # they have the D of vanilla
             found.append(use)
     return found
 

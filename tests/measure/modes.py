@@ -1,9 +1,9 @@
-"""How many modes does a run on a ring or a grid capture? `python tests/measure/modes.py RUN [RUN …]`
+"""Counts the modes that a run on a ring or a grid captures: `python tests/measure/modes.py RUN [RUN …]`.
 
-By VEEGAN's protocol (Srivastava et al. 2017): of 2,500 samples, one is of high quality within three standard deviations
-of its nearest mode, and a mode is captured when some sample of high quality is nearest to it. A perfect sampler scores
-98.889 % of high quality, 1 - exp(-4.5); more means that the modes have shrunk. Exits with 1 unless every run captures
-every mode.
+By VEEGAN's protocol (Srivastava et al. 2017), with 2,500 samples: a sample is of high quality if it is within three
+standard deviations of its nearest mode, and a mode is captured if a sample of high quality is nearest to it. A perfect
+sampler has 98.889 % of high quality, 1 - exp(-4.5); a higher share means that the modes have shrunk. Exits with 1
+unless every run captures every mode.
 """
 
 from __future__ import annotations

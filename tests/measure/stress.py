@@ -1,12 +1,12 @@
-"""Does a run survive all that may befall it? `python tests/measure/stress.py [KILLS] [SEED]`
+"""Does a run survive kills, a full disk and damaged files? `python tests/measure/stress.py [KILLS] [SEED]`
 
-Kills runs with -9 at random moments and resumes them until so many kills are done (100); each run must end with the
-bytes of one that was never interrupted. `--moments` instead dies, and then lacks room on the disk, at each
-file-system operation between two steps in turn. `--mutations N` damages N files of a run folder, one or two at a time:
-resuming and loading must give a message or a right result. Each prints its figures and what went wrong, and exits
-with 1 where anything did.
+Kills runs with -9 at random moments and resumes them until there have been KILLS kills (100); each run must end with
+the bytes of one that was never interrupted. `--moments` instead dies, and then has a full disk, at each file-system
+operation between two steps in turn. `--mutations N` damages N files of a run folder, one or two at a time: resuming and
+loading must give a message or a right result. Each prints its figures and what went wrong, and exits with 1 where
+anything did.
 
-A process that has imported everything is forked for each attempt, so that one takes a tenth of a second.
+A process that has imported everything is forked for each attempt, so that an attempt takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -37,7 +37,13 @@ import torchvision.transforms.functional
 import torchvision.utils  # noqa: F401
 
 import ganframe
-from ganframe import RequestError, RunError, cli, engine, lipschitz, plugins, runfolder
+from ganframe import RequestError, RunError, cli
+from ganframe.analysis import lipschitz
+from ganframe.engine import algorithm
+from ganframe.engine.state import State
+from ganframe.plugins import registry
+from ganframe.recipes.writing import to_toml
+from ganframe.storage import weights
 
 RECIPE = """
 seed = 3
@@ -74,14 +80,14 @@ ACCEPTED = (RequestError, RunError)
 
 
 class Enough(Exception):
-    """A run that would train for hours is known to have begun rightly."""
+    """Stops a run that would train for hours."""
 
 
 # ------------------------------------------------------------------------------------------------------------ children
 
 
 def fork(act: Callable[[], object], log: Path) -> int:
-    """Starts `act` in a child, its output in a file; gives its number. It exits as the program does, or with 99."""
+    """Starts `act` in a child, its output in a file; returns its process id. It exits as the program does, or by 99."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -108,7 +114,7 @@ def command(*arguments: object) -> Callable[[], object]:
 
 
 def wait(child: int, seconds: float = 60.0) -> int | None:
-    """The exit code of a child, minus the signal's number where one ended it, or None where it hangs; it is gone."""
+    """The exit code of a child, minus the signal's number where one ended it, or None where it hangs and is killed."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found, status = os.waitpid(child, os.WNOHANG)
@@ -128,13 +134,13 @@ def call(log: Path, *arguments: object) -> int | None:
 
 
 def result(folder: Path) -> dict[str, object]:
-    """What must be the same of any two runs of one recipe: weights to the byte, metrics but for their seconds."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    """What must be the same of any two runs of one recipe: weights to the byte, records without their seconds."""
+    lines = (folder / "log.jsonl").read_text().splitlines()
     records = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
     checkpoints = folder / "checkpoints"
     return {
         "generator": (folder / "generator.safetensors").read_bytes(),
-        "metrics": records,
+        "log": records,
         "checkpoints": sorted(p.name for p in checkpoints.iterdir()),
         "states": {
             str(p.relative_to(folder)): p.read_bytes() for p in sorted(checkpoints.glob("step-*/*.safetensors"))
@@ -144,7 +150,7 @@ def result(folder: Path) -> dict[str, object]:
 
 
 def differences(folder: Path, straight: dict[str, object]) -> list[str]:
-    """What of a finished run is not as it should be."""
+    """What is wrong with a finished run."""
     try:
         found = result(folder)
     except (OSError, ValueError) as error:
@@ -163,7 +169,7 @@ def half_written(folder: Path) -> bool:
 
 
 def kills(count: int, seed: int, where: Path) -> tuple[dict[str, int], list[str]]:
-    """Kills at random moments, half of them in training and half while something is being written."""
+    """Kills at random moments, half of them while something is being written."""
     chance, log = random.Random(seed), where / "log"
     figures: Counter[str] = Counter(kills=0, writing=0, resumes=0, finished=0, faults=0)
     faults: list[str] = []
@@ -215,7 +221,7 @@ def ganframe_recipe(overrides: list[str]) -> str:
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(RECIPE)
         file.flush()
-        return ganframe.recipe.to_toml(ganframe.load_recipe(file.name, [*overrides, "name=stress"]), plugins.load())
+        return to_toml(ganframe.load_recipe(file.name, [*overrides, "name=stress"]))
 
 
 def _kill_at_random(child: int, folder: Path, chance: random.Random, seconds: float) -> None:
@@ -254,7 +260,7 @@ class Operations:
         self.folder, self.act = str(folder), act
         self.count, self.on, self.inside = 0, False, False
         sys.addaudithook(self._hook)
-        self._wrap(runfolder, "save_model", 1)
+        self._wrap(weights, "save_model", 1)
         self._wrap(torch, "save", 1)
         fsync = os.fsync
 
@@ -309,8 +315,8 @@ def _die(at: int, torn: bool) -> Callable[[int, str, Path, bool], None]:
         if event.endswith("half"):
             os.truncate(path, path.stat().st_size // 2)
         elif torn and event == "open" and writes:  # empty, or a line that has only begun
-            with builtins.open(path, "ab" if path.name == "metrics.jsonl" else "wb") as file:
-                file.write(b'{"step": 3, "loss_d' if file.tell() or path.name == "metrics.jsonl" else b"")
+            with builtins.open(path, "ab" if path.name == "log.jsonl" else "wb") as file:
+                file.write(b'{"step": 3, "loss_d' if file.tell() or path.name == "log.jsonl" else b"")
         os._exit(9)
 
     return act
@@ -327,7 +333,7 @@ def _lack_room(at: int, torn: bool) -> Callable[[int, str, Path, bool], None]:
 
 
 def moments(where: Path, every: int = 1, first: int = 2, last: int = 3) -> tuple[dict[str, int], list[str]]:
-    """Dies, and lacks room from then on, at each `every`-th file-system operation after step `first` until `last`."""
+    """Dies, or has a full disk from then on, at each `every`-th file-system operation from step `first` to `last`."""
     recipe, log = where / "moments.toml", where / "log"
     recipe.write_text(ganframe_recipe(["train.steps=4", "log.keep=1"]))
     assert call(log, "run", recipe, "--out", where / "straight") == 0, log.read_text()
@@ -367,13 +373,13 @@ def _watched(
 
     def begin() -> None:
         operations = Operations(folder, act)
-        step = engine.generator_step
+        step = algorithm.generator_step
 
-        def watched(state: engine.State) -> None:  # state.step is that of the last one
+        def watched(state: State) -> None:  # state.step is that of the last one
             operations.on = first <= state.step < last
             step(state)
 
-        engine.generator_step = watched
+        algorithm.generator_step = watched
         command("run", recipe, "--out", folder)()
 
     return begin
@@ -395,7 +401,7 @@ VALUES: list[object] = [None, True, -1, 0, 1e308, 10**30, "x", "", [], {}, [[1]]
 
 
 def finished_run(where: Path) -> Path:
-    """A run of six steps, with metrics, pictures, two checkpoints and what a killed process may leave."""
+    """A run of six steps, with a log, pictures, two checkpoints and what a killed process may leave."""
     recipe, folder = where / "small.toml", where / "whole"
     changes = ["train.steps=6", "log.checkpoint_every=2", "log.keep=2", "log.samples_every=1000"]
     recipe.write_text(ganframe_recipe(changes))
@@ -545,7 +551,7 @@ def _edit(file: Path, folder: Path, chance: random.Random) -> str:
 
 
 def mutations(count: int, seed: int, where: Path) -> tuple[dict[str, int], list[str]]:
-    """Damages a run folder again and again: going on with it and loading it must give a message or a right result."""
+    """Damages a run folder again and again: resuming and loading it must give a message or a right result."""
     torch.set_num_threads(1)
     whole = finished_run(where)
     straight = where / "straight"
@@ -572,8 +578,8 @@ def mutations(count: int, seed: int, where: Path) -> tuple[dict[str, int], list[
 
 
 def judge(folder: Path, expected: dict[str, object], samples: torch.Tensor, how: str) -> tuple[str, list[str]]:
-    """What became of a damaged folder, and what should not have."""
-    recipe_changed, metrics_changed = "recipe.toml" in how, "metrics.jsonl" in how
+    """What became of a damaged folder, and what is wrong about it."""
+    recipe_changed, log_changed = "recipe.toml" in how, "log.jsonl" in how
     wrong: list[str] = []
     outside = folder.parent / "outside" / "kept"
     before = outside.read_bytes() if outside.exists() else None
@@ -593,7 +599,7 @@ def judge(folder: Path, expected: dict[str, object], samples: torch.Tensor, how:
         wrong.append(f"lipschitz: {traceback.format_exc()[-1200:]}")
     standing = _standing(folder)
 
-    def enough(state: engine.State) -> None:
+    def enough(state: State) -> None:
         if state.step > 8:
             raise Enough
 
@@ -616,11 +622,11 @@ def judge(folder: Path, expected: dict[str, object], samples: torch.Tensor, how:
         found = result(folder)
         if found["generator"] != expected["generator"]:
             wrong.append("resumed, and the generator differs")
-        steps = [record["step"] for record in found["metrics"]]  # type: ignore[attr-defined]
-        if found["metrics"] != expected["metrics"] and not metrics_changed:
-            wrong.append("resumed, and the metrics differ")
+        steps = [record["step"] for record in found["log"]]  # type: ignore[attr-defined]
+        if found["log"] != expected["log"] and not log_changed:
+            wrong.append("resumed, and the log differs")
         if steps != sorted(set(steps)) or steps[-2:] != [7, 8]:
-            wrong.append(f"resumed, and the metrics have steps {steps}")
+            wrong.append(f"resumed, and the log has steps {steps}")
         left = [p for p in folder.rglob(".*") if p.name != ".lock"]
         wrong += [f"{p.relative_to(folder)} is left" for p in left]
     if before is not None and outside.read_bytes() != before:
@@ -656,7 +662,7 @@ def main() -> None:
     parser.add_argument("--mutations", type=int, metavar="N")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    plugins.load()
+    registry.load()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder)

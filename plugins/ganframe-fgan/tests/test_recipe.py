@@ -27,7 +27,7 @@ def measure():
 def run_briefly(tmp_path, *changes):
     """Trains the recipe for three steps; losses and samples must be finite."""
     run = ganframe.run(ganframe.load_recipe(RECIPE, [*FEW, *changes]), out=tmp_path / "run")
-    losses = [record[f"loss_{player}"] for record in run.metrics for player in ("generator", "discriminator")]
+    losses = [record[f"loss_{player}"] for record in run.log for player in ("generator", "discriminator")]
     assert len(losses) == 6
     assert torch.tensor(losses).isfinite().all()
     samples = ganframe.load_generator(run.folder).sample(5)

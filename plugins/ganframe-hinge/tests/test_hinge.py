@@ -24,7 +24,7 @@ def test_values_by_hand():
     assert Hinge().generator_loss(fake).item() == 1.0
 
 
-def test_the_loss_at_the_optimal_critic_is_2_minus_2_tv():
+def test_loss_at_optimal_discriminator_is_2_minus_2_tv():
     # p = N(0, 1), q = N(1, 1): the optimal critic is the sign of log p/q, and TV = .3829249.
     x = torch.special.ndtri((torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000)
     real, fake = (0.5 - x).sign(), (0.5 - (x + 1)).sign()

@@ -22,7 +22,8 @@ from ganframe_lipschitz import (
 
 import ganframe
 from ganframe import Constraint, DataSpec, Scored, option
-from ganframe.engine import Player, State, discriminator_step, generator_step
+from ganframe.engine.algorithm import discriminator_step, generator_step
+from ganframe.engine.state import Game, Player, State
 
 WGAN = ganframe.component("objective", "wgan")
 Vanilla = ganframe.component("objective", "vanilla")
@@ -55,13 +56,11 @@ def orbit(objective, *constraints, batch=1, data=0.0, start=(1.5, 0.0), dropout=
         D = constraint.wrap(D)
     x, y = torch.full((batch, 1), data), torch.zeros(batch, dtype=torch.long)
     state = State(
+        game=Game(G, D, objective, {str(i): constraint for i, constraint in enumerate(constraints)}),
         G=Player(G, torch.optim.SGD(G.parameters(), lr=lr)),
         D=Player(D, torch.optim.SGD(D.parameters(), lr=lr)),
-        objective=objective,
-        constraints={str(i): constraint for i, constraint in enumerate(constraints)},
         batches=lambda: (x.clone(), y),
         latents=lambda n: torch.zeros(n, 1),
-        joint=not any(constraint.input_gradients for constraint in constraints),
         generator_batch_size=batch,
         device=x.device,
     )

@@ -53,8 +53,8 @@ def recipe_with(tmp_path):
 def test_recipe_trains_a_few_steps(name, penalties, tmp_path):
     recipe = ganframe.load_recipe(FOLDER / f"{name}.toml", FEW)
     run = ganframe.run(recipe, out=tmp_path / "run")
-    assert [record["step"] for record in run.metrics] == [1, 2, 3]
-    for record in run.metrics:
+    assert [record["step"] for record in run.log] == [1, 2, 3]
+    for record in run.log:
         assert {f"penalty_{penalty}" for penalty in penalties} <= record.keys()
         assert torch.tensor([value for key, value in record.items() if "_" in key]).isfinite().all()
     assert ganframe.load_generator(run.folder).sample(5).shape == (5, *recipe.dataset.spec.shape)
@@ -64,7 +64,7 @@ def test_recipe_trains_a_few_steps(name, penalties, tmp_path):
 def test_constraint_is_registered_and_trains(name, recipe_with, tmp_path):
     assert ganframe.component("constraint", f"lipschitz:{name}") is OFFERED[name]
     run = ganframe.run(recipe_with(name, *FEW), out=tmp_path / "run")
-    for record in run.metrics:
+    for record in run.log:
         assert torch.tensor([value for key, value in record.items() if "_" in key]).isfinite().all()
         assert (f"penalty_{name}" in record) == (name != "instance_noise")
 
@@ -84,5 +84,5 @@ def test_resume_with_instance_noise_matches_uninterrupted_run(recipe_with, tmp_p
     full = ganframe.run(recipe_with("instance_noise", *FEW, "train.steps=4"), out=tmp_path / "full")
     ganframe.run(recipe_with("instance_noise", *FEW, "train.steps=2"), out=tmp_path / "resumed")
     resumed = ganframe.resume(tmp_path / "resumed", ["train.steps=4"])
-    for expected, record in zip(full.metrics, resumed.metrics, strict=True):
+    for expected, record in zip(full.log, resumed.log, strict=True):
         assert {**expected, "seconds": 0} == {**record, "seconds": 0}

@@ -18,7 +18,7 @@ def test_recipe_trains_a_few_steps(name, tmp_path):
     recipe = ganframe.load_recipe(FOLDER / f"{name}.toml", FEW)
     assert recipe.objective == RECIPES[name]()
     run = ganframe.run(recipe, out=tmp_path / "run")
-    losses = [record[f"loss_{player}"] for record in run.metrics for player in ("generator", "discriminator")]
+    losses = [record[f"loss_{player}"] for record in run.log for player in ("generator", "discriminator")]
     assert len(losses) == 6
     assert torch.tensor(losses).isfinite().all()
     samples = ganframe.load_generator(run.folder).sample(4)

@@ -13,8 +13,8 @@ FEW = ["train.steps=3", "train.batch_size=8", "log.every=1", "log.samples_every=
 
 def test_recipe_trains_a_few_steps(tmp_path):
     run = ganframe.run(ganframe.load_recipe(RECIPE, FEW), out=tmp_path / "run")
-    assert [record["step"] for record in run.metrics] == [1, 2, 3]
-    for record in run.metrics:
+    assert [record["step"] for record in run.log] == [1, 2, 3]
+    for record in run.log:
         assert {"loss_generator", "loss_discriminator", "penalty_r1", "penalty_r2"} <= record.keys()
         assert torch.tensor([value for key, value in record.items() if "_" in key]).isfinite().all()
     samples = ganframe.load_generator(run.folder).sample(5)

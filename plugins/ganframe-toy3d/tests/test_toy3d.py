@@ -260,7 +260,7 @@ def test_recipe_trains_a_few_steps(path, tmp_path, measure):
     recipe = ganframe.load_recipe(path, few)
     assert recipe.dataset == DATA[path.stem]  # the README's results are for the default options
     run = ganframe.run(recipe, out=tmp_path / "run")
-    losses = [record[f"loss_{player}"] for record in run.metrics for player in ("generator", "discriminator")]
+    losses = [record[f"loss_{player}"] for record in run.log for player in ("generator", "discriminator")]
     assert len(losses) == 6
     assert torch.tensor(losses).isfinite().all()
     samples = ganframe.load_generator(run.folder).sample(5)

@@ -1,0 +1,206 @@
+"""Lipschitz diagnostics of trained discriminators: gradient norms, the steepest slope found, an upper bound.
+
+The three differ. A gradient penalty acts on the slope between samples, clipping and spectral normalisation on the norm
+of each layer, and the product of the layers' norms can be far above every slope.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ganframe.analysis.bounds import Layer, NoBound, upper_bound
+from ganframe.analysis.trained import TrainedGenerator, load_networks, newest_checkpoint
+from ganframe.data.latents import sample_prior
+from ganframe.data.real import real_samples
+from ganframe.data.seeds import derive_seeds
+from ganframe.plugins.registry import Registry, load
+from ganframe.recipes.reading import load_recipe
+from ganframe.report import pictures
+from ganframe.storage import run_folder
+from ganframe.storage.files import write_text
+from ganframe.training.accelerator import process_state_kept, single_device
+from ganframe.training.problems import Problems
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+EDGE = 0.01  # of the largest weight: weights within this distance of it count as clipped
+CHUNK = 250  # samples differentiated at a time
+
+
+@attrs.frozen
+class LipschitzReport:
+    """What was found of one run's discriminator D, in score per unit of distance between samples.
+
+    `gradient_norms` has ‖∇D‖ (n,) at "real" samples, at "fake" ones and "between" the two, as the gradient penalty
+    draws them. `largest_slope` is the largest |D(x) - D(x')| / ‖x - x'‖ over all pairs of these points: a lower bound
+    on the Lipschitz constant. `upper_bound` is the product of the layers' operator norms: an upper bound, or None where
+    `no_bound` says why. `weights` are D's effective weights: under spectral normalisation the normalised ones.
+    """
+
+    run: Path
+    step: int
+    gradient_norms: dict[str, Tensor]
+    largest_slope: float
+    upper_bound: float | None
+    no_bound: str | None
+    layers: list[Layer]
+    weights: Tensor
+
+    @property
+    def at_the_edge(self) -> float:
+        """The share of weights with an absolute value within 1 % of the largest: high under weight clipping."""
+        size = self.weights.abs()
+        return (size >= (1 - EDGE) * size.max()).double().mean().item()
+
+    def quantiles(self, where: str) -> dict[float, float]:
+        """The quantiles of the gradient norm at "real", "fake" or "between"."""
+        found = self.gradient_norms[where].quantile(torch.tensor(QUANTILES, dtype=torch.float64))
+        return dict(zip(QUANTILES, found.tolist(), strict=True))
+
+
+@process_state_kept()
+def examine(path: str | Path, samples: int = 500, registry: Registry | None = None) -> LipschitzReport:
+    """Examines the discriminator of a run's newest checkpoint, at `samples` points of each kind, in float64.
+
+    The run's dataset and plugins must be installed. Raises RequestError where the run, its checkpoint or its data are
+    missing.
+    """
+    checkpoint = newest_checkpoint(path)
+    folder = run_folder.existing(path)
+    recipe, device = load_recipe(folder.recipe, registry=registry), single_device()
+    seed, problems = derive_seeds(recipe.seed).judging, Problems(str(path))
+    spec = problems.attempt("its dataset is needed", lambda: recipe.dataset.spec)
+    problems.raise_any()
+    G, D = load_networks(checkpoint, recipe, spec, device)
+    opened = problems.attempt(
+        "its dataset is needed", lambda: real_samples(recipe.dataset.build(), spec, samples, seed, device)
+    )
+    problems.raise_any()
+    real, y = opened
+    points = _points(G, real, y, seed)
+    D = D.double()
+    norms = {where: _gradient_norms(D, x, y) for where, x in points.items()}
+    classes = torch.arange(spec.classes or 1, device=device)
+    anywhere = points["real"][:1].expand(len(classes), *spec.shape)
+    try:
+        bound, layers = upper_bound(D, anywhere, classes)
+        reason = None
+    except NoBound as error:
+        bound, layers, reason = None, [], str(error)
+    slope = _largest_slope(D, torch.cat([*points.values()]), y.repeat(len(points)))
+    found = max(slope, *(norm.max().item() for norm in norms.values()))
+    if bound is not None and found > 1.001 * bound:  # D has parts that could not be traced: vmap, a scripted function
+        bound, layers, reason = None, [], f"a slope of {found:.4g} was found, and a bound of {bound:.4g}"
+    return LipschitzReport(
+        run=Path(path),
+        step=run_folder.step_of(checkpoint),
+        gradient_norms=norms,
+        largest_slope=slope,
+        upper_bound=bound,
+        no_bound=reason,
+        layers=layers,
+        weights=torch.cat([weight.detach().flatten().cpu() for weight in effective_weights(D)]),
+    )
+
+
+def compare(paths: Sequence[str | Path], samples: int = 500) -> list[LipschitzReport]:
+    """Examines several runs, and writes lipschitz.json in each and lipschitz.png in the first."""
+    registry = load()
+    found = [examine(path, samples, registry) for path in paths]
+    for one in found:
+        write_text(one.run / "lipschitz.json", json.dumps(_report(one), indent=2) + "\n")
+    names = short_names(found)
+    norms = {name: torch.cat([*one.gradient_norms.values()]) for name, one in zip(names, found, strict=True)}
+    weights = {name: one.weights for name, one in zip(names, found, strict=True)}
+    pictures.draw_steepness(found[0].run / "lipschitz.png", norms, weights)
+    return found
+
+
+def short_names(found: Sequence[LipschitzReport]) -> list[str]:
+    """The runs' paths without their common prefix."""
+    parts = [one.run.resolve().parts for one in found]
+    shared = next((i for i, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), -2)
+    return ["/".join(names[shared:]) for names in parts]
+
+
+def _report(one: LipschitzReport) -> dict[str, Any]:
+    return {
+        "step": one.step,
+        "samples": len(one.gradient_norms["real"]),
+        "gradient_norm": {
+            where: {f"{q:.0%}": _finite(v) for q, v in one.quantiles(where).items()} for where in one.gradient_norms
+        },
+        "largest_slope": _finite(one.largest_slope),
+        "upper_bound": one.upper_bound,
+        "no_bound": one.no_bound,
+        "layers": [attrs.asdict(layer) for layer in one.layers],
+        "largest_weight": _finite(one.weights.abs().max().item()),
+        "weights_at_the_edge": one.at_the_edge,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+# -------------------------------------------------------------------------------------------------------------- points
+
+
+def _points(G: TrainedGenerator, real: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
+    """Real samples, as many fakes with the same labels, and one point between each pair, in float64."""
+    n, device = len(real), real.device
+    z = sample_prior(G.prior, n, torch.Generator(device).manual_seed(seed))
+    real, fake = real.double(), G.decode(z, y).to(device).double()
+    epsilon = torch.rand(n, generator=torch.Generator().manual_seed(seed)).to(real).view(-1, *[1] * (real.ndim - 1))
+    return {"real": real, "fake": fake, "between": torch.lerp(fake, real, epsilon)}
+
+
+def _gradient_norms(D: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """‖∇D(x)‖ of each sample, (n,), on the CPU."""
+    norms = []
+    for points, labels in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
+        points = points.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(D(points, labels).sum(), points)
+        norms.append(torch.linalg.vector_norm(gradient.flatten(1), dim=1).cpu())
+    return torch.cat(norms)
+
+
+@torch.no_grad()
+def _largest_slope(D: nn.Module, x: Tensor, y: Tensor) -> float:
+    """The largest |D(x) - D(x')| / ‖x - x'‖ over all pairs, of equal labels where D's score depends on labels."""
+    scores = torch.cat([D(*part) for part in zip(x.split(CHUNK), y.split(CHUNK), strict=True)])
+    others = torch.cat([D(*part) for part in [(x[:CHUNK], y.roll(1)[:CHUNK])]])
+    conditional = not torch.equal(scores[:CHUNK], others)
+    largest = 0.0
+    for rows in torch.arange(len(x), device=x.device).split(100):
+        # Not by matrix products, which lose small distances to rounding.
+        distances = torch.cdist(x[rows].flatten(1), x.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+        differences = (scores[rows, None] - scores).abs()
+        allowed = distances > 0
+        if conditional:
+            allowed &= y[rows, None] == y
+        slopes = (differences / distances)[allowed]
+        found = slopes.max().item() if len(slopes) else 0.0
+        if not math.isfinite(found):
+            return math.nan
+        largest = max(largest, found)
+    return largest
+
+
+def effective_weights(network: nn.Module) -> Iterator[Tensor]:
+    """All parameters of a network; the effective ones, as W / σ(W) under spectral normalisation."""
+    for name, module in network.named_modules():
+        if "parametrizations" in name.split("."):
+            continue
+        if parametrize.is_parametrized(module):
+            yield from (getattr(module, parameter) for parameter in module.parametrizations)
+        yield from module.parameters(recurse=False)

@@ -1,0 +1,127 @@
+"""sample, interpolate, arithmetic: samples of a trained generator."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+
+from ganframe.cli.common import Command, as_request_error, blocking, options, require_suffix, writing
+
+SEED = click.IntRange(0, 2**63 - 1)
+picture_of = options(
+    click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="Samples to choose from."),
+    click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the samples to choose from."),
+)
+
+
+@click.command(cls=Command)
+@click.argument("run", metavar="RUN")
+@click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="Number of samples.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the latents.")
+@click.option("--label", type=int, help="The class of the samples; by default classes are drawn uniformly.")
+@click.option("--out", metavar="FILE", help="A picture (.png) or an array (.npy). By default RUN/samples/seed-<S>.png.")
+@blocking
+def sample(run: str, count: int, seed: int, label: int | None, out: str | None) -> None:
+    """Draw samples of the generator of RUN."""
+    from pathlib import Path
+
+    import numpy as np
+
+    import ganframe
+    from ganframe.cli.process import keep_freed_memory
+    from ganframe.report import pictures
+
+    file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{'' if label is None else f'-label-{label}'}.png"
+    require_suffix(file, ".png", ".npy")
+    keep_freed_memory()
+    G = ganframe.load_generator(run)
+    with as_request_error():
+        samples = G.sample(count, seed=seed, y=label)
+    with writing(file):
+        if file.suffix == ".npy":
+            np.save(file, samples.numpy())
+        else:
+            pictures.draw(file, G.spec, samples)
+    click.echo(f"{count} samples: {file}")
+
+
+@click.command(cls=Command)
+@click.argument("run", metavar="RUN")
+@click.option("--between", nargs=2, multiple=True, metavar="A B", help="From sample A to B; may be repeated.")
+@click.option("--steps", default=9, show_default=True, type=click.IntRange(2), help="Samples on a path, ends included.")
+@click.option("--path", type=click.Choice(["spherical", "linear"]), help="By default linear for a uniform prior only.")
+@click.option("--label", type=int, help="The class of the samples; by default that of A.")
+@click.option("--out", metavar="FILE", help="A picture (.png), an animation (.gif) or an array (.npy).")
+@options(picture_of, blocking)
+def interpolate(
+    run: str,
+    between: tuple[tuple[str, str], ...],
+    steps: int,
+    path: Literal["spherical", "linear"] | None,
+    label: int | None,
+    out: str | None,
+    count: int,
+    seed: int,
+) -> None:
+    """Interpolate between latents. A and B are places in the picture of `ganframe sample RUN`, or SEED:PLACE."""
+    from pathlib import Path
+
+    import numpy as np
+
+    import ganframe
+    from ganframe.analysis.interpolation import interpolate_samples
+    from ganframe.cli.process import keep_freed_memory
+    from ganframe.report import pictures
+
+    file = Path(out) if out else Path(run) / "samples" / "interpolation.png"
+    keep_freed_memory()
+    G = ganframe.load_generator(run)
+    require_suffix(file, *([".png", ".gif", ".npy"] if G.spec.is_image else [".png", ".npy"]))
+    pairs = between or tuple((str(i), str(i + 1)) for i in range(0, min(16, count - 1), 2)) or (("0", "0"),)
+    with as_request_error():
+        samples = interpolate_samples(G, pairs, steps, path, label, seed, count)
+    with writing(file):
+        if file.suffix == ".npy":
+            np.save(file, samples.numpy())
+        elif file.suffix == ".gif":
+            pictures.draw_animation(file, samples.unbind(1))
+        else:
+            pictures.draw(file, G.spec, samples.flatten(0, 1), columns=steps)
+    click.echo(f"{len(pairs)} paths of {steps} samples: {file}")
+
+
+@click.command(cls=Command, context_settings={"ignore_unknown_options": True})
+@click.argument("run", metavar="RUN")
+@click.argument("expression", metavar="EXPRESSION")
+@click.option("--label", type=int, help="The class of the result; by default the one that the groups' classes leave.")
+@click.option("--out", metavar="FILE", help="A picture (.png), or the result as an array (.npy).")
+@options(picture_of, blocking)
+def arithmetic(run: str, expression: str, label: int | None, out: str | None, count: int, seed: int) -> None:
+    """Add and subtract means of groups of latents, as in "3,7,12 - 4,9,11 + 5,8,2".
+
+    A number is a place in the picture of `ganframe sample RUN`; SEED:PLACE is a place in the picture of another seed,
+    class=K is all samples of class K. The picture has a row for each group, its mean first. The last row is the result,
+    then the same with a little noise.
+    """
+    from pathlib import Path
+
+    import numpy as np
+
+    import ganframe
+    from ganframe.analysis.arithmetic import decode_result, evaluate, picture_rows
+    from ganframe.cli.process import keep_freed_memory
+    from ganframe.report import pictures
+
+    keep_freed_memory()
+    G = ganframe.load_generator(run)
+    file = Path(out) if out else Path(run) / "samples" / f"arithmetic.{'png' if G.spec.is_image else 'npy'}"
+    require_suffix(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
+    found = evaluate(G, run, expression, seed, count, label)
+    with writing(file):
+        if file.suffix == ".npy":
+            np.save(file, decode_result(G, found)[0].numpy())
+        else:
+            rows = picture_rows(G, found)
+            pictures.draw(file, G.spec, rows.flatten(0, 1), columns=rows.shape[1])
+    click.echo(f"{' '.join(('-' if g.sign < 0 else '+') + f' mean of {len(g.z)}' for g in found.groups)}: {file}")

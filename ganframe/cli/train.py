@@ -1,0 +1,69 @@
+"""run, check."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ganframe.cli.common import Command, blocking, options, setting
+
+
+@click.command(cls=Command)
+@click.argument("recipe", required=False, metavar="RECIPE")
+@click.option("--out", metavar="DIR", help="The run's folder. By default runs/<recipe>/<number>.")
+@click.option("--resume", metavar="DIR", help="Resume the run in this folder; no RECIPE then.")
+@options(setting, blocking)
+def run(recipe: str | None, out: str | None, resume: str | None, overrides: tuple[str, ...]) -> None:
+    """Train as RECIPE says."""
+    if (recipe is None) == (resume is None):
+        raise click.UsageError("give either a RECIPE or --resume DIR")
+    if resume is not None and out is not None:
+        raise click.UsageError("--out and --resume exclude each other: a resumed run stays in its folder")
+    import ganframe
+    from ganframe.cli.process import keep_freed_memory, leave_process_group
+    from ganframe.storage.run_folder import RunFolder
+
+    keep_freed_memory()
+    if resume is not None:
+        done = ganframe.resume(resume, overrides)
+    else:
+        assert recipe is not None
+        done = ganframe.run(ganframe.load_recipe(recipe, overrides), out)
+    leave_process_group()
+    if os.environ.get("RANK", "0") == "0":
+        folder = RunFolder(done.folder)
+        picture = folder.samples(done.log[-1]["step"])
+        found = [str(p.relative_to(done.folder)) for p in (folder.generator, picture, folder.log) if p.exists()]
+        click.echo(f"done: {done.folder}/ has {', '.join(found)}")
+
+
+@click.command(cls=Command)
+@click.argument("recipe", metavar="RECIPE")
+@options(setting, blocking)
+def check(recipe: str, overrides: tuple[str, ...]) -> None:
+    """Validate RECIPE, build everything and take a few real steps. Writes nothing."""
+    import ganframe
+    from ganframe.cli.process import keep_freed_memory
+    from ganframe.training import check as checks
+
+    keep_freed_memory()
+    loaded = ganframe.load_recipe(recipe, overrides)
+    result = checks.check(loaded)
+    classes = f", {result.spec.classes} classes" if result.spec.classes else ""
+    click.echo(f"{recipe}: sound")
+    click.echo(f"data           shape {result.spec.shape}{classes}")
+    click.echo(f"generator      {result.generator_parameters:,} parameters")
+    click.echo(f"discriminator  {result.discriminator_parameters:,} parameters")
+    if result.full_decay_at is not None and result.full_decay_at > loaded.train.steps:
+        click.echo(
+            f"moving average decay {loaded.train.ema} is reached at step {result.full_decay_at:,}, after the last step"
+        )
+    click.echo(f"time           {result.seconds_per_step:.3g} s a step, about {_duration(result.seconds)} in all")
+    click.echo(f"memory         {result.memory / 2**30:.2f} GiB at most so far, on {result.device}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,197 @@
+"""Feeds of real batches for training: this process's share of each batch, on the device.
+
+All processes draw the same batch from the same seed, and each takes its own rows of it. So a run of several processes
+trains on the same data as a run of one. `state_dict` holds what an exact resume needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import attrs
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import Dataset as TorchDataset
+
+from ganframe.components import DataSpec, Distribution
+from ganframe.errors import RunError
+
+
+@attrs.frozen
+class Share:
+    """The rows of a batch that belong to this process, rank, rank + processes, …, and its device."""
+
+    device: torch.device
+    processes: int = 1
+    rank: int = 0
+
+    def of(self, batch: Tensor) -> Tensor:
+        return batch if self.processes == 1 else batch[self.rank :: self.processes]
+
+
+class Feed(Protocol):
+    """A source of real batches x (N, *shape), y (N,) whose position can be saved and restored."""
+
+    @property
+    def data(self) -> TorchDataset[Any]: ...
+    def __call__(self) -> tuple[Tensor, Tensor]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def open_feed(
+    data: TorchDataset[Any], spec: DataSpec, batch_size: int, seed: int, share: Share, workers: int = 0
+) -> Feed:
+    """The feed for what `Dataset.build` returned: drawn, indexed on the device, or read through a DataLoader.
+
+    Raises ValueError where the data is not what `spec` says, or smaller than a batch.
+    """
+    count = len(data)  # type: ignore[arg-type]
+    if count < batch_size and not isinstance(data, Distribution):
+        raise ValueError(f"a batch of {batch_size} is larger than the data, which has {count} samples")
+    check_data(data, spec)
+    if isinstance(data, Distribution):
+        return DrawnFeed(data, batch_size, seed, share)
+    if isinstance(data, TensorDataset):
+        return IndexedFeed(data, batch_size, seed, share)
+    return LoadedFeed(data, batch_size, seed, share, workers)
+
+
+class DrawnFeed:
+    """Batches of a `Distribution`, drawn anew each time."""
+
+    def __init__(self, data: Distribution, batch_size: int, seed: int, share: Share) -> None:
+        self.data: TorchDataset[Any] = data
+        self.distribution, self.batch_size, self.share = data, batch_size, share
+        self.generator = torch.Generator(share.device).manual_seed(seed)
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        x, y = self.distribution.draw(self.batch_size, self.generator)
+        return self.share.of(x), self.share.of(y)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["generator"])
+
+
+class Order:
+    """The order of a finite set: a new permutation each epoch, cut into full batches; the rest of an epoch is dropped.
+
+    An epoch's permutation depends on the seed and the epoch alone, so a resumed run finds any position at once.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, device: torch.device) -> None:
+        self.count, self.batch_size, self.seed, self.device = count, batch_size, seed, device
+        self.per_epoch = count // batch_size
+        self.epoch, self.permutation = -1, torch.empty(0)
+
+    def batch(self, index: int) -> Tensor:
+        """The indices (batch_size,) of a batch; `index` counts batches from the start of training."""
+        epoch, place = divmod(index, self.per_epoch)
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(self.seed + epoch)
+            self.epoch = epoch
+            self.permutation = torch.randperm(self.count, generator=generator).to(self.device)
+        return self.permutation[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+class IndexedFeed:
+    """Batches indexed from a set held as tensors, which are on the device if they fit there."""
+
+    def __init__(self, data: TensorDataset, batch_size: int, seed: int, share: Share) -> None:
+        x, y = data.tensors
+        room = torch.cuda.mem_get_info(share.device)[0] / 4 if share.device.type == "cuda" else math.inf
+        home = share.device if x.nbytes < room else x.device
+        self.x, self.y, self.share = x.to(home), y.to(home), share
+        self.away = home != share.device
+        self.order = Order(len(x), batch_size, seed, home)
+        self.drawn = 0
+
+    @property
+    def data(self) -> TensorDataset:
+        """The set as it is held, so that a copy on the CPU is not kept beside that on the device."""
+        return TensorDataset(self.x, self.y)
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        rows = self.share.of(self.order.batch(self.drawn))
+        self.drawn += 1
+        x, y = self.x[rows], self.y[rows]
+        if self.away:
+            x, y = x.to(self.share.device), y.to(self.share.device)
+        return as_float(x), y
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn = state["drawn"]
+
+
+class LoadedFeed:
+    """Batches read item by item through a DataLoader, in the same order as by IndexedFeed."""
+
+    def __init__(self, data: TorchDataset[Any], batch_size: int, seed: int, share: Share, workers: int) -> None:
+        self.data, self.share, self.workers = data, share, workers
+        self.order = Order(len(data), batch_size, seed, torch.device("cpu"))  # type: ignore[arg-type]
+        self.drawn = 0
+        self.batches: Iterator[Any] | None = None
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        if self.batches is None:
+            rows = _Rows(self.order, self.drawn, self.share)
+            loader = DataLoader(
+                self.data,
+                batch_sampler=rows,
+                num_workers=self.workers,
+                pin_memory=self.share.device.type == "cuda",
+                generator=torch.Generator(),  # else it draws from torch's own, which an exact resume must not change
+            )
+            self.batches = iter(loader)
+        try:
+            x, y = next(self.batches)
+        except RunError as error:  # a worker adds its traceback; the last line is the message
+            raise RunError(str(error).strip().splitlines()[-1].removeprefix("ganframe.errors.RunError: ")) from None
+        self.drawn += 1
+        return as_float(x.to(self.share.device, non_blocking=True)), y.to(self.share.device, non_blocking=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn, self.batches = state["drawn"], None
+
+
+class _Rows:
+    """An endless batch sampler: this process's indices of the batches `start`, start + 1, …"""
+
+    def __init__(self, order: Order, start: int, share: Share) -> None:
+        self.order, self.start, self.share = order, start, share
+
+    def __iter__(self) -> Iterator[list[int]]:
+        index = self.start
+        while True:
+            yield self.share.of(self.order.batch(index)).tolist()
+            index += 1
+
+
+def as_float(x: Tensor) -> Tensor:
+    """x as networks take it: floats, uint8 scaled from 0..255 to [-1, 1], images in the channels-last layout."""
+    x = x.float().div_(127.5).sub_(1) if x.dtype == torch.uint8 else x.float()
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def check_data(data: TorchDataset[Any], spec: DataSpec) -> None:
+    """Raises ValueError where samples or labels are not what `spec` says."""
+    x, y = data[0]
+    if tuple(x.shape) != spec.shape:
+        raise ValueError(f"samples have shape {tuple(x.shape)}, and the dataset's spec says {spec.shape}")
+    if spec.classes is not None:
+        labels = data.tensors[1] if isinstance(data, TensorDataset) else torch.as_tensor(y)
+        low, high = (int(v) for v in labels.aminmax())
+        if low < 0 or high >= spec.classes:
+            raise ValueError(f"labels lie in {low}..{high}, and the dataset's spec says {spec.classes} classes")

@@ -1,0 +1,49 @@
+"""Real samples for judging: pictures, diagnostics and measurements compare with them.
+
+They are drawn apart from the training feed, so that looking at a run does not change it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import TensorDataset, default_collate
+
+from ganframe.components import DataSpec, Distribution
+from ganframe.data.feed import as_float, check_data
+
+PART = 1_000  # samples drawn at a time
+
+
+def real_samples(
+    data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """n real samples x (n, *shape) with their labels y (n,), on `device`, the same for the same seed.
+
+    Of a distribution they are drawn. Of a finite set they are the first n of a random order, each sample once, and
+    fewer than n where the set is smaller. `data` is what `Dataset.build` returned. Raises ValueError where it is not
+    what `spec` says.
+    """
+    with torch.random.fork_rng(devices=()):  # items may be drawn with torch's own generator, as by augmentation
+        torch.default_generator.manual_seed(seed)
+        x, y = _samples(data, spec, n, seed, device)
+    return as_float(x.to(device)), y.to(device)
+
+
+def _samples(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    check_data(data, spec)
+    if isinstance(data, Distribution):
+        generator = torch.Generator(device).manual_seed(seed)
+        parts = [data.draw(PART, generator) for _ in range(-(-n // PART))]
+        x, y = (torch.cat(side)[:n] for side in zip(*parts, strict=True))
+        return x, y
+    count = len(data)  # type: ignore[arg-type]
+    rows = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:n]
+    if isinstance(data, TensorDataset):
+        x, y = (tensor[rows.to(tensor.device)] for tensor in data.tensors)
+        return x, y
+    x, y = default_collate([data[row] for row in rows.tolist()])
+    return x, y

@@ -1,0 +1,1 @@
+"""Recipes: their tables, strict reading from TOML, optimisers and schedules. Nothing here builds or trains."""

@@ -1,0 +1,117 @@
+"""Reads recipes from TOML. Every mistake is reported at once, each with its place."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli
+
+from ganframe.components import Dataset
+from ganframe.errors import RecipeError, RequestError
+from ganframe.plugins.registry import Registry, load
+from ganframe.recipes.optimizers import Optimizer, structure_optimizer
+from ganframe.recipes.strict import as_table, make_converter, problems
+from ganframe.recipes.tables import Comparison, FromRun, GeneratorRecipe, Recipe
+
+Read = TypeVar("Read", Recipe, GeneratorRecipe, Comparison)
+
+
+def load_recipe(path: str | Path, overrides: Iterable[str] = (), registry: Registry | None = None) -> Recipe:
+    """Reads a recipe.
+
+    `overrides` are texts such as "train.steps=10" or "constraints[0].weight=1.0", parsed as TOML. The plugins are
+    those of `registry`; by default the installed ones are loaded. Raises RecipeError with every mistake, RequestError
+    where the file cannot be read.
+    """
+    return structure(_document(Path(path), overrides), str(path), registry or load())
+
+
+def load_generator_recipe(path: str | Path, registry: Registry | None = None) -> GeneratorRecipe:
+    """Reads only a recipe's generator and prior, so that no other plugin is needed. Raises as `load_recipe` does."""
+    document = {k: v for k, v in _document(Path(path), ()).items() if k in ("generator", "latent")}
+    return _structure(document, str(path), registry or load(), GeneratorRecipe)
+
+
+def load_comparison(path: str | Path, overrides: Iterable[str] = (), run: str | None = None) -> Comparison:
+    """Reads a recipe as a comparison: with a table [against], or against the generator of the run in the folder `run`.
+
+    The recipe's own generator and prior, where it has them, are ignored. Raises as `load_recipe` does.
+    """
+    document = {k: v for k, v in _document(Path(path), overrides).items() if k not in ("generator", "latent")}
+    if run is not None:
+        document["against"] = {"run": run}
+    return _structure(document, str(path), load(), Comparison)
+
+
+def structure(document: Mapping[str, Any], source: str, registry: Registry) -> Recipe:
+    """The recipe of a parsed document; `source` is the prefix of each problem. Raises RecipeError."""
+    return _structure(document, source, registry, Recipe)
+
+
+def _structure(document: Mapping[str, Any], source: str, registry: Registry, cls: type[Read]) -> Read:
+    converter = make_converter(registry)
+    converter.register_structure_hook(Optimizer, structure_optimizer)
+    converter.register_structure_hook(Registry, _not_an_option)
+    converter.register_structure_hook_func(
+        functools.partial(operator.eq, Dataset | FromRun),
+        lambda value, _: converter.structure(value, FromRun if "run" in as_table(value) else Dataset),
+    )
+    try:
+        return converter.structure({"registry": registry, **document}, cls)
+    except Exception as error:
+        raise RecipeError([f"{source}: {place or 'recipe'}: {text}" for place, text in problems(error)]) from None
+
+
+def _not_an_option(value: Any, _: Any) -> Registry:
+    """The registry is handed through; a recipe cannot set it."""
+    if not isinstance(value, Registry):
+        raise ValueError("unknown table")
+    return value
+
+
+def _document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
+    """The parsed file with the overrides applied and a name."""
+    try:
+        document = tomli.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: cannot be read: {error}") from None
+    except (ValueError, RecursionError) as error:  # not TOML, an integer too long for Python, tables nested too deep
+        raise RecipeError([f"{path}: not valid TOML: {error}"]) from None
+    for text in overrides:
+        _override(document, text)
+    document.setdefault("name", re.sub(r"^\W+|[^\w .+-]", "", path.stem) or "recipe")
+    return document
+
+
+def _override(document: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    path = re.findall(r"[^.\[\]\s]+", key)
+    if not equals or not path:
+        raise RequestError(f"--set {text}: write it as table.option=value")
+    try:
+        (parsed,) = tomli.loads(f"value = {value}").values()
+    except (ValueError, RecursionError):  # not TOML, or more than one value
+        if not re.fullmatch(r"[\w:./-]+", value.strip()):
+            raise RequestError(f"--set {text}: {value!r} is not a TOML value") from None
+        parsed = value.strip()  # a bare word: shells remove the quotes
+    table: Any = document
+    for name, after in zip(path, [*path[1:], None], strict=True):
+        if isinstance(table, list):
+            if not name.isdecimal() or int(name) >= len(table):
+                raise RequestError(f"--set {text}: no element {name} in a list of {len(table)}")
+            index: Any = int(name)
+        elif isinstance(table, dict):
+            index = name
+        else:
+            raise RequestError(f"--set {text}: {name} is inside something that is not a table")
+        if after is None:
+            table[index] = parsed
+        else:
+            table = table.setdefault(index, {}) if isinstance(table, dict) else table[index]

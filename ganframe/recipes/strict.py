@@ -1,0 +1,197 @@
+"""Strict structuring of parsed TOML into attrs classes by cattrs: no value is converted to fit, all mistakes are found.
+
+Knows types, places and the registry, which finds the component that `use` names; not the tables of a recipe.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn, override
+
+from ganframe.components import BASES
+from ganframe.errors import RequestError, did_you_mean
+from ganframe.plugins.registry import Registry
+
+Hook = Callable[[Any, Any], Any]
+"""How cattrs structures: (value, target type) -> structured value."""
+
+
+class Problem(Exception):
+    """A mistake at `place`, relative to the table being read."""
+
+    def __init__(self, place: str, text: str) -> None:
+        super().__init__(text)
+        self.place = place
+
+
+def problems(error: BaseException, place: str = "") -> Iterator[tuple[str, str]]:
+    """The mistakes in what cattrs raised, as (place, text)."""
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, cattrs.AttributeValidationNote):
+            place = join(place, note.name)
+        elif isinstance(note, cattrs.IterableValidationNote):
+            place = f"{place}[{note.index}]"
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from problems(inner, place)
+    elif isinstance(error, cattrs.ForbiddenExtraKeysError):
+        known = [a.name for a in attrs.fields(error.cl) if a.metadata.get("option", True)]
+        for key in sorted(error.extra_fields):
+            yield join(place, key), f"unknown {'option' if place else 'table'}{did_you_mean(key, known)}"
+    elif isinstance(error, Problem):
+        yield join(place, error.place), str(error)
+    elif isinstance(error, KeyError):
+        yield place, "missing"
+    else:
+        text = str(error.args[0]) if error.args else type(error).__name__
+        text = text.removeprefix(f"'{place.rpartition('.')[2]}' ")  # attrs' validators prefix the option's name
+        yield place, re.sub(r"(must be [<>]=? \S+): ", r"\1, not ", text)
+
+
+def join(place: str, name: str) -> str:
+    """`table.option`. Either may be empty."""
+    return f"{place}.{name}" if place and name and not name.startswith("[") else f"{place}{name}"
+
+
+def shown(value: Any) -> str:
+    """A value in TOML's words, for a message."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "a table" if isinstance(value, Mapping) else "a list" if isinstance(value, list) else repr(value)
+
+
+def as_table(value: Any) -> Mapping[str, Any]:
+    """The value, if it is a table; else raises ValueError."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"must be a table, not {shown(value)}")
+    return value
+
+
+_LEAVES: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "an integer"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+}
+
+
+def as_leaf(value: Any, leaf: Any) -> Any:
+    """The value as a bool, int, float or str. An integer is accepted for a float; no other type for another."""
+    accepted, words = _LEAVES[leaf]
+    if type(value) not in accepted:  # not isinstance: true is not an integer
+        raise ValueError(f"must be {words}, not {shown(value)}")
+    structured = leaf(value)
+    if leaf is float and not math.isfinite(structured):
+        raise ValueError(f"must be a finite number, not {shown(value)}")
+    return structured
+
+
+def make_converter(registry: Registry) -> cattrs.Converter:
+    """A converter for attrs classes whose fields are components, leaves, Literals, unions, tuples and lists of them."""
+    converter = cattrs.Converter(detailed_validation=True)
+    for leaf in _LEAVES:
+        converter.register_structure_hook(leaf, as_leaf)
+    factories: list[tuple[Callable[[Any], bool], Callable[[cattrs.Converter, Any], Hook]]] = [
+        (attrs.has, _class_hook),
+        (lambda target: typing.get_origin(target) is Literal, lambda converter, target: _as_literal),
+        (lambda target: typing.get_origin(target) in (typing.Union, types.UnionType), _union_hook),
+        (lambda target: typing.get_origin(target) in (tuple, list), _sequence_hook),
+    ]
+    for applies, factory in factories:
+        converter.register_structure_hook_factory(applies, functools.partial(factory, converter))
+    for kind, base in BASES.items():
+        hook = _component_hook(converter, registry, kind)
+        converter.register_structure_hook_func(functools.partial(operator.is_, base), hook)
+    return converter
+
+
+def _class_hook(converter: cattrs.Converter, cls: Any) -> Hook:
+    def checked(attribute: attrs.Attribute[Any]) -> Hook:
+        """Structures and validates one field, so that the mistakes of all fields are reported, not only the first."""
+
+        def hook(value: Any, target: Any) -> Any:
+            structured = converter.structure(value, target)
+            if attribute.validator is not None:
+                attribute.validator(None, attribute, structured)
+            return structured
+
+        return hook
+
+    overrides: dict[str, Any] = {a.name: override(struct_hook=checked(a)) for a in attrs.fields(cls)}
+    fill = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **overrides)
+    return lambda value, _: fill(as_table(value), cls)
+
+
+def _component_hook(converter: cattrs.Converter, registry: Registry, kind: str) -> Hook:
+    """Structures a table with `use`, the name of a component, and its options."""
+
+    def hook(value: Any, _: Any) -> Any:
+        options = dict(as_table(value))
+        use = options.pop("use", None)
+        if not isinstance(use, str):
+            raise Problem("use", f"missing; name a {kind}: {', '.join(registry.names(kind))}")
+        try:
+            component = registry.find(kind, use)
+        except RequestError as error:
+            raise Problem("use", str(error)) from None
+        return converter.structure(options, component)
+
+    return hook
+
+
+def _sequence_hook(converter: cattrs.Converter, target: Any) -> Hook:
+    origin, arguments = typing.get_origin(target), typing.get_args(target)
+    variadic = origin is list or arguments[-1:] == (Ellipsis,)
+
+    def hook(value: Any, _: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"must be a list, not {shown(value)}")
+        if not variadic and len(value) != len(arguments):
+            raise ValueError(f"must have {len(arguments)} elements, not {len(value)}")
+        items, errors = [], []
+        for index, item in enumerate(value):
+            element = arguments[0 if variadic else index]
+            try:
+                items.append(converter.structure(item, element))
+            except Exception as error:
+                error.add_note(cattrs.IterableValidationNote("", index, element))
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("elements", errors)
+        return origin(items)
+
+    return hook
+
+
+def _union_hook(converter: cattrs.Converter, target: Any) -> Hook:
+    members = [member for member in typing.get_args(target) if member is not types.NoneType]
+
+    def hook(value: Any, _: Any) -> Any:
+        errors = []
+        for member in members:
+            try:
+                return converter.structure(value, member)
+            except Exception as error:
+                errors.append(error)
+        raise errors[0] if len(errors) == 1 else ValueError(f"must be {target}, not {shown(value)}")
+
+    return hook
+
+
+def _as_literal(value: Any, target: Any) -> Any:
+    choices = typing.get_args(target)
+    if not any(value == choice and type(value) is type(choice) for choice in choices):
+        near = did_you_mean(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ""
+        near = near if near.startswith("; did") else ""
+        raise ValueError(f"must be one of {', '.join(map(repr, choices))}, not {shown(value)}{near}")
+    return value

@@ -1,0 +1,144 @@
+"""The tables of a recipe as attrs classes: what a recipe may set, with defaults and validators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import attrs
+from attrs.validators import and_, ge, gt, lt, matches_re, optional
+
+from ganframe.components import Constraint, Dataset, Discriminator, Generator, Objective, option
+from ganframe.plugins.registry import Registry, load
+from ganframe.recipes.optimizers import Optimizer, default_optimizer
+
+
+def _registry() -> Any:
+    """The field for the plugins that a recipe was read with, so that they are loaded once. It is not an option."""
+    return attrs.field(factory=load, eq=False, repr=False, kw_only=True, metadata={"option": False})
+
+
+@attrs.frozen
+class Prior:
+    """The table [latent]: the prior distribution of z."""
+
+    dim: int = option(64, help="dimensions of z", validator=ge(1))
+    distribution: Literal["normal", "uniform"] = option(
+        "normal", help="N(0, 1), or U(-√3, √3), each with unit variance in every dimension"
+    )
+
+
+@attrs.frozen
+class Optimizers:
+    """The tables [optimizer.generator] and [optimizer.discriminator]."""
+
+    generator: Optimizer = attrs.field(factory=default_optimizer)
+    discriminator: Optimizer = attrs.field(factory=default_optimizer)
+
+
+@attrs.frozen
+class Train:
+    """The table [train]: how long to train, and with which batches."""
+
+    steps: int = option(help="generator steps", validator=ge(1))
+    critic_steps: int = option(
+        1, help="discriminator steps before each generator step: k of Algorithm 1", validator=ge(1)
+    )
+    batch_size: int = option(
+        64, help="samples of each side in a discriminator step, over all processes", validator=ge(1)
+    )
+    generator_batch_size: int | None = option(
+        None, help="fakes in a generator step, over all processes; batch_size by default", validator=optional(ge(1))
+    )
+    precision: Literal["no", "bf16", "fp16"] = option("no", help="mixed precision; penalties stay in float32")
+    ema: float | None = option(
+        None,
+        help="decay of the moving average of the generator's weights, which is then used for samples",
+        validator=optional(and_(gt(0), lt(1))),
+    )
+    ema_warmup: int = option(
+        10,
+        help="the decay at step t is at most (1 + t) / (ema_warmup + t), so that early weights are forgotten; "
+        "0 uses the full decay from the start",
+        validator=ge(0),
+    )
+    on_nonfinite: Literal["stop", "rollback"] = option(
+        "stop",
+        help="where a loss or weight is not finite: stop, or return to the last checkpoint, three times at most",
+    )
+    workers: int = option(0, help="processes that read data which does not fit in memory", validator=ge(0))
+
+
+@attrs.frozen
+class Log:
+    """The table [log]: what a run writes, and how often, in generator steps."""
+
+    every: int = option(50, help="steps between two lines of log.jsonl", validator=ge(1))
+    samples_every: int = option(500, help="steps between two pictures", validator=ge(1))
+    checkpoint_every: int = option(500, help="steps between two checkpoints", validator=ge(1))
+    keep: int = option(3, help="number of newest checkpoints that are kept", validator=ge(1))
+    trackers: tuple[str, ...] = option((), help="Accelerate's trackers by name: tensorboard, wandb, …")
+
+
+@attrs.frozen
+class Recipe:
+    """Everything that decides a run. Two runs of a recipe on the CPU of one machine produce the same weights."""
+
+    dataset: Dataset
+    generator: Generator
+    discriminator: Discriminator
+    objective: Objective
+    train: Train
+    constraints: tuple[Constraint, ...] = ()
+    latent: Prior = attrs.field(factory=Prior)
+    optimizer: Optimizers = attrs.field(factory=Optimizers)
+    log: Log = attrs.field(factory=Log)
+    seed: int = option(0, help="seed of all random numbers", validator=and_(ge(0), lt(2**63)))
+    name: str = option(
+        "recipe",
+        help="name of the folder under runs/; the file's name by default",
+        validator=matches_re(r"\w[\w .+-]*"),
+    )
+    registry: Registry = _registry()
+
+    def components(self) -> Iterator[tuple[str, Any]]:
+        """(kind, component) for every component of the recipe."""
+        yield "dataset", self.dataset
+        yield "generator", self.generator
+        yield "discriminator", self.discriminator
+        yield "objective", self.objective
+        for constraint in self.constraints:
+            yield "constraint", constraint
+
+
+@attrs.frozen
+class GeneratorRecipe:
+    """The tables of a recipe that sampling needs."""
+
+    generator: Generator
+    latent: Prior = attrs.field(factory=Prior)
+    registry: Registry = _registry()
+
+
+@attrs.frozen
+class FromRun:
+    """The table [against] of a comparison with the generator of a run."""
+
+    run: str = option(help="the run's folder")
+
+
+@attrs.frozen
+class Comparison:
+    """A recipe for `ganframe divergence`: a second side, [against], takes the place of the generator."""
+
+    dataset: Dataset
+    against: Dataset | FromRun
+    discriminator: Discriminator
+    objective: Objective
+    train: Train
+    constraints: tuple[Constraint, ...] = ()
+    optimizer: Optimizers = attrs.field(factory=Optimizers)
+    log: Log = attrs.field(factory=Log)
+    seed: int = option(0, help="seed of all random numbers", validator=and_(ge(0), lt(2**63)))
+    name: str = option("comparison", help="name of the folder under runs/", validator=matches_re(r"\w[\w .+-]*"))
+    registry: Registry = _registry()

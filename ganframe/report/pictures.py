@@ -1,0 +1,197 @@
+"""Pictures of samples, images as a grid and points as scatters or densities, and of curves and histograms.
+
+matplotlib and torchvision are imported only when something is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ganframe.components import DataSpec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Scores = Callable[[Tensor], Tensor]
+"""A discriminator in evaluation mode: x (N, *shape) -> raw scores (N,)."""
+
+
+def draw(
+    file: Path,
+    spec: DataSpec,
+    fake: Tensor,
+    real: Tensor | None = None,
+    scores: Scores | None = None,
+    columns: int | None = None,
+) -> None:
+    """Writes a picture of fakes (N, *shape) to `file`, with real samples and the discriminator's scores where given.
+
+    Images are drawn as a grid of `columns`, by default about square. Samples of any other shape are flattened to
+    points: densities in one dimension; a scatter with contours of the scores in two; a scatter in space in three; in
+    more, a scatter of the two principal components of the real samples, or of the fakes if there are no real ones.
+    """
+    fake = fake.detach().float().cpu()
+    real = None if real is None else real.detach().float().cpu()
+    if spec.is_image:
+        _grid(fake, columns).save(file)
+        return
+    fake, real = fake.flatten(1), None if real is None else real.flatten(1)
+    fake = fake[fake.isfinite().all(1)]  # a run that diverged has others
+    shaped = None if scores is None else lambda x: scores(x.unflatten(1, spec.shape))
+    dimensions = fake.shape[1]
+    if dimensions == 1:
+        _densities(file, fake[:, 0], None if real is None else real[:, 0], shaped)
+    elif dimensions == 2:
+        _scatter(file, fake, real, shaped)
+    elif dimensions == 3:
+        _space(file, fake, real)
+    else:
+        plane = _principal_plane(fake if real is None else real)
+        _scatter(file, plane(fake), None if real is None else plane(real), None)
+
+
+def draw_animation(file: Path, frames: Sequence[Tensor]) -> None:
+    """Writes an animated GIF of frames, each a grid of images (N, C, H, W), played forwards and backwards."""
+    there = [_grid(images.detach().float().cpu(), None) for images in frames]
+    first, *rest = [*there, *there[-2:0:-1]]
+    first.save(file, save_all=True, append_images=rest, duration=100, loop=0)
+
+
+def _grid(images: Tensor, columns: int | None) -> Image:
+    """A grid of images. Small ones are enlarged without smoothing, so that their pixels can be seen."""
+    from torchvision.transforms.functional import to_pil_image
+    from torchvision.utils import make_grid
+
+    images = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
+    factor = max(1, 48 // images.shape[-1])
+    images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    grid = make_grid(images, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=0.5)
+    return to_pil_image(grid.mul(255).add(0.5).clamp(0, 255).byte())
+
+
+def _scatter(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | None) -> None:
+    figure, axes = _figure((5, 5))
+    shown = fake if real is None else real
+    half = 1.25 * shown[:, :2].abs().max().item() + 1e-6 if len(shown) else 1.0
+    if scores is not None:
+        ticks = torch.linspace(-half, half, 80)
+        plane = torch.cartesian_prod(ticks, ticks)
+        values = scores(plane).detach().float().cpu().nan_to_num().view(80, 80).T  # rows are the second coordinate
+        axes.contourf(ticks, ticks, values, levels=14, cmap="Greys", alpha=0.6)
+    if real is not None:
+        axes.scatter(real[:, 0], real[:, 1], s=3, c="tab:blue", label="data")
+    axes.scatter(fake[:, 0], fake[:, 1], s=3, c="tab:orange", label="G(z)")
+    axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
+    axes.legend(loc="upper right")
+    figure.savefig(file, dpi=100)
+
+
+def _space(file: Path, fake: Tensor, real: Tensor | None) -> None:
+    figure, axes = _figure((6, 6), projection="3d")
+    shown = fake if real is None else real
+    half = 1.1 * shown.abs().max().item() + 1e-6 if len(shown) else 1.0
+    if real is not None:
+        axes.scatter(*real.T, s=3, c="tab:blue", label="data", depthshade=False)
+    axes.scatter(*fake.T, s=3, c="tab:orange", label="G(z)", depthshade=False)
+    axes.set(xlim=(-half, half), ylim=(-half, half), zlim=(-half, half), box_aspect=(1, 1, 1))
+    axes.legend(loc="upper right")
+    figure.savefig(file, dpi=100)
+
+
+def _principal_plane(points: Tensor) -> Callable[[Tensor], Tensor]:
+    """The projection (N, D) -> (N, 2) onto the first two principal components of the points."""
+    if not len(points):
+        return lambda x: x[:, :2]
+    mean = points.mean(0)
+    directions = torch.linalg.svd(points - mean, full_matrices=False).Vh[:2]
+    directions = torch.cat([directions, torch.zeros(2 - len(directions), points.shape[1])])
+    return lambda x: (x - mean) @ directions.T
+
+
+def _densities(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | None) -> None:
+    """The first figure of Goodfellow et al. 2014: the data's density, the generator's, and D(x) = σ(score)."""
+    figure, axes = _figure((6, 4))
+    samples = torch.cat([s for s in (fake, real) if s is not None])
+    low, high = (samples.quantile(0.001).item() - 1, samples.quantile(0.999).item() + 1) if len(samples) else (-1, 1)
+    bins = torch.linspace(low, high, 80).numpy()
+    if real is not None:
+        axes.hist(real.numpy(), bins=bins, density=True, histtype="step", color="black", linestyle=":", label="data")
+    some = len(fake) > 0
+    axes.hist(fake.numpy(), bins=bins, density=some, histtype="step", color="tab:green", label="G(z)")
+    axes.set(xlabel="x", ylabel="density", xlim=(low, high))
+    if scores is not None:
+        x = torch.linspace(low, high, 200)
+        right = axes.twinx()
+        right.plot(x, scores(x[:, None]).detach().float().cpu().sigmoid(), "--", color="tab:blue", label="D(x)")
+        right.set(ylim=(0, 1.05), ylabel="D(x) = σ(score)")
+        right.legend(loc="upper right")
+    axes.legend(loc="upper left")
+    figure.savefig(file, dpi=100)
+
+
+def draw_convergence(file: Path, history: list[dict[str, float]], exact: float | None) -> None:
+    """A curve of "value" ± "error" over "step", with the exact value as a line where it is known."""
+    figure, axes = _figure((6, 4))
+    steps, values, errors = (torch.tensor([record[key] for record in history]) for key in ("step", "value", "error"))
+    axes.plot(steps, values, color="tab:blue", label="-L_D on held-out samples")
+    axes.fill_between(steps, values - 2 * errors, values + 2 * errors, color="tab:blue", alpha=0.25)
+    if exact is not None:
+        axes.axhline(exact, color="black", linestyle=":", label="exact")
+    axes.set(xlabel="steps of D", ylabel="-L_D")
+    axes.legend(loc="lower right")
+    figure.savefig(file, dpi=100)
+
+
+def draw_discriminator(file: Path, x: Tensor, p: Tensor, q: Tensor, D: Tensor, best: Tensor) -> None:
+    """Two densities on the line, D(x) = σ(score), and D of the optimal discriminator; each (n,)."""
+    figure, axes = _figure((6, 4))
+    shown = (p + q) > 1e-4 * (p + q).max()
+    x, p, q, D, best = (values[shown] for values in (x, p, q, D, best))
+    axes.plot(x, p, color="black", linestyle=":", label="p")
+    axes.plot(x, q, color="tab:green", label="q")
+    axes.set(xlabel="x", ylabel="density", xlim=(x[0].item(), x[-1].item()))
+    right = axes.twinx()
+    right.plot(x, best, color="tab:orange", linewidth=3, alpha=0.6, label="the optimal D(x)")
+    right.plot(x, D, "--", color="tab:blue", label="D(x)")
+    right.set(ylim=(0, 1.05), ylabel="D(x) = σ(score)")
+    axes.legend(loc="upper left")
+    right.legend(loc="upper right")
+    figure.savefig(file, dpi=100)
+
+
+def draw_steepness(file: Path, norms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Histograms of the gradient norms and of the weights of several discriminators, by name.
+
+    Norms under different constraints differ by orders of magnitude, so their axis is logarithmic. The weights of each
+    discriminator are divided by its largest.
+    """
+    figure, (left, right) = _figure((10, 4), columns=2)
+    together = torch.cat([*norms.values()])
+    together = together[together > 0]
+    low, high = (together.min().log10().item(), together.max().log10().item()) if len(together) else (-1.0, 1.0)
+    logarithmic, even = torch.logspace(low - 0.1, high + 0.1, 61).numpy(), torch.linspace(-1.025, 1.025, 42).numpy()
+    for name in norms:
+        largest = weights[name].abs().max().item()
+        for axes, values, bins, label in (
+            (left, norms[name], logarithmic, name),
+            (right, weights[name] / (largest or 1.0), even, f"{name}, at most {largest:.3g}"),
+        ):
+            axes.hist(values.numpy(), bins, histtype="step", label=label, weights=[1 / len(values)] * len(values))
+            axes.legend()
+    left.set(xlabel="gradient norm of D", ylabel="share of points", xscale="log")
+    right.set(xlabel="weights of D / the largest", ylabel="share of weights")
+    figure.savefig(file, dpi=100)
+
+
+def _figure(size: tuple[float, float], projection: str | None = None, columns: int = 1):  # type: ignore[no-untyped-def]
+    from matplotlib.figure import Figure  # not pyplot, which keeps figures in memory and needs a display
+
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(1, columns, subplot_kw={"projection": projection})

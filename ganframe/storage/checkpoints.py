@@ -1,0 +1,149 @@
+"""Checkpoints of a run: written atomically, checked by checksums, the newest few kept.
+
+checkpoints/step-000500/   <network>.safetensors …   training.pt   checkpoint.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ganframe.errors import RequestError
+from ganframe.storage.files import checksum, delete, first_line, removed_on_failure, sync
+from ganframe.storage.run_folder import RunFolder, step_of
+from ganframe.storage.weights import as_os_error, load_weights, save_weights
+
+MANIFEST = "checkpoint.json"
+
+
+def save_checkpoint(
+    folder: RunFolder,
+    step: int,
+    networks: Mapping[str, nn.Module],
+    training: dict[str, Any],
+    keep: int,
+    versions: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes checkpoints/step-…: the weights of each network, and `training`, everything else. Keeps the newest `keep`.
+
+    checkpoint.json holds `versions` and the checksum of each file. A checkpoint that exists is not written again: a
+    resumed run has set damaged ones aside, and equal steps have equal states.
+    """
+    final = folder.checkpoint(step)
+    if final.is_dir():
+        return
+    partial = final.with_name(f".{final.name}.partial")
+    with removed_on_failure(partial):
+        partial.mkdir(parents=True)
+        for name, network in networks.items():
+            save_weights(network, partial / f"{name}.safetensors")
+        with as_os_error(partial / "training.pt"):
+            torch.save(training, partial / "training.pt")
+        # Checksums while writing were tried: no faster (SHA-256 costs more than reading from the page cache).
+        sums = {file.name: checksum(file) for file in sorted(partial.iterdir())}
+        manifest = {"step": step, **(versions or {}), "files": sums}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        for file in partial.iterdir():
+            sync(file)
+        sync(partial)
+        if folder.log.exists():
+            sync(folder.log)
+        partial.rename(final)
+    sync(final.parent)
+    for old in folder.checkpoints()[:-keep]:
+        _remove(old)
+
+
+def load_checkpoint(path: Path, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """Fills the networks and returns `training`. Raises RequestError where the checkpoint is damaged."""
+    for name, network in networks.items():
+        load_weights(path / f"{name}.safetensors", network)
+    try:
+        training = torch.load(path / "training.pt", map_location="cpu", weights_only=True)
+        if not isinstance(training, dict):
+            raise TypeError("it holds no table")
+        return training
+    except Exception as error:  # torch raises many types for a damaged file
+        raise RequestError(f"{path / 'training.pt'}: cannot be loaded: {first_line(error)}") from None
+
+
+def newest_intact(folder: RunFolder, every: int = 1) -> tuple[Path | None, list[str]]:
+    """The newest intact checkpoint at a multiple of `every`, or None, and a line for each newer one that is damaged."""
+    damages: list[str] = []
+    for path in reversed(folder.checkpoints()):
+        if step_of(path) % every:
+            continue
+        damage = _damage(path)
+        if damage is None:
+            return path, damages
+        damages.append(f"{path}: {damage}")
+    return None, damages
+
+
+def set_aside(folder: RunFolder, after: int) -> None:
+    """Renames what has the name of a checkpoint after the step `after`, so that training can save there again.
+
+    Intact checkpoints become superseded-step-…, all else damaged-step-…
+    """
+    for path in (folder.path / "checkpoints").glob("step-*"):
+        if re.fullmatch(r"step-\d+", path.name) and step_of(path) > after:
+            aside = path.with_name(f"{'superseded' if _damage(path) is None else 'damaged'}-{path.name}")
+            delete(aside)
+            path.rename(aside)
+
+
+def remove_leftovers(folder: RunFolder, step: int, keep: int) -> None:
+    """Removes what a killed process left of saving the checkpoint of `step`."""
+    for pattern in (".step-*.partial", ".step-*.old"):
+        for left in (folder.path / "checkpoints").glob(pattern):
+            delete(left)
+    for left in folder.path.glob(".tmp*"):  # safetensors writes to a temporary file of this name first
+        if re.fullmatch(r"\.tmp\w{6}", left.name):
+            delete(left)
+    for old in [path for path in folder.checkpoints() if step_of(path) <= step][:-keep]:
+        _remove(old)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A checkpoint's checkpoint.json. Raises RequestError where it is damaged."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+            raise ValueError("it has no table of files")
+        return manifest
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path / MANIFEST}: cannot be read: {first_line(error)}") from None
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None where it is intact."""
+    try:
+        manifest = read_manifest(path)
+        if manifest.get("step") != step_of(path):
+            return f"it is of step {manifest.get('step')!r}"
+        if "training.pt" not in manifest["files"]:
+            return f"{MANIFEST} does not name training.pt"
+        for name, expected in manifest["files"].items():
+            file = path / name
+            if Path(name).name != name or not file.is_file() or file.is_symlink():
+                return f"{name} is missing"
+            if checksum(file) != expected:
+                return f"{name} is not what was written"
+    except (RequestError, OSError) as error:
+        return first_line(error).removeprefix(f"{path}{os.sep}")
+    return None
+
+
+def _remove(checkpoint: Path) -> None:
+    """Renames a checkpoint before deleting it, so that no partial one is ever visible."""
+    old = checkpoint.with_name(f".{checkpoint.name}.old")
+    delete(old)
+    checkpoint.rename(old)
+    delete(old)

@@ -1,0 +1,65 @@
+"""Atomic files: a file or folder is complete under its name, or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a text file atomically."""
+    write_atomically(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
+    """Writes to a temporary file beside `file`, syncs it to the disk, then renames it."""
+    partial = file.with_name(f".{file.name}.partial")
+    with removed_on_failure(partial):
+        write(partial)
+        sync(partial)
+        partial.replace(file)
+
+
+@contextmanager
+def removed_on_failure(partial: Path) -> Iterator[None]:
+    """A path to write to: nothing is there before, and nothing is left where writing fails, as on a full disk."""
+    delete(partial)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            delete(partial)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def delete(path: Path) -> None:
+    """Removes a file, a link itself or a folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def checksum(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message, and the second where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

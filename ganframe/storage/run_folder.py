@@ -1,0 +1,130 @@
+"""The run folder: the paths of a run's files, and how a folder is created and locked.
+
+    recipe.toml  environment.json  log.jsonl  samples/  checkpoints/step-000500/  generator.safetensors
+
+Weights are safetensors. The rest of a checkpoint is a torch file that is read with `weights_only`: data, never code.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+from filelock import FileLock, Timeout
+
+from ganframe.errors import RequestError
+
+
+@attrs.frozen
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def generator(self) -> Path:
+        return self.path / "generator.safetensors"
+
+    def samples(self, step: int) -> Path:
+        return self.path / "samples" / f"step-{step:06d}.png"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.path / "checkpoints" / f"step-{step:06d}"
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        found = (self.path / "checkpoints").glob("step-*")
+        return sorted((p for p in found if re.fullmatch(r"step-\d+", p.name) and p.is_dir()), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of checkpoints/step-…, from its name."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def create(name: str, out: str | Path | None) -> RunFolder:
+    """A new run folder: `out`, or the first free number under runs/<name>/.
+
+    Raises RequestError where `out` is not empty or the folder cannot be written.
+    """
+    try:
+        if out is not None:
+            path = Path(out)
+            if path.exists() and (not path.is_dir() or any(_contents(path))):
+                raise RequestError(
+                    f"{path} exists and is not empty; choose another --out, or resume its run by --resume {path}"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            path = _next_number(Path("runs") / name)
+        (path / "samples").mkdir(exist_ok=True)
+        (path / "checkpoints").mkdir(exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"the run folder cannot be created: {error.strerror}: {error.filename}") from error
+    return RunFolder(path)
+
+
+def existing(path: str | Path) -> RunFolder:
+    """The folder of a run that exists already. Raises RequestError where there is none."""
+    folder = RunFolder(Path(path))
+    if not folder.recipe.is_file():
+        raise RequestError(f"{path}: not the folder of a run (it has no recipe.toml)")
+    return folder
+
+
+def add_missing_folders(folder: RunFolder) -> None:
+    """Creates the subfolders that someone may have deleted."""
+    for name in ("samples", "checkpoints"):
+        (folder.path / name).mkdir(exist_ok=True)
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Locks the folder for one process. Raises RequestError where another process holds it; dead ones hold none."""
+    lock = FileLock(folder.path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RequestError(f"{folder.path}: another process is training in this folder") from None
+    except OSError as error:
+        raise RequestError(f"{folder.path / '.lock'}: cannot be locked: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _contents(path: Path) -> Iterator[Path]:
+    """What a folder holds, except what a run creates before its recipe.toml: it may have been killed there."""
+    for inside in path.iterdir():
+        empty = inside.name in ("samples", "checkpoints") and inside.is_dir() and not any(inside.iterdir())
+        if not empty and inside.name not in (".lock", ".recipe.toml.partial"):
+            yield inside
+
+
+def _next_number(parent: Path) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    taken = [int(p.name) for p in parent.iterdir() if p.name.isdigit()]
+    for number in itertools.count(max(taken, default=0) + 1):
+        try:
+            (parent / str(number)).mkdir()
+        except FileExistsError:  # another run took this number in the meantime
+            continue
+        return parent / str(number)
+    raise AssertionError("unreachable")

@@ -1,0 +1,83 @@
+"""Network weights in safetensors, and the generator that sampling needs, with the data's shape and classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from ganframe.components import DataSpec
+from ganframe.errors import RequestError
+from ganframe.storage.files import first_line, write_atomically
+
+
+def save_weights(network: nn.Module, file: Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes a network's weights. Raises OSError where they cannot be written."""
+    with as_os_error(file):
+        save_model(network, str(file), metadata)
+
+
+def load_weights(file: Path, network: nn.Module) -> None:
+    """Fills a network from safetensors. Raises RequestError where they are missing, damaged or of another network."""
+    try:
+        load_model(network, str(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RequestError(f"{file}: cannot be loaded: {first_line(error)}") from None
+
+
+def save_generator(file: Path, network: nn.Module, spec: DataSpec) -> None:
+    """Writes generator.safetensors atomically, with the data's spec, so that sampling needs no dataset."""
+    # One key: safetensors writes several in any order, and the files of equal runs could differ.
+    metadata = {"spec": json.dumps({**attrs.asdict(spec), "sum": _checksum_of(network)})}
+    write_atomically(file, lambda partial: save_weights(network, partial, metadata))
+
+
+def generator_spec(file: Path) -> DataSpec:
+    """The data spec in generator.safetensors. Raises RequestError where the file is missing or damaged."""
+    try:
+        spec = _metadata(file)
+        spec.pop("sum", None)
+        return DataSpec(tuple(spec.pop("shape")), **spec)
+    except FileNotFoundError:
+        raise RequestError(f"{file}: no such file; the run has not saved a generator yet") from None
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise RequestError(f"{file}: not a generator's weights: {error}") from None
+
+
+def load_generator_weights(file: Path, network: nn.Module) -> None:
+    """Fills a generator. Raises RequestError as `load_weights` does, and where the checksum of the weights differs."""
+    load_weights(file, network)
+    expected = _metadata(file).get("sum")
+    if expected is not None and _checksum_of(network) != expected:
+        raise RequestError(f"{file}: is damaged: its weights are not those that were saved")
+
+
+@contextmanager
+def as_os_error(file: Path) -> Iterator[None]:
+    """Turns the errors of compiled code that cannot write, as on a full disk, into OSError."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        raise OSError(f"{first_line(error)}: '{file}'") from error
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    with safe_open(file, framework="pt") as opened:
+        return json.loads((opened.metadata() or {})["spec"])
+
+
+def _checksum_of(network: nn.Module) -> str:
+    found = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()

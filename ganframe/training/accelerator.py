@@ -1,0 +1,171 @@
+"""Devices and processes, by Accelerate, and mixed precision.
+
+Accelerate keeps one precision for the life of a process, which belongs to the program that calls ganframe. So a run's
+precision comes from torch directly. Networks, optimisers and data are not handed to `Accelerator.prepare`: the engine
+averages gradients itself. Launches that rely on `prepare` are therefore refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.state import AcceleratorState, GradientState, is_initialized
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration, broadcast, is_bf16_available, parse_flag_from_env
+from torch import Tensor, nn
+
+from ganframe.errors import RecipeError, RequestError, did_you_mean, warn
+from ganframe.recipes.tables import Recipe
+
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+}
+"""Variables by which `accelerate launch` asks for more than data-parallel processes."""
+
+
+class _ProcessState:
+    """State of the whole process, restored when the last run in it ends: runs may be nested, or in threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.runs = 0
+        self.had_state = False
+        self.accumulation: dict[str, Any] | None = None
+
+    def enter(self) -> None:
+        with self.lock:
+            self.runs += 1
+            if self.runs == 1:
+                self.had_state = is_initialized()
+                known = GradientState._shared_state
+                self.accumulation = dict(known["plugin_kwargs"]) if "plugin_kwargs" in known else None
+
+    def leave(self) -> None:
+        with self.lock:
+            self.runs -= 1
+            if self.runs:
+                return
+            if not self.had_state:  # devices and the process group stay: they are those of the launch
+                AcceleratorState._reset_state()
+            if self.accumulation is not None:
+                GradientState._shared_state["plugin_kwargs"] = self.accumulation
+
+
+_process_state = _ProcessState()
+
+
+@contextmanager
+def process_state_kept() -> Iterator[None]:
+    """Restores the state of the process that a run changes: torch's random state (CPU, CUDA) and Accelerate's."""
+    cuda = torch.cuda.is_initialized()
+    devices = range(torch.cuda.device_count()) if cuda else ()
+    _process_state.enter()
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        if not cuda and torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(torch.initial_seed())  # as torch.manual_seed would have left it
+        _process_state.leave()
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """The accelerator of a run. Raises RequestError for a launch or a tracker that cannot be used."""
+    for variable, name in SHARDED.items():
+        if os.environ.get(variable, "false").lower() in ("true", "1", "yes"):
+            raise _unsupported(name)
+    available = {str(tracker.value): tracker for tracker in get_available_trackers()}
+    for tracker in recipe.log.trackers:
+        if tracker not in available:
+            extra = "; pip install 'ganframe[tensorboard]'" if tracker == "tensorboard" else ""
+            raise RecipeError(
+                [f"{recipe.name}: log.trackers: '{tracker}' is not installed{extra}{did_you_mean(tracker, available)}"]
+            )
+    accelerator = Accelerator(
+        mixed_precision=None if is_initialized() else "no",  # whatever it is, it is not used
+        log_with=list(recipe.log.trackers) or None,
+        project_config=ProjectConfiguration(project_dir=".", logging_dir="."),  # the run folder's, once there is one
+    )
+    kind = accelerator.distributed_type
+    if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
+        raise _unsupported(kind.value)
+    if accelerator.is_main_process:
+        for line in _ignored(recipe):
+            warn(line)
+    return accelerator
+
+
+def _unsupported(name: str) -> RequestError:
+    return RequestError(
+        f"this launch asks for {name}, which ganframe does not support: it trains on one device, or on several as "
+        "data-parallel processes; start it with `accelerate launch --multi_gpu` or torchrun"
+    )
+
+
+def _ignored(recipe: Recipe) -> Iterator[str]:
+    """What `accelerate launch` was asked for and a run does not do."""
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision not in ("no", "", recipe.train.precision):
+        yield f"--mixed_precision {precision} is ignored: the recipe has train.precision = '{recipe.train.precision}'"
+    if os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") not in ("1", ""):
+        yield "ACCELERATE_GRADIENT_ACCUMULATION_STEPS is ignored: the recipe's train.batch_size is the batch of a step"
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() not in ("no", ""):
+        yield "--dynamo_backend is ignored: nothing is compiled"
+
+
+def single_device() -> torch.device:
+    """The device for work in one process: the GPU, or the CPU without one or where ACCELERATE_USE_CPU asks for it."""
+    use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
+    return torch.device("cpu" if use_cpu else "cuda")
+
+
+def mixed_precision(
+    recipe: Recipe, device: torch.device
+) -> tuple[Callable[[], AbstractContextManager[None]], torch.amp.GradScaler | None]:
+    """The autocast context of a recipe's precision, and the loss scaler of fp16.
+
+    Raises RecipeError where the device does not have that precision.
+    """
+    precision = recipe.train.precision
+    if precision == "no":
+        return nullcontext, None
+    if precision == "fp16" and device.type in ("cpu", "mps"):
+        problem = f"fp16 needs a GPU, and this runs on {device}; use 'bf16' or 'no'"
+        raise RecipeError([f"{recipe.name}: train.precision: {problem}"])
+    if precision == "bf16" and device.type != "cpu" and not is_bf16_available(ignore_tpu=True):
+        raise RecipeError([f"{recipe.name}: train.precision: {device} does not support bf16; use 'no'"])
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    # No cache of casts: an older torch caches the cast of a power iteration, which has no gradient for σ.
+    autocast = functools.partial(torch.autocast, device.type, dtype=dtype, cache_enabled=False)
+    return autocast, torch.amp.GradScaler(device.type) if precision == "fp16" else None
+
+
+# ---------------------------------------------------------------------------------------------------------- processes
+
+
+def average(accelerator: Accelerator, tensors: list[Tensor]) -> None:
+    """Replaces tensors by their means over all processes, in one reduction."""
+    _copy_back(accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean"), tensors)
+
+
+@torch.no_grad()
+def copy_first_process(networks: list[nn.Module]) -> None:
+    """Gives the networks of all processes the weights of the first one, whose initialisation drew other numbers."""
+    tensors = [t for network in networks for t in network.state_dict().values() if t.is_floating_point()]
+    _copy_back(broadcast(torch.cat([tensor.flatten() for tensor in tensors])), tensors)
+
+
+def _copy_back(flat: Tensor, tensors: list[Tensor]) -> None:
+    """Copies one flat tensor into the tensors that it was made of."""
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view(tensor.shape))

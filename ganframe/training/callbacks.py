@@ -1,0 +1,142 @@
+"""What happens between steps: health, schedules, moving average, log, pictures, checkpoints."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from ganframe.components import DataSpec
+from ganframe.data.latents import fixed_latents
+from ganframe.data.real import real_samples
+from ganframe.data.seeds import derive_seeds
+from ganframe.engine.state import Callback, State
+from ganframe.report import pictures
+from ganframe.storage import log
+from ganframe.storage.log import Record
+from ganframe.storage.run_folder import RunFolder
+from ganframe.training import checkpoint, health
+from ganframe.training.log import write_line
+from ganframe.training.moving_average import average_into
+from ganframe.training.prepare import Trainer
+
+
+def standard_callbacks(
+    trainer: Trainer, folder: RunFolder, records: list[Record], watch: health.Watch
+) -> list[Callback]:
+    """What a recipe wants done between steps: watch, schedules, moving average, log, pictures, checkpoints."""
+    accelerator, settings, log_settings = trainer.accelerator, trainer.recipe.train, trainer.recipe.log
+    main = accelerator.is_main_process
+    append = functools.partial(log.append_record, folder) if main else lambda record: None
+    due: list[Callback] = [watch]
+    if trainer.schedules:
+        due.append(advance(trainer.schedules.values()))
+    if trainer.averaged is not None and settings.ema is not None:
+        due.append(average_into(trainer.averaged, settings.ema, settings.ema_warmup))
+    write = write_line(trainer.means, records, append, accelerator.log)
+    due.append(every(log_settings.every, settings.steps, write))
+    if main:
+        due.append(every(log_settings.samples_every, settings.steps, _pictures(trainer, folder)))
+
+    def save(state: State) -> None:
+        checkpoint.save(trainer, folder, watch)
+
+    due.append(every(log_settings.checkpoint_every, settings.steps, save))
+    return due
+
+
+def make_watch(trainer: Trainer) -> health.Watch:
+    """The watch that checks wherever anything of a step is stored."""
+    steps, log_settings = trainer.recipe.train.steps, trainer.recipe.log
+    often = (log_settings.every, log_settings.samples_every, log_settings.checkpoint_every)
+
+    def stored(step: int) -> bool:
+        return step == steps or any(step % every == 0 for every in often)
+
+    agree = functools.partial(trainer.accelerator.reduce, reduction="sum")
+    tell = trainer.accelerator.is_main_process
+    return health.Watch(trainer.means, log_settings.every, stored, agree, tell)
+
+
+def _pictures(trainer: Trainer, folder: RunFolder) -> Callback:
+    """Draws samples of the same latents each time, beside real samples."""
+    spec, recipe, device = trainer.spec, trainer.recipe, trainer.state.device
+    seed, points = derive_seeds(recipe.seed).judging, not spec.is_image
+    # A square grid. Where the number of classes suits its width, each column is a class.
+    columns = spec.classes if spec.classes and 6 <= spec.classes <= 12 else 8
+    z, y = fixed_latents(recipe.latent, spec, 2000 if points else columns**2, seed)
+    if spec.classes and not points:
+        y = torch.arange(len(z)) % spec.classes
+    z, y = z.to(device), y.to(device)
+    count = 1000 if points else min(1000, recipe.train.batch_size)
+    real, _ = real_samples(trainer.data, spec, count, seed, device)
+    with torch.no_grad(), torch.random.fork_rng(), evaluation(trainer.sampled):
+        watch = health.CollapseWatch(trainer.sampled(z, y))
+    return draw_samples(trainer.sampled, spec, z, y, real, folder.samples, watch)
+
+
+def every(n: int, last: int, act: Callback) -> Callback:
+    """Calls `act` at every n-th step and at the step `last`."""
+
+    def callback(state: State) -> None:
+        if state.step % n == 0 or state.step == last:
+            act(state)
+
+    return callback
+
+
+def advance(schedules: Iterable[LRScheduler]) -> Callback:
+    """Advances learning-rate schedules by one step per generator step."""
+    schedules = tuple(schedules)
+
+    def callback(state: State) -> None:
+        for schedule in schedules:
+            schedule.step()
+
+    return callback
+
+
+def draw_samples(
+    network: nn.Module,
+    spec: DataSpec,
+    z: Tensor,
+    y: Tensor,
+    real: Tensor,
+    file: Callable[[int], Path],
+    inspect: Callable[[Tensor, Tensor, int], None] = lambda fake, real, step: None,
+) -> Callback:
+    """Draws `network`'s samples of fixed latents, with D's scores in the plane or on the line.
+
+    `inspect` is called with the samples, real samples and the step.
+    """
+
+    def callback(state: State) -> None:
+        D = state.D.network
+
+        def scores(x: Tensor) -> Tensor:
+            return D(x.to(state.device), y.new_zeros(len(x)))
+
+        with torch.no_grad(), evaluation(network, D):
+            fakes = network(z, y)
+            inspect(fakes, real, state.step)
+            pictures.draw(file(state.step), spec, fakes, real, scores)
+
+    return callback
+
+
+@contextmanager
+def evaluation(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the networks; restores their modes afterwards."""
+    modes = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)

@@ -1,0 +1,79 @@
+"""Checks that a recipe trains, by a few real steps that are thrown away."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from fractions import Fraction
+
+import attrs
+import torch
+
+from ganframe.components import DataSpec
+from ganframe.engine.algorithm import train
+from ganframe.errors import RunError
+from ganframe.recipes.tables import Recipe
+from ganframe.training import health
+from ganframe.training.accelerator import process_state_kept
+from ganframe.training.describe import device_name
+from ganframe.training.prepare import prepare
+from ganframe.training.problems import NO_MEMORY, is_out_of_memory
+
+
+@attrs.frozen
+class CheckResult:
+    """What `check` found. Seconds are for one generator step with its discriminator steps; memory is in bytes.
+
+    `full_decay_at` is the step at which the moving average reaches its decay, or None without a moving average.
+    """
+
+    spec: DataSpec
+    device: str
+    generator_parameters: int
+    discriminator_parameters: int
+    seconds_per_step: float
+    seconds: float
+    memory: int
+    full_decay_at: int | None
+
+
+@process_state_kept()
+def check(recipe: Recipe) -> CheckResult:
+    """Builds everything and takes real steps, which are thrown away. Raises RequestError as `run` does."""
+    trainer = prepare(recipe)
+    state = trainer.state
+
+    def steps(count: int) -> float:
+        begun = time.perf_counter()
+        train(state, state.step + count, recipe.train.critic_steps)
+        _ = {name: value.float().mean().item() for name, value in state.latest.items()}  # waits for the device
+        return time.perf_counter() - begun
+
+    try:
+        first = steps(1)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(f"{recipe.name}: {NO_MEMORY}") from error
+    each = first if first > 2 else min(steps(2) / 2 for _ in range(3))
+    health.Watch(trainer.means, 1, lambda step: True, lambda found: found)(state)  # raises where not finite
+    cuda = state.device.type == "cuda"
+    return CheckResult(
+        spec=trainer.spec,
+        device=device_name(state.device),
+        generator_parameters=sum(p.numel() for p in state.G.network.parameters()),
+        discriminator_parameters=sum(p.numel() for p in state.D.network.parameters()),
+        seconds_per_step=each,
+        seconds=each * recipe.train.steps,
+        memory=torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        full_decay_at=_full_decay_at(recipe),
+    )
+
+
+def _full_decay_at(recipe: Recipe) -> int | None:
+    """The first step t with (1 + t) / (warmup + t) ≥ decay."""
+    if recipe.train.ema is None:
+        return None
+    decay = Fraction(str(recipe.train.ema))  # as it is written: 1 - 0.99999 in floats is off by a step
+    return max(1, math.ceil((recipe.train.ema_warmup * decay - 1) / (1 - decay)))

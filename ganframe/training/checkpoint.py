@@ -1,0 +1,71 @@
+"""Saves the state of a run to its folder, and restores it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+
+from ganframe.errors import RequestError
+from ganframe.storage import checkpoints, provenance
+from ganframe.storage.run_folder import RunFolder
+from ganframe.storage.weights import save_generator
+from ganframe.training.health import Watch
+from ganframe.training.prepare import Trainer
+
+DRAWN = ("data", "latents")
+"""The parts of `Trainer.stateful` that decide which data and noise come next."""
+
+
+def save(trainer: Trainer, folder: RunFolder, watch: Watch) -> None:
+    """Writes a checkpoint and generator.safetensors. Called in every process; the first one writes.
+
+    Raises NotFinite, and writes nothing, where a value or weight is not finite.
+    """
+    watch.check(trainer.state)
+    parts = {name: part.state_dict() for name, part in trainer.stateful.items()}
+    random_states = gather_object([_random_state(trainer.state.device)])
+    if not trainer.accelerator.is_main_process:
+        return
+    # The checkpoint last: a run has finished when its last checkpoint exists, and then it must have its generator.
+    save_generator(folder.generator, trainer.sampled, trainer.spec)
+    training = {"step": trainer.state.step, "parts": parts, "random_states": random_states}
+    versions = provenance.versions(trainer.recipe.components(), trainer.recipe.registry)
+    keep = trainer.recipe.log.keep
+    checkpoints.save_checkpoint(folder, trainer.state.step, trainer.networks, training, keep, versions)
+
+
+def restore(trainer: Trainer, checkpoint: Path, randomness: bool = True) -> None:
+    """Restores the state that `save` saved; without `randomness`, data, latents and torch's random state continue.
+
+    Raises RequestError where the checkpoint belongs to another recipe.
+    """
+    try:
+        training = checkpoints.load_checkpoint(checkpoint, trainer.networks)
+        if "parts" not in training:
+            raise RequestError(f"{checkpoint}: was written by an earlier version of ganframe, and cannot be resumed")
+        trainer.state.step = training["step"]
+        for name, part in trainer.stateful.items():
+            if randomness or name not in DRAWN:
+                part.load_state_dict(training["parts"][name])
+        rank = trainer.accelerator.process_index
+        if randomness and rank < len(training["random_states"]):
+            _set_random_state(trainer.state.device, training["random_states"][rank])
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise RequestError(f"{checkpoint}: does not fit its run's recipe: {type(error).__name__}: {error}") from None
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """The state of torch's own generators."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(device: torch.device, state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

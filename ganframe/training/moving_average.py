@@ -1,0 +1,31 @@
+"""The exponential moving average (EMA) of the generator's weights, which is then used for samples."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ganframe.engine.state import Callback, State
+
+
+def moving_average(network: nn.Module) -> AveragedModel:
+    """A copy of `network` for `average_into`: parameters and floating buffers are averaged, other buffers copied."""
+    return AveragedModel(network, use_buffers=True).eval().requires_grad_(False)
+
+
+def average_into(averaged: AveragedModel, decay: float, warmup: int) -> Callback:
+    """The exponential moving average of G's weights and of its BatchNorm statistics, which belong to the weights.
+
+    The decay at step t is min(decay, (1 + t) / (warmup + t)), so that an average over few steps forgets the initial
+    weights. With warmup ≤ 1 it is `decay` from the start.
+    """
+
+    def callback(state: State) -> None:
+        now = decay if warmup <= 1 else min(decay, (1 + state.step) / (warmup + state.step))
+        averaged.multi_avg_fn = get_ema_multi_avg_fn(now)
+        averaged.update_parameters(state.G.network)
+        for buffer, live in zip(averaged.module.buffers(), state.G.network.buffers(), strict=True):
+            if not buffer.is_floating_point():
+                buffer.copy_(live)
+
+    return callback

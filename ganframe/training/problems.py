@@ -1,0 +1,60 @@
+"""Collects what is wrong with the parts of a recipe, so that all of it is reported at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ganframe.errors import RecipeError, RunError
+from ganframe.plugins.registry import STRICT_VARIABLE
+
+NO_MEMORY = "there is not enough memory to train this; use a smaller train.batch_size or smaller networks"
+
+
+class Problems:
+    """The problems found so far in the recipe called `name`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.found: list[str] = []
+
+    def add(self, text: str) -> None:
+        """`text` begins with the place in the recipe."""
+        self.found.append(f"{self.name}: {text}")
+
+    def attempt(self, place: str, build: Callable[[], Any]) -> Any:
+        """What `build` returns, or None and one more problem.
+
+        With GANFRAME_STRICT=1 an exception that no component should raise is raised again.
+        """
+        try:
+            return build()
+        except (ValueError, OSError, RunError) as error:
+            self.add(f"{place}: {error}")
+        except Exception as error:
+            if is_out_of_memory(error):
+                self.add(f"{place}: there is not enough memory for it")
+            else:
+                self.add(f"{place}: {unexpected(error)}")
+        return None
+
+    def raise_any(self) -> None:
+        """Raises RecipeError if there is a problem."""
+        if self.found:
+            raise RecipeError(self.found)
+
+
+def unexpected(error: Exception) -> str:
+    """One line for an exception that a component should not raise; with GANFRAME_STRICT=1 it is raised again."""
+    if os.environ.get(STRICT_VARIABLE) == "1":
+        raise error
+    text = str(error).partition("\n")[0]
+    return f"raised {type(error).__name__}{text and ': '}{text}; {STRICT_VARIABLE}=1 shows where"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the machine or its device ran out of memory. torch has several messages for it."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)

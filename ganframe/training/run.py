@@ -1,0 +1,243 @@
+"""Runs: trains a recipe into a run folder, or resumes one."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import attrs
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from ganframe.engine.algorithm import train
+from ganframe.engine.state import Callback, State
+from ganframe.errors import RequestError, RunError, warn
+from ganframe.recipes.reading import load_recipe
+from ganframe.recipes.tables import Recipe
+from ganframe.recipes.writing import to_toml
+from ganframe.storage import checkpoints, log, provenance, run_folder
+from ganframe.storage.log import Record
+from ganframe.storage.run_folder import RunFolder
+from ganframe.training import checkpoint, health
+from ganframe.training.accelerator import process_state_kept
+from ganframe.training.callbacks import make_watch, standard_callbacks
+from ganframe.training.describe import describe_run
+from ganframe.training.interrupts import Interrupted, interrupts
+from ganframe.training.prepare import Trainer, prepare
+from ganframe.training.problems import NO_MEMORY, is_out_of_memory
+from ganframe.training.progress import progress
+
+ROLLBACKS = 3
+"""Rollbacks from non-finite values in one run of the program."""
+
+
+@attrs.frozen
+class Run:
+    """A finished run: its folder and the records of log.jsonl."""
+
+    folder: Path
+    log: list[Record]
+
+
+@process_state_kept()
+def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callback] = ()) -> Run:
+    """Trains as the recipe says, in `out` or the next runs/<name>/<number>/.
+
+    `callbacks` are functions of the engine's State, called after each generator step. torch's random state and other
+    state of the process are restored at the end.
+
+    Raises RequestError before anything is written where the recipe cannot be built or the folder cannot be used;
+    KeyboardInterrupt after an interrupted run has saved.
+    """
+    trainer = prepare(recipe)
+    to_toml(recipe)  # raises for a component that no plugin offers, before a folder is made
+    main = trainer.accelerator.is_main_process
+    chosen = [str(run_folder.create(recipe.name, out).path)] if main else [""]
+    folder = RunFolder(Path(broadcast_object_list(chosen)[0]))
+    with run_folder.locked(folder) if main else nullcontext(), _failures(folder):
+        if main:
+            describe_run(trainer, folder)
+        return _train(trainer, folder, [], callbacks)
+
+
+@process_state_kept()
+def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[Callback] = ()) -> Run:
+    """Resumes a run from its newest intact checkpoint, or from the start where it has none yet.
+
+    `overrides` may change how long to train and what to log; other changes would make it another run. Damaged
+    checkpoints are named on standard error and set aside. `callbacks` as in `run`.
+
+    Raises RequestError where all checkpoints are damaged, where `overrides` change more than allowed, where there is no
+    run, where it has finished, or where another process is training in the folder.
+    """
+    folder = run_folder.existing(path)
+    trainer = prepare(_changed_recipe(folder, overrides))
+    main = trainer.accelerator.is_main_process
+    with run_folder.locked(folder) if main else nullcontext(), _failures(folder):
+        records = _restore_newest(trainer, folder)
+        if main:
+            describe_run(trainer, folder)
+        return _train(trainer, folder, records, callbacks)
+
+
+def _changed_recipe(folder: RunFolder, overrides: Iterable[str]) -> Recipe:
+    """The run's recipe with the overrides that a resumed run may have."""
+    with provenance.naming_missing_plugins(folder):
+        kept = load_recipe(folder.recipe)
+        asked = load_recipe(folder.recipe, overrides, kept.registry)
+    free = {name: getattr(asked.train, name) for name in ("steps", "workers", "on_nonfinite")}
+    allowed = attrs.evolve(kept, train=attrs.evolve(kept.train, **free), log=asked.log, name=asked.name)
+    fixed = [a.name for a in attrs.fields(Recipe) if a.eq and getattr(allowed, a.name) != getattr(asked, a.name)]
+    if fixed:
+        raise RequestError(
+            f"{folder.path}: a resumed run keeps its recipe, and --set changes {', '.join(fixed)}; "
+            "only train.steps, train.workers, train.on_nonfinite and [log] may change"
+        )
+    return asked
+
+
+def _restore_newest(trainer: Trainer, folder: RunFolder) -> list[Record]:
+    """Restores the newest intact checkpoint, sets later ones aside, and returns the log up to it."""
+    main = trainer.accelerator.is_main_process
+    newest, damages = _newest(trainer, folder)
+    if newest is None and damages:
+        raise RequestError("\n".join([*damages, f"{folder.path}: no checkpoint is intact; run its recipe.toml again"]))
+    step, keep = 0 if newest is None else run_folder.step_of(newest), trainer.recipe.log.keep
+    if step >= trainer.recipe.train.steps:
+        if main:  # it may have been killed between its last checkpoint and its end
+            checkpoints.remove_leftovers(folder, step, keep)
+        raise RequestError(
+            f"{folder.path}: this run has finished, at step {step}; continue it with --set train.steps=…"
+        )
+    if newest is not None:
+        if main:
+            _say([*damages, f"resuming from {newest}"])
+            recipe = trainer.recipe
+            now = provenance.versions(recipe.components(), recipe.registry)
+            for line in provenance.differences(checkpoints.read_manifest(newest), now):
+                warn(f"{newest}: {line}")
+        checkpoint.restore(trainer, newest)
+    records = [record for record in log.read_log(folder) if record["step"] <= step]
+    if main:
+        _say(log.damaged_lines(folder))
+        run_folder.add_missing_folders(folder)
+        checkpoints.set_aside(folder, after=step)
+        checkpoints.remove_leftovers(folder, step, keep)
+        log.write_log(folder, records)
+    return records
+
+
+def _newest(trainer: Trainer, folder: RunFolder, every: int = 1) -> tuple[Path | None, list[str]]:
+    """`checkpoints.newest_intact`, the same in all processes."""
+    found = [checkpoints.newest_intact(folder, every) if trainer.accelerator.is_main_process else (None, [])]
+    newest, damages = broadcast_object_list(found)[0]
+    return newest, damages
+
+
+# ----------------------------------------------------------------------------------------------------------- the steps
+
+
+def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: Sequence[Callback]) -> Run:
+    """Trains from the trainer's step to the last one, with all callbacks."""
+    accelerator, state, settings = trainer.accelerator, trainer.state, trainer.recipe.train
+    _start_trackers(trainer, folder)
+    main, watch = accelerator.is_main_process, make_watch(trainer)
+
+    def save_and_leave(state: State) -> None:
+        """Saves before an interruption. A resumed run will meet non-finite values again, and then roll back."""
+        try:
+            checkpoint.save(trainer, folder, watch)
+        except health.NotFinite as error:
+            if settings.on_nonfinite == "stop":
+                raise
+            said = f"{error}; nothing saved; resume with: ganframe run --resume {folder.path}"
+            raise KeyboardInterrupt(said) from None
+
+    agree = functools.partial(_any_process, accelerator, state)
+    due = [*standard_callbacks(trainer, folder, records, watch), *others]
+    try:
+        with interrupts(agree, save_and_leave) as stop:  # around all rollbacks, so that no signal is lost
+            for rollbacks in itertools.count():
+                with progress(settings.steps, state.step, records, shown=main) as bar:
+                    try:
+                        train(state, settings.steps, settings.critic_steps, [*due, bar, stop])
+                        break
+                    except health.NotFinite as error:
+                        _roll_back(trainer, folder, records, error, rollbacks)
+    except Interrupted:
+        last = state.step == settings.steps
+        how = "the last step" if last else f"resume with: ganframe run --resume {folder.path}"
+        raise KeyboardInterrupt(f"saved at step {state.step}; {how}") from None
+    finally:
+        for tracker in accelerator.trackers:  # not `end_training`, which destroys the caller's process group
+            tracker.finish()
+    return Run(folder.path, records)
+
+
+def _roll_back(
+    trainer: Trainer, folder: RunFolder, records: list[Record], error: health.NotFinite, rollbacks: int
+) -> None:
+    """Returns to the newest intact checkpoint. Data and noise are not restored: the same ones would fail again.
+
+    Raises RunError where the recipe does not ask for that, where there is no checkpoint, or after ROLLBACKS times.
+    """
+    # A checkpoint that an interruption left between the regular ones is passed by: without the interruption there
+    # would be none.
+    regular = _newest(trainer, folder, trainer.recipe.log.checkpoint_every)[0]
+    newest = regular or _newest(trainer, folder)[0]
+    wanted = trainer.recipe.train.on_nonfinite == "rollback"
+    if newest is None or not wanted or rollbacks == ROLLBACKS:
+        last = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint to return to"
+        tried = f" {rollbacks} rollbacks did not help." if rollbacks else ""
+        other = (
+            "" if wanted else "; train.on_nonfinite = 'rollback' returns to it and continues with other data and noise"
+        )
+        raise RunError(
+            f"{folder.path}: {error}; {last}.{tried} Lower learning rates, a constraint on the discriminator, a loss "
+            f"with bounded slopes, or precision 'bf16' instead of 'fp16' commonly help{other}"
+        ) from None
+    checkpoint.restore(trainer, newest, randomness=False)
+    step = trainer.state.step
+    records[:] = [record for record in records if record["step"] <= step]
+    if trainer.accelerator.is_main_process:
+        checkpoints.set_aside(folder, after=step)
+        log.write_log(folder, records)
+        warn(f"{error}; returning to {newest} (rollback {rollbacks + 1} of at most {ROLLBACKS})")
+
+
+@contextmanager
+def _failures(folder: RunFolder) -> Iterator[None]:
+    """Turns a full disk and a lack of memory into RunError: the run failed, the program did not."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{folder.path}: cannot be written: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(f"{folder.path}: {NO_MEMORY}") from error
+
+
+def _any_process(accelerator: Accelerator, state: State, asked: bool) -> bool:
+    """Whether any process was asked to stop. Several processes compare at every tenth step."""
+    if accelerator.num_processes == 1:
+        return asked
+    if state.step % 10:
+        return False
+    return bool(accelerator.reduce(torch.tensor(float(asked), device=state.device), "sum") > 0)
+
+
+def _start_trackers(trainer: Trainer, folder: RunFolder) -> None:
+    if trainer.recipe.log.trackers:
+        trainer.accelerator.project_configuration.logging_dir = str(folder.path)
+        trainer.accelerator.init_trackers(trainer.recipe.name)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)

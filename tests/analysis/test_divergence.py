@@ -1,0 +1,278 @@
+"""`ganframe divergence`: the estimate of a discriminator trained between two fixed sides, against known values."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import attrs
+import pytest
+import torch
+from accelerate.state import is_initialized
+from torch.utils.data import TensorDataset
+
+import ganframe
+from ganframe import DataSpec
+from ganframe.analysis import divergence
+from ganframe.analysis.divergence import Side, measure
+from ganframe.analysis.trained import TrainedGenerator
+from ganframe.components import Dataset
+from ganframe.recipes.reading import load_comparison
+from ganframe.recipes.tables import Prior
+
+PAIR = """
+[dataset]
+use = "gaussian_1d"
+[against]
+use = "gaussian_1d"
+means = [1.0]
+[discriminator]
+use = "mlp"
+hidden = [32, 32]
+[objective]
+use = "vanilla"
+[optimizer.discriminator]
+use = "Adam"
+lr = 2e-3
+schedule = { use = "CosineAnnealingLR", T_max = 600 }
+[train]
+steps = 600
+batch_size = 512
+[log]
+every = 200
+"""
+
+
+@pytest.fixture(autouse=True)
+def fewer_samples(monkeypatch):
+    monkeypatch.setattr(divergence, "JUDGED_LAST", (20_000, 100_000))
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """pair(*overrides): the comparison of two Gaussians, with changes."""
+
+    def load(*overrides, run=None):
+        file = tmp_path / "pair.toml"
+        file.write_text(PAIR)
+        return load_comparison(file, overrides, run)
+
+    return load
+
+
+# ------------------------------------------------------------------------------------------------------------- measured
+
+
+def test_measured_value_is_near_the_exact_one(pair, tmp_path):
+    measured = measure(pair(), tmp_path / "out")
+    assert measured.exact == pytest.approx(-1.1634514, abs=1e-5)
+    assert abs(measured.value - measured.exact) < 0.02
+    # 100,000 samples of each side, whose terms softplus(±log p/q) have deviations of .42 each.
+    assert measured.error == pytest.approx(0.42 * math.sqrt(2 / 100_000), rel=0.25)
+    assert measured.transport is None
+    assert [record["step"] for record in measured.history] == [200, 400, 600]
+    assert all(abs(record["value"] - measured.exact) < 0.1 for record in measured.history)
+    report = json.loads((tmp_path / "out" / "divergence.json").read_text())
+    assert report["value"] == measured.value
+    assert 0 < report["critic_error"] < 0.03
+    assert all((tmp_path / "out" / f"{name}.png").stat().st_size > 5000 for name in ("convergence", "critic"))
+
+
+def test_critic_error_is_the_mean_distance_from_the_optimum_as_probabilities(pair, tmp_path):
+    """A discriminator of zeros says ½ everywhere: E |½ - p/(p+q)| over both sides is TV / 2."""
+    clipped = "constraints=[{use='weight_clipping', limit=1e-12}]"
+    measured = measure(pair("train.steps=1", "log.every=1", clipped), tmp_path / "out")
+    assert measured.value == pytest.approx(-math.log(4), abs=1e-6)
+    assert measured.critic_error == pytest.approx(0.3829249 / 2, abs=1e-5)
+
+
+def test_saved_comparison_reproduces_the_result(pair, tmp_path):
+    few = ("train.steps=20", "log.every=10")
+    first = measure(pair(*few), tmp_path / "first")
+    again = measure(load_comparison(tmp_path / "first" / "comparison.toml"), tmp_path / "second")
+    assert (again.value, again.history) == (first.value, first.history)
+    other = measure(pair(*few, "seed=1"), tmp_path / "third")
+    assert other.value != first.value
+
+
+@pytest.mark.slow
+def test_wasserstein_estimate_is_compared_with_transport_distance(pair, tmp_path):
+    """W1 of two Gaussians of one σ is the distance of their means; a spectrally normalised D stays below."""
+    measured = measure(
+        pair("objective.use=wgan", 'constraints=[{use="spectral_norm"}]', "against.means=[3.0]"), tmp_path / "out"
+    )
+    assert measured.exact == pytest.approx(3.0, abs=1e-4)
+    assert measured.critic_error is None
+    assert not (measured.folder / "critic.png").exists()
+    assert measured.transport == pytest.approx(3.0, abs=0.15)
+    assert 0.3 < measured.value < 3.1
+
+
+def test_equal_image_datasets_have_no_divergence(pair, tmp_path):
+    """Judged on held-out samples, a discriminator that memorised its training images measures no more than -log 4."""
+    digits = ("dataset={use='digits'}", "against={use='digits'}", "train.batch_size=64", "train.steps=300")
+    same = measure(pair(*digits), tmp_path / "same")
+    assert same.value < -math.log(4) + 0.1
+
+
+def test_images_and_noise_have_the_largest_divergence(tmp_path, pair, install):
+    install("noise", NOISE)
+    sides = ("dataset={use='digits'}", "against={use='noise'}", "train.batch_size=64", "train.steps=200")
+    measured = measure(pair(*sides), tmp_path / "out")
+    assert measured.value > -0.1  # 2 JSD - log 4 is 0 where the supports are disjoint
+    assert measured.exact is None
+
+
+NOISE = """
+import attrs, torch
+from torch.utils.data import Dataset as Items
+from ganframe import Dataset, DataSpec, hookimpl
+
+class Noisy(Items):
+    def __len__(self):
+        return 500
+    def __getitem__(self, i):
+        return torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(i)) * 2 - 1, 0
+
+@attrs.frozen
+class Noise(Dataset):
+    spec = DataSpec((1, 8, 8))
+    def build(self):
+        return Noisy()
+
+@hookimpl
+def ganframe_datasets():
+    return {"noise": Noise}
+"""
+
+
+def test_generator_of_a_run_as_a_side(pair, tiny, tmp_path):
+    run = ganframe.run(ganframe.load_recipe(tiny()), out=tmp_path / "run")
+    ring = ("dataset={use='ring'}", "train.steps=200")
+    measured = measure(pair(*ring, run=str(run.folder)), tmp_path / "out")
+    assert measured.value > -1.0  # after six steps the samples are far from a ring
+    assert 'run = "' in (tmp_path / "out" / "comparison.toml").read_text()
+
+
+def test_generator_side_has_the_distribution_of_its_samples(tiny, tmp_path):
+    run = ganframe.run(ganframe.load_recipe(tiny(), ["latent.distribution=uniform"]), out=tmp_path / "run")
+    G = ganframe.load_generator(run.folder)
+    x, _ = Side(G, 0).data.draw(4000, torch.Generator().manual_seed(0))
+    samples = G.sample(4000, seed=1)
+    torch.testing.assert_close(x.mean(0), samples.mean(0), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(x.std(0), samples.std(0), atol=0.05, rtol=0.05)
+
+
+class Echo(torch.nn.Module):
+    def forward(self, z, y):
+        return z
+
+
+@pytest.mark.parametrize(("distribution", "largest"), [("uniform", 3**0.5), ("normal", 6.0)])
+def test_generator_side_draws_latents_from_its_prior(distribution, largest):
+    G = TrainedGenerator(Echo(), DataSpec((2,)), Prior(dim=2, distribution=distribution))
+    z, _ = Side(G, 0).data.draw(50_000, torch.Generator().manual_seed(0))
+    assert z.std().item() == pytest.approx(1.0, abs=0.01)
+    assert z.mean().item() == pytest.approx(0.0, abs=0.02)
+    assert z.abs().max() < largest
+    assert (z.abs().max() > 3) == (distribution == "normal")
+
+
+@attrs.frozen
+class Drawn(Dataset):
+    """Different points each time it is built."""
+
+    spec = DataSpec((1,))
+
+    def build(self):
+        return TensorDataset(torch.randn(50, 1), torch.zeros(50, dtype=torch.long))
+
+
+def test_dataset_of_a_side_is_built_once():
+    side = Side(Drawn(), seed=0)
+    parts = [{item[0].item() for item in side.part(part)} for part in (True, False)]
+    assert parts[0] | parts[1] == {x.item() for x in side.data.tensors[0]}
+
+
+def test_measure_restores_the_state_of_torch_and_accelerate(pair, tmp_path):
+    before, initialized = torch.get_rng_state(), is_initialized()
+    measure(pair("train.steps=2", "log.every=1"), tmp_path / "out")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert is_initialized() == initialized
+
+
+def test_held_out_samples_are_not_trained_on():
+    @attrs.frozen
+    class Numbers(Dataset):
+        spec = DataSpec((1,))
+
+        def build(self):
+            return TensorDataset(torch.arange(100.0)[:, None], torch.zeros(100, dtype=torch.long))
+
+    side = Side(Numbers(), seed=3)
+    held_out, trained = ({item[0].item() for item in side.part(part)} for part in (True, False))
+    assert len(held_out) == 20
+    assert held_out | trained == set(range(100))
+    assert not held_out & trained
+
+
+# --------------------------------------------------------------------------------------------------------- bad requests
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["against={use='ring'}"], "against: its samples have shape (2,), and the dataset's (1,)"),
+        (["against={use='rign'}"], "against.use: unknown dataset 'rign'; did you mean 'ring'?"),
+        (["against={run='nowhere'}"], "nowhere"),
+        (["against={run='nowhere', use='ring'}"], "against.use: unknown option"),
+        (["against.meens=[1.0]"], "against.meens: unknown option; did you mean 'means'?"),
+        (["train.batch_size=0"], "train.batch_size: must be >= 1, not 0"),
+        (["discriminator.condition='concat'"], "condition = 'concat' needs labels"),
+        (["dataset={use='digits'}", "against={use='digits'}", "train.batch_size=1500"], "larger than the data"),
+    ],
+)
+def test_wrong_comparison_is_refused_before_anything_is_written(pair, tmp_path, overrides, message):
+    with pytest.raises(ganframe.RequestError) as raised:
+        measure(pair(*overrides), tmp_path / "out")
+    assert message in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_divergence_command(call, pair, tmp_path):
+    pair()
+    result = call("divergence", "pair.toml", "--set", "train.steps=20", "--set", "log.every=10")
+    assert "-L_D on held-out samples   -1." in result.stdout
+    assert "exact, by quadrature       -1.16345" in result.stdout
+    assert "done: runs/pair/1/" in result.stdout
+    (tmp_path / "plain.toml").write_text(PAIR.replace('[against]\nuse = "gaussian_1d"\nmeans = [1.0]\n', ""))
+    assert "plain.toml: against: missing" in call("divergence", "plain.toml", code=2).stderr
+
+
+def test_generator_of_the_recipe_is_ignored(tiny, tmp_path):
+    comparison = load_comparison(tiny("[against]\nuse = 'ring'\nmodes = 3\n"))
+    assert comparison.against.modes == 3
+    assert not hasattr(comparison, "generator")
+
+
+def test_discriminator_is_judged_in_evaluation_mode_and_trained_in_training_mode(pair, tmp_path, monkeypatch):
+    """In training mode, dropout, batch statistics and power iterations would change the scores or the network."""
+    modes = {}
+
+    def watch(name):
+        act, seen = getattr(divergence, name), modes.setdefault(name, set())
+
+        def watched(trainer, *rest):
+            D = trainer.state.D.network
+            seen.add(("before", D.training))
+            hook = D.register_forward_pre_hook(lambda D, given: seen.add(("asked", D.training)))
+            found = act(trainer, *rest)
+            hook.remove()
+            return found
+
+        monkeypatch.setattr(divergence, name, watched)
+
+    watch("_judge")
+    watch("_distance_from_optimum")
+    measure(pair("train.steps=2", "log.every=1"), tmp_path / "out")
+    assert modes == {name: {("before", True), ("asked", False)} for name in ("_judge", "_distance_from_optimum")}

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import ganframe
+from ganframe.cli.common import Command, in_toml, make_table, print_table
+from ganframe.errors import RecipeError, RequestError, RunError
+
+
+def test_help_imports_neither_torch_nor_other_heavy_packages(python):
+    source = """
+import sys
+from ganframe.cli import main
+for arguments in (["--help"], *([name, "--help"] for name in main.commands), ["run", "-h"], ["--version"]):
+    main(arguments, standalone_mode=False)
+heavy = {"torch", "numpy", "accelerate", "matplotlib", "rich", "attrs", "pluggy"} & sys.modules.keys()
+assert not heavy, heavy
+"""
+    done = python("-c", source)
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "check", "plugins", "describe", "sample"):
+        assert re.search(rf"^  {command}  +\w", done.stdout, re.MULTILINE)
+    assert f"ganframe, version {ganframe.__version__}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["run", "x.toml", "--resume", "run"],
+        ["run", "--resume", "run", "--out", "other"],
+        ["run", "x.toml", "--steps", "3"],
+        ["sample"],
+        ["sample", "run", "-n", "0"],
+        ["sample", "run", "-n", "many"],
+        ["sample", "run", "--seed", "-1"],
+        ["check"],
+        ["trian"],
+    ],
+)
+def test_wrong_flags_exit_with_2(call, tiny, arguments):
+    tiny(name="x.toml")
+    assert call(*arguments, code=2).stderr.strip().splitlines()[-1].startswith("Error: ")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "printed"),
+    [
+        (RequestError("no such run"), 2, "no such run\n"),
+        (RecipeError(["a: wrong", "b: missing"]), 2, "a: wrong\nb: missing\n"),
+        (RunError("the disk is full"), 1, "the disk is full\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (KeyboardInterrupt("saved at step 3"), 130, "saved at step 3\n"),
+    ],
+)
+def test_errors_become_messages_and_exit_codes(monkeypatch, error, code, printed):
+    @click.command(cls=Command)
+    def fail():
+        raise error
+
+    result = CliRunner().invoke(fail)
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", printed)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    result = CliRunner().invoke(fail)
+    assert (result.exit_code, result.stderr) == (code, "" if code == 2 else printed)
+
+
+def test_unexpected_errors_keep_their_traceback():
+    @click.command(cls=Command)
+    def fail():
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        CliRunner().invoke(fail, catch_exceptions=False)
+
+
+# --------------------------------------------------------------------------------------------------------------- block
+
+
+def test_block_refuses_an_unknown_plugin(call, install):
+    install("odd-things", "raise SystemExit", plugin="odd")
+    for misspelt, near in (("bultin", "builtin"), ("odd-thing", "odd-things")):
+        result = call("plugins", "--block", misspelt, code=2)
+        assert f"no plugin '{misspelt}' is installed; did you mean '{near}'?" in result.stderr
+
+
+def test_block_adds_to_the_environment_variable(call, install, monkeypatch):
+    for name in ("first", "second"):
+        install(name, "raise SystemExit")
+    monkeypatch.setenv("GANFRAME_BLOCK", "first")
+    rows = json.loads(call("plugins", "--json", "--block", "builtin", "--block", "second").stdout)
+    status = {row["name"]: row["status"] for row in rows}
+    assert (status["builtin"], status["first"], status["second"]) == ("blocked", "blocked", "blocked")
+
+
+MARKER = """
+import attrs
+from ganframe import Objective, hookimpl
+
+@attrs.frozen
+class Marker(Objective):
+    pass
+
+loads = []
+
+@hookimpl
+def ganframe_objectives():
+    loads.append(1)
+    return {"marker": Marker}
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "run x.toml --out new",
+        "run --resume a --set train.steps=14",
+        "check x.toml",
+        "sample a --out x.png",
+        "sample a --out x.npy --label 1",
+        "interpolate a --between 0 1 --out x.npy",
+        "arithmetic a class=0+1 -n 200 --out x.npy",
+        "lipschitz a b -n 20",
+        "divergence x.toml --against a --set train.steps=2 --set log.every=1 --out new",
+        "plugins",
+        "describe objective marker",
+        "new-plugin my-loss",
+    ],
+)
+@pytest.mark.usefixtures("recipe")
+def test_plugins_are_loaded_once_a_command(call, install, finished, arguments):
+    """The class of the samples in an unconditional generator's arithmetic comes from the run's dataset."""
+    install("marker", MARKER)
+    for copy in ("a", "b"):
+        shutil.copytree(finished, copy)
+    call(*arguments.split())
+    assert len(sys.modules["marker"].loads) == 1
+
+
+# -------------------------------------------------------------------------------------------------------------- output
+
+
+def test_print_table_does_not_fold_redirected_output(capsys):
+    table = make_table("name", "text")
+    table.add_row("[bold]", "x" * 150)
+    print_table(table)
+    assert re.search(r"^ \[bold\] +x{150} *$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(True, "true"), (None, "none"), (2.0, "2.0"), ('a"b', r'"a\"b"'), ((1, (False, "a")), '[1, [false, "a"]]')],
+)
+def test_in_toml(value, text):
+    assert in_toml(value) == text

@@ -1,0 +1,59 @@
+import ctypes
+import platform
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import ganframe
+from ganframe.cli.process import keep_freed_memory
+
+
+@pytest.fixture
+def mallopt(monkeypatch):
+    """The calls of glibc's mallopt, which are not made."""
+    calls = []
+    load = ctypes.CDLL
+    libc = SimpleNamespace(mallopt=lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, *rest, **more: load(name, *rest, **more) if name else libc)
+    monkeypatch.setattr(platform, "libc_ver", lambda *arguments: ("glibc", "2.36"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    keep_freed_memory.cache_clear()
+    yield calls
+    keep_freed_memory.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "none.toml"],
+        ["run", "--resume", "none"],
+        ["check", "none.toml"],
+        ["divergence", "none.toml"],
+        ["lipschitz", "none"],
+        ["sample", "none"],
+        ["interpolate", "none"],
+        ["arithmetic", "none", "1"],
+    ],
+)
+def test_commands_that_use_networks_keep_freed_memory(call, mallopt, arguments):
+    for _ in range(2):
+        call(*arguments, code=2)
+    assert mallopt == [(-4, 0), (-1, -1)]  # M_MMAP_MAX, M_TRIM_THRESHOLD; once a process
+
+
+def test_a_call_from_python_leaves_malloc_alone(mallopt, tiny, tmp_path, call):
+    ganframe.resume(ganframe.run(ganframe.load_recipe(tiny()), tmp_path / "run").folder, ["train.steps=7"])
+    ganframe.load_generator(tmp_path / "run").sample(2)
+    call("plugins")
+    assert mallopt == []
+
+
+@pytest.mark.parametrize("reason", ["a GPU", "another libc"])
+def test_memory_is_not_kept(mallopt, monkeypatch, reason):
+    if reason == "a GPU":
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    else:
+        monkeypatch.setattr(platform, "libc_ver", lambda *arguments: ("", ""))
+    keep_freed_memory()
+    assert mallopt == []

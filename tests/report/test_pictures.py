@@ -1,0 +1,341 @@
+"""Pictures: which samples are drawn, in which order and orientation."""
+
+import matplotlib.axes
+import numpy as np
+import pytest
+import torch
+from mpl_toolkits.mplot3d import Axes3D
+from PIL import Image
+
+from ganframe import DataSpec
+from ganframe.report.pictures import draw, draw_animation, draw_steepness
+
+
+def pixels(file):
+    return np.asarray(Image.open(file).convert("RGB")).astype(int)
+
+
+def first_coordinate(x):
+    return x[:, 0]
+
+
+@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("with_scores", [False, True])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 8, 8), (3, 8, 8), (2, 8, 8), (4, 16, 8), (1,), (2,), (3,), (7,), (4, 5), (1, 2, 3, 4), (1, 1), (1, 2), (3, 1)],
+)
+def test_images_and_points_are_drawn(tmp_path, shape, with_scores, real):
+    torch.manual_seed(0)
+    file = tmp_path / "picture.png"
+    samples = torch.randn(2, 10, *shape)
+    scores = (lambda x: x.flatten(1).sum(1)) if with_scores else None
+    draw(file, DataSpec(shape), samples[0], samples[1] if real else None, scores)
+    assert len(np.unique(pixels(file))) > 10
+
+
+@pytest.fixture
+def scattered(monkeypatch):
+    """The points that a picture scatters: arrays (coordinates, points), in order."""
+    found = []
+    for axes in (matplotlib.axes.Axes, Axes3D):
+        plain = axes.scatter
+
+        def scatter(self, *points, plain=plain, **style):
+            found.append(np.array([np.asarray(p) for p in points]))
+            return plain(self, *points, **style)
+
+        monkeypatch.setattr(axes, "scatter", scatter)
+    return found
+
+
+def test_three_axes_that_are_not_an_image_are_drawn_as_points(tmp_path, scattered):
+    spec = DataSpec((2, 3, 4), is_image=False)
+    draw(tmp_path / "points.png", spec, torch.randn(6, 2, 3, 4), torch.randn(5, 2, 3, 4))
+    assert [points.shape for points in scattered] == [(2, 5), (2, 6)]  # data, then fakes
+
+
+def test_three_dimensional_points_are_scattered_in_space(tmp_path, scattered):
+    real, fake = torch.randn(5, 3), torch.randn(6, 3)
+    draw(tmp_path / "points.png", DataSpec((3,)), fake, real)
+    assert np.allclose(scattered[0], real.T)
+    assert any(np.allclose(points, fake.T) for points in scattered if points.shape == (3, 6))
+
+
+def test_other_shapes_are_projected_on_the_principal_plane_of_the_data(tmp_path, scattered):
+    """Of data that varies in two of its twenty numbers, these two are drawn, however the fakes vary."""
+    real = torch.zeros(200, 4, 5)
+    real[:, 2, 3], real[:, 0, 1] = 5 * torch.randn(200), torch.randn(200)
+    fake = real + 3
+    fake[:, 1, 1] = 100 * torch.randn(200)
+    draw(tmp_path / "points.png", DataSpec((4, 5)), fake, real)
+    data, fakes = scattered
+    assert abs(np.corrcoef(data[0], real[:, 2, 3])[0, 1]) > 0.99
+    assert abs(np.corrcoef(data[1], real[:, 0, 1])[0, 1]) > 0.99
+    assert np.allclose(np.abs(fakes - data), np.abs(fakes - data)[:, :1], atol=1e-3)  # a shift, the same for all
+    assert np.abs(fakes - data).max() < 10
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (4, 5)])
+def test_non_finite_fakes_are_left_out(tmp_path, shape):
+    for count in (0, 3):
+        fake = torch.full((6, *shape), torch.nan)
+        fake[:count] = 1.0
+        draw(tmp_path / f"{count}.png", DataSpec(shape), fake, torch.randn(5, *shape))
+        assert (tmp_path / f"{count}.png").exists()
+    draw(tmp_path / "alone.png", DataSpec(shape), torch.full((6, *shape), torch.nan))
+    assert (tmp_path / "alone.png").exists()
+
+
+def test_image_grid_is_filled_row_by_row_with_upright_images(tmp_path):
+    images = torch.full((4, 1, 64, 64), -1.0)
+    for i in range(4):
+        images[i] = i / 2 - 1
+        images[i, :, :8] = 1  # a white bar along the top
+        images[i, :, :, :8] = 0.5  # a grey one along the left, over it
+    draw(tmp_path / "grid.png", DataSpec((1, 64, 64)), images)
+    grid = pixels(tmp_path / "grid.png")[..., 0]
+    assert grid.shape == (2 * 66 + 2, 2 * 66 + 2)  # a border of 2 pixels round each
+    for i in range(4):
+        top, left = 2 + 66 * (i // 2), 2 + 66 * (i % 2)
+        one = grid[top : top + 64, left : left + 64]
+        assert abs(one[40, 40] - 255 * i / 4) <= 1
+        assert (one[:8, 8:] == 255).all()
+        assert (abs(one[:, :8] - 191) <= 1).all()
+
+
+def test_channels_are_kept_and_small_images_enlarged(tmp_path):
+    image = torch.full((1, 3, 8, 8), -1.0)
+    image[:, 0, 0, 1] = 1  # red, in the first row
+    image[:, 2, 1, 0] = 1  # blue, in the second
+    image[:, 1, 7, 7] = 99  # beyond the range: cut off, with no effect on the others
+    draw(tmp_path / "one.png", DataSpec((3, 8, 8)), image)
+    grid = pixels(tmp_path / "one.png")
+    factor = 6  # 48 pixels
+    shown = [index for index in range(grid.shape[0] - 8 * factor + 1) if (grid[index, index] == 0).all()]
+    corner = shown[0]
+    small = grid[corner : corner + 48, corner : corner + 48][factor // 2 :: factor, factor // 2 :: factor]
+    assert small.shape == (8, 8, 3)
+    assert small[0, 1].tolist() == [255, 0, 0]
+    assert small[1, 0].tolist() == [0, 0, 255]
+    assert small[7, 7].tolist() == [0, 255, 0]
+    assert small.sum() == 3 * 255
+
+
+def test_brightness_is_scaled_by_the_range_of_images(tmp_path):
+    """Scaled by -1..1, not by the extremes of the samples: a grey image stays grey."""
+    draw(tmp_path / "grey.png", DataSpec((1, 64, 64)), torch.zeros(1, 1, 64, 64))
+    assert abs(np.median(pixels(tmp_path / "grey.png")) - 127.5) < 1
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_contours_of_the_discriminator_are_not_transposed(tmp_path, monkeypatch, axis):
+    """The array that contourf takes has a row for each y and a column for each x."""
+    seen = {}
+
+    def contourf(self, x, y, values, **options):
+        seen.update(x=np.asarray(x), y=np.asarray(y), values=np.asarray(values))
+        return original(self, x, y, values, **options)
+
+    original = matplotlib.axes.Axes.contourf
+    monkeypatch.setattr(matplotlib.axes.Axes, "contourf", contourf)
+    draw(tmp_path / "a.png", DataSpec((2,)), torch.randn(20, 2), torch.randn(20, 2), lambda x: x[:, axis])
+    expected = np.meshgrid(seen["x"], seen["y"])[axis]
+    np.testing.assert_allclose(seen["values"], expected, atol=1e-6)
+    assert seen["x"].min() < -1
+    assert seen["x"].max() > 1
+
+
+def test_contours_vary_along_the_horizontal_axis_of_the_file(tmp_path):
+    """In the file: a discriminator D(x) = x₁ is bright on one side of the plane and dark on the other."""
+    corners = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
+    draw(tmp_path / "a.png", DataSpec((2,)), corners, corners, first_coordinate)
+    grey = pixels(tmp_path / "a.png").sum(-1)
+    row = grey[240:260, 60:480].mean(0)  # the middle of the plane
+    column = grey[60:440, 240:260].mean(1)
+    assert abs(row[:60].mean() - row[-60:].mean()) > 100
+    assert abs(column[:60].mean() - column[-60:].mean()) < 50
+
+
+def test_discriminator_is_not_drawn_in_more_than_two_dimensions(tmp_path):
+    def refuse(x):
+        raise AssertionError("there is no plane to draw a discriminator of three dimensions on")
+
+    draw(tmp_path / "a.png", DataSpec((3,)), torch.randn(20, 3), torch.randn(20, 3), refuse)
+    assert (tmp_path / "a.png").exists()
+
+
+def test_discriminator_on_the_line_is_drawn_as_a_probability(tmp_path, monkeypatch):
+    lines = []
+    original = matplotlib.axes.Axes.plot
+
+    def plot(self, x, y, *arguments, **options):
+        lines.append((np.asarray(x), np.asarray(y)))
+        return original(self, x, y, *arguments, **options)
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "plot", plot)
+    draw(tmp_path / "a.png", DataSpec((1,)), torch.randn(50, 1), torch.randn(50, 1) + 2, lambda x: 3 * x[:, 0])
+    ((x, probability),) = lines
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-3 * x)), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (1, 8, 8)])
+def test_non_finite_samples_and_scores_are_drawn(tmp_path, shape, value, share):
+    fake = torch.randn(20, *shape)
+    fake[: int(share * 20)] = value
+    real = torch.randn(20, *shape)
+    file = tmp_path / "a.png"
+    draw(file, DataSpec(shape), fake, None, None)
+    draw(file, DataSpec(shape), fake, real, None)
+    draw(file, DataSpec(shape), fake, real, lambda x: x.flatten(1).sum(1) * value)
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (1, 8, 8)])
+def test_collapsed_generator_is_drawn(tmp_path, shape):
+    point = torch.zeros(20, *shape)
+    draw(tmp_path / "a.png", DataSpec(shape), point, point, lambda x: 0 * x.flatten(1).sum(1))
+    assert (tmp_path / "a.png").exists()
+
+
+def test_samples_with_gradients_are_drawn(tmp_path):
+    fake = torch.randn(5, 2, requires_grad=True) * 2
+    weight = torch.ones(2, requires_grad=True)
+    draw(tmp_path / "a.png", DataSpec((2,)), fake, None, lambda x: x @ weight)
+    assert (tmp_path / "a.png").exists()
+
+
+# -------------------------------------------------------------------------------------------- columns and animations
+
+
+def shades(*values, size=8, channels=1):
+    """Images of one grey each."""
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, channels, size, size)
+
+
+def test_image_grid_has_the_requested_columns(tmp_path):
+    values = [-1.0, -0.6, -0.2, 0.2, 0.6, 1.0]
+    for columns, rows in ((3, 2), (2, 3), (6, 1), (1, 6), (4, 2)):
+        draw(tmp_path / "a.png", DataSpec((1, 8, 8)), shades(*values), columns=columns)
+        grid = pixels(tmp_path / "a.png")[..., 0]
+        assert grid.shape == (50 * rows + 2, 50 * columns + 2)
+        middles = grid[26::50, 26::50].flatten()[:6]
+        assert np.abs(middles - (np.array(values) + 1) * 127.5).max() <= 1
+
+
+@pytest.mark.parametrize("count", [1, 5, 9, 10])
+def test_default_grid_is_about_square(tmp_path, count):
+    spec, images = DataSpec((3, 8, 8)), torch.rand(count, 3, 8, 8) * 2 - 1
+    draw(tmp_path / "a.png", spec, images)
+    draw(tmp_path / "b.png", spec, images, columns={1: 1, 5: 3, 9: 3, 10: 4}[count])
+    assert (pixels(tmp_path / "a.png") == pixels(tmp_path / "b.png")).all()
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (4, 5)])
+def test_columns_do_not_affect_points(tmp_path, shape):
+    points = torch.randn(12, *shape)
+    draw(tmp_path / "a.png", DataSpec(shape), points)
+    draw(tmp_path / "b.png", DataSpec(shape), points, columns=4)
+    assert (pixels(tmp_path / "a.png") == pixels(tmp_path / "b.png")).all()
+
+
+@pytest.mark.parametrize(("frames", "order"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2, 1]), (5, [0, 1, 2, 3, 4, 3, 2, 1])])
+def test_animation_plays_forth_and_back_and_loops(tmp_path, frames, order):
+    values = [-0.8, -0.4, 0.0, 0.4, 0.8]
+    draw_animation(tmp_path / "a.gif", [shades(value, -value, value) for value in values[:frames]])
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.n_frames == len(order)
+        assert animation.info["loop"] == 0
+        for place, step in enumerate(order):
+            animation.seek(place)
+            assert animation.info["duration"] == 100
+            assert animation.size == (102, 102)
+            middles = np.asarray(animation.convert("L")).astype(float)[26::50, 26::50].flatten()[:3]
+            assert np.abs(middles - (np.array([1, -1, 1]) * values[step] + 1) * 127.5).max() <= 3
+
+
+def test_animation_frames_equal_pictures(tmp_path):
+    frames = [torch.full((4, 3, 16, 16), -1.0), torch.full((4, 3, 16, 16), -1.0)]
+    frames[0][:, 0, :8], frames[1][:, 2, :, :8] = 1, 1  # red above, then blue at the left
+    draw_animation(tmp_path / "a.gif", [frame.requires_grad_() for frame in frames])
+    with Image.open(tmp_path / "a.gif") as animation:
+        for place, frame in enumerate(frames):
+            draw(tmp_path / "a.png", DataSpec((3, 16, 16)), frame)
+            animation.seek(place)
+            assert np.abs(np.asarray(animation.convert("RGB")).astype(int) - pixels(tmp_path / "a.png")).max() <= 3
+
+
+def test_animation_of_equal_frames_is_written(tmp_path):
+    draw_animation(tmp_path / "a.gif", [shades(0.5, -0.5)] * 4)
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.size == (102, 52)
+
+
+# ------------------------------------------------------------------------------------ histograms of discriminators
+
+
+@pytest.fixture
+def histograms(monkeypatch):
+    """The histograms that a picture draws: (label, heights, edges) of each, in order."""
+    found = []
+    plain = matplotlib.axes.Axes.hist
+
+    def hist(self, *arguments, **options):
+        heights, edges, patches = plain(self, *arguments, **options)
+        found.append((options.get("label"), np.asarray(heights), np.asarray(edges)))
+        return heights, edges, patches
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "hist", hist)
+    return found
+
+
+STEEPNESS = {
+    "spread": (torch.rand(300).double() + 0.1, torch.randn(77).double()),
+    "the same everywhere": (torch.full((300,), 0.7).double(), torch.full((5,), -0.3).double()),
+    "clipped": (torch.tensor([1e-7, 3.3e-6]).double(), torch.tensor([0.01, -0.01, 0.01, 0.002]).double()),
+    "very steep": (torch.tensor([3e8, 7e8]).double(), torch.tensor([5e7]).double()),
+}
+
+
+@pytest.mark.parametrize("names", [*([name] for name in STEEPNESS), ["spread", "clipped", "very steep"]])
+def test_histograms_contain_all_gradient_norms_and_weights(tmp_path, histograms, names):
+    norms, weights = ({name: STEEPNESS[name][i] for name in names} for i in (0, 1))
+    draw_steepness(tmp_path / "a.png", norms, weights)
+    assert (tmp_path / "a.png").stat().st_size > 5000
+    assert len(histograms) == 2 * len(names)
+    for label, heights, _ in histograms:
+        assert any(label.startswith(name) for name in names)
+        assert heights.sum() == pytest.approx(1.0)  # shares, for any number of points or weights
+    for name in names:
+        assert sum(label.startswith(name) for label, *_ in histograms) == 2
+
+
+def test_histogram_bars_are_at_the_gradient_norms(tmp_path, histograms):
+    values = torch.tensor([1e-3, 1e-3, 1e-3, 10.0]).double()
+    draw_steepness(tmp_path / "a.png", {"a": values}, {"a": torch.ones(3).double()})
+    _, heights, edges = histograms[0]
+    for value, share in ((1e-3, 0.75), (10.0, 0.25)):
+        (bar,) = np.flatnonzero((edges[:-1] <= value) & (value < edges[1:]))
+        assert heights[bar] == pytest.approx(share)
+
+
+def test_constant_discriminator_is_drawn(tmp_path):
+    flat, weights = torch.zeros(20).double(), torch.zeros(4).double()
+    draw_steepness(tmp_path / "a.png", {"flat": flat}, {"flat": weights})
+    draw_steepness(tmp_path / "b.png", {"flat": flat, "other": flat + 2}, {"flat": weights, "other": weights + 1})
+    assert (tmp_path / "b.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_diverged_discriminator_is_drawn(tmp_path, value, share):
+    norms, weights = torch.rand(20).double() + 1, torch.rand(20).double()
+    norms[: int(share * 20)] = value
+    weights[: int(share * 20)] = value
+    draw_steepness(tmp_path / "a.png", {"diverged": norms}, {"diverged": weights})
+    other = torch.ones(20).double()
+    draw_steepness(tmp_path / "b.png", {"diverged": norms, "sound": other}, {"diverged": weights, "sound": other})
+    assert (tmp_path / "b.png").exists()

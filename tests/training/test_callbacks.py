@@ -1,0 +1,108 @@
+"""Callbacks between steps: when they are due, schedules, pictures."""
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import LambdaLR, StepLR
+
+import ganframe
+from ganframe import DataSpec
+from ganframe.engine.algorithm import train
+from ganframe.report import pictures
+from ganframe.training import callbacks
+
+
+@pytest.mark.parametrize(
+    ("n", "last", "due"),
+    [(3, 10, [3, 6, 9, 10]), (5, 10, [5, 10]), (1, 3, [1, 2, 3]), (100, 7, [7]), (4, 6, [4, 6])],
+)
+def test_every_acts_at_each_multiple_and_once_at_the_last_step(state, n, last, due):
+    acted = []
+    train(state, last, 1, [callbacks.every(n, last, lambda state: acted.append(state.step))])
+    assert acted == due
+
+
+def test_every_acts_at_the_same_steps_after_a_resume(state):
+    acted = []
+    state.step = 4
+    train(state, 10, 1, [callbacks.every(3, 10, lambda state: acted.append(state.step))])
+    assert acted == [6, 9, 10]
+
+
+def test_schedules_advance_once_per_generator_step(state):
+    decay = StepLR(state.G.optimizer, step_size=2, gamma=0.1)
+    linear = LambdaLR(state.D.optimizer, lambda step: 1 - step / 10)
+    rates = []
+
+    def note(state):
+        rates.append((state.G.optimizer.param_groups[0]["lr"], state.D.optimizer.param_groups[0]["lr"]))
+
+    train(state, 4, 3, [callbacks.advance(iter([decay, linear])), note])  # 3 discriminator steps count as one
+    assert rates == [pytest.approx(r) for r in [(0.5, 0.45), (0.05, 0.4), (0.05, 0.35), (0.005, 0.3)]]
+
+
+def test_run_and_resume_call_custom_callbacks_after_each_step(tiny, tmp_path):
+    seen, resumed = [], []
+    recipe = ganframe.load_recipe(tiny())
+    run = ganframe.run(recipe, tmp_path / "run", callbacks=[lambda state: seen.append((state.step, state.G.network))])
+    steps = recipe.train.steps
+    assert [step for step, _ in seen] == list(range(1, steps + 1))
+    assert len({id(network) for _, network in seen}) == 1
+    longer = [f"train.steps={steps + 2}"]
+    ganframe.resume(run.folder, longer, callbacks=[lambda state: resumed.append(state.step)])
+    assert resumed == [steps + 1, steps + 2]
+
+
+# ------------------------------------------------------------------------------------------------------------- pictures
+
+
+def drawing(network, folder):
+    z, y, real = torch.randn(30, 3), torch.arange(30) % 8, torch.randn(30, 2)
+    draw = callbacks.draw_samples(network, DataSpec((2,), 8), z, y, real, lambda step: folder / f"{step}.png")
+    return draw, z, y, real
+
+
+def test_drawing_restores_modes_and_changes_neither_networks_nor_random_state(state, tmp_path):
+    train(state, 2, 1)
+    G, D = state.G.network, state.D.network
+    before = [{k: v.clone() for k, v in n.state_dict().items()} for n in (G, D)]
+    draw, *_ = drawing(G, tmp_path)
+    random_state = torch.get_rng_state()
+    for g_training, d_training in ((True, True), (False, True), (True, False), (False, False)):
+        G.train(g_training)
+        D.train(d_training)
+        draw(state)
+        assert {module.training for module in G.modules()} == {g_training}
+        assert {module.training for module in D.modules()} == {d_training}
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert (tmp_path / "2.png").exists()
+    for network, stored in zip((G, D), before, strict=True):
+        assert all(torch.equal(v, stored[k]) for k, v in network.state_dict().items())
+
+
+def test_samples_and_scores_are_drawn_in_evaluation_mode(state, tmp_path, monkeypatch):
+    train(state, 2, 1)
+    seen = {}
+
+    def note(file, spec, fake, real, scores):
+        seen.update(file=file, fake=fake, real=real, scores=scores(real), grad=torch.is_grad_enabled())
+
+    monkeypatch.setattr(pictures, "draw", note)
+    G, D = state.G.network, state.D.network
+    draw, z, y, real = drawing(G, tmp_path)
+    draw(state)
+    G.eval()
+    D.eval()
+    assert seen["file"] == tmp_path / "2.png"
+    assert torch.equal(seen["fake"], G(z, y))
+    assert torch.equal(seen["scores"], D(real, torch.zeros(30, dtype=torch.long)))
+    assert torch.equal(seen["real"], real)
+    assert not seen["grad"]
+
+
+def test_modes_are_restored_where_drawing_raises(state, tmp_path):
+    """From Python, a full disk is an exception after which a script may continue to train."""
+    draw, *_ = drawing(state.G.network, tmp_path / "nowhere")
+    with pytest.raises(OSError, match="nowhere"):
+        draw(state)
+    assert state.G.network.training
+    assert state.D.network.training

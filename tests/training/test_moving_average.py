@@ -1,0 +1,87 @@
+"""The exponential moving average of the generator's weights: its decay, its warm-up, its buffers."""
+
+import pytest
+import torch
+
+import ganframe
+from ganframe.engine.algorithm import train
+from ganframe.training.moving_average import average_into, moving_average
+
+
+@pytest.mark.parametrize(
+    ("decay", "warmup", "decays"),
+    [
+        (0.999, 10, [3 / 12, 4 / 13, 5 / 14]),
+        (0.25, 10, [0.25, 0.25, 0.25]),
+        (0.999, 100, [3 / 102, 4 / 103, 5 / 104]),
+        (0.75, 1, [0.75] * 3),
+        (0.75, 0, [0.75] * 3),
+    ],
+)
+def test_moving_average_warms_up_its_decay(state, decay, warmup, decays):
+    """a ← d a + (1 - d) w with d = min(decay, (1 + t) / (warmup + t)). The first average is the network itself."""
+    averaged = moving_average(state.G.network)
+    state.G.optimizer.param_groups[0]["lr"] = 20.0
+    seen = []
+
+    def note(state):
+        seen.append([p.detach().double().clone() for p in state.G.network.parameters()])
+
+    train(state, 4, 1, [note, average_into(averaged, decay, warmup)])
+    expected = seen[0]
+    for d, weights in zip(decays, seen[1:], strict=True):
+        expected = [d * a + (1 - d) * w for a, w in zip(expected, weights, strict=True)]
+    for got, one in zip(averaged.module.parameters(), expected, strict=True):
+        torch.testing.assert_close(got.double(), one, rtol=1e-5, atol=1e-6)
+    moved = [(a - w).abs().max() for a, w in zip(expected, seen[-1], strict=True)]
+    assert max(moved) > 0.01  # the network changed, so that the average differs from it
+
+
+@pytest.mark.parametrize(("warmup", "full"), [(0, True), (1, True), (10, False)])
+def test_recipe_option_ema_warmup(tiny, tmp_path, warmup, full):
+    """With the full decay of 0.999 from the start, six steps hardly change the first average."""
+    overrides = ["train.ema=0.999", f"train.ema_warmup={warmup}", "optimizer.generator={use='SGD', lr=1.0}"]
+    seen = []
+
+    def note(state):
+        seen.append([p.detach().clone() for p in state.G.network.parameters()])
+
+    run = ganframe.run(ganframe.load_recipe(tiny(), overrides), tmp_path / "run", callbacks=[note])
+    averaged = list(ganframe.load_generator(run.folder).parameters())
+    change = sum((now - first).abs().sum() for first, now in zip(seen[0], seen[-1], strict=True))
+    share = sum((a - first).abs().sum() for first, a in zip(seen[0], averaged, strict=True)) / change
+    assert (share.item() < 0.01) is full
+
+
+def test_batch_norm_statistics_are_averaged_and_counts_copied(state):
+    averaged = moving_average(state.G.network)
+    average = average_into(averaged, 0.999, 10)
+    live = dict(state.G.network.named_buffers())
+    expected: dict[str, torch.Tensor] = {}
+
+    def follow(state):
+        decay = min(0.999, (1 + state.step) / (10 + state.step))
+        for name, buffer in live.items():
+            if not buffer.is_floating_point() or name not in expected:
+                expected[name] = buffer.clone()
+            else:
+                expected[name].lerp_(buffer, 1 - decay)
+
+    train(state, 3, 2, [average, follow])
+    kept = dict(averaged.module.named_buffers())
+    assert kept.keys() == live.keys()
+    for name, buffer in kept.items():
+        torch.testing.assert_close(buffer, expected[name])
+    assert live["norms.0.norm.num_batches_tracked"] == 9  # 3 steps, each of 2 discriminator steps and a generator step
+    assert live["norms.0.norm.running_mean"].abs().max() > 0
+
+
+def test_moving_average_is_a_frozen_copy_in_evaluation_mode(state):
+    averaged = moving_average(state.G.network)
+    train(state, 2, 1, [average_into(averaged, 0.9, 10)])
+    assert not any(module.training for module in averaged.modules())
+    assert not any(p.requires_grad for p in averaged.parameters())
+    assert state.G.network.training
+    assert all(p.requires_grad for p in state.G.network.parameters())
+    own = {p.data_ptr() for p in state.G.network.parameters()}
+    assert own.isdisjoint(p.data_ptr() for p in averaged.parameters())

@@ -1,0 +1,187 @@
+"""A run of two or four processes (gloo, on the CPU) does what a run of one does, and survives one that dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+RECIPES = Path(__file__).parents[2] / "recipes"
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+TORCHRUN = [*LAUNCHER, "2"]
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+
+
+def launch(*command: object, variables=None, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, command)),
+        env=ONE_THREAD | (variables or {}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("processes")
+    stored = []
+    for name, launcher in (("one.pt", [sys.executable]), ("two.pt", TORCHRUN), ("four.pt", [*LAUNCHER, "4"])):
+        done = launch(*launcher, SCRIPT, folder / name)
+        assert done.returncode == 0, done.stderr
+        stored.append(torch.load(folder / name, weights_only=True))
+    return stored
+
+
+@pytest.mark.slow
+def test_several_processes_have_the_gradients_of_one(results):
+    one, *several = results
+    assert [stored["processes"] for stored in results] == [1, 2, 4]
+    assert len(one["weights"]) == 15
+    for stored in several:
+        assert one["weights"].keys() == stored["weights"].keys()
+        for case, tensors in one["weights"].items():
+            for name, tensor in tensors.items():
+                message = f"{stored['processes']} processes, {case}: {name}"
+                torch.testing.assert_close(stored["weights"][case][name], tensor, rtol=1e-4, atol=1e-6, msg=message)
+
+
+@pytest.mark.slow
+def test_log_means_of_several_processes_are_those_of_one(results):
+    """Each process reports its share of a batch; the sums are saved and restored after two of the three steps."""
+    one, *several = (stored["means"] for stored in results)
+    assert len(one) == 15
+    for means in several:
+        for case, values in one.items():
+            assert means[case] == pytest.approx(values, rel=1e-4, abs=1e-6), case
+
+
+@pytest.mark.slow
+def test_batch_norm_statistics_are_those_of_the_whole_batch(results):
+    """After one discriminator step the first layer's mean is over all shares of the latents, whatever the variances."""
+    one, *several = (stored["batch_norm_mean"] for stored in results)
+    assert one.abs().max() > 0.01
+    for mean in several:
+        torch.testing.assert_close(mean, one)
+
+
+@pytest.mark.slow
+def test_all_ranks_end_with_the_same_weights_and_draw_their_own_latents(results):
+    for stored in results[1:]:
+        assert stored["ranks_agree"]
+        assert stored["shares_differ"]
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """recipe(steps, every): a recipe with random numbers of each process's own."""
+
+    def write(steps, every):
+        file = tmp_path / "tiny.toml"
+        file.write_text(
+            f"""
+            dataset = {{ use = "ring" }}
+            generator = {{ use = "mlp", hidden = [8], batch_norm = true }}
+            discriminator = {{ use = "mlp", hidden = [8], dropout = 0.3 }}
+            objective = {{ use = "wgan" }}
+            constraints = [{{ use = "gradient_penalty" }}]
+            train = {{ steps = {steps}, batch_size = 16, ema = 0.9 }}
+            log = {{ every = {every}, samples_every = {steps}, checkpoint_every = 5 }}
+            """.replace("\n            ", "\n")
+        )
+        return file
+
+    return write
+
+
+@pytest.mark.slow
+def test_recipe_runs_in_two_processes_and_only_the_first_writes(recipe, tmp_path, read_records):
+    done = launch(*TORCHRUN, "-m", "ganframe", "run", recipe(4, 1), "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert [record["step"] for record in read_records(tmp_path / "run")] == [1, 2, 3, 4]
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
+    assert done.stdout.count("done:") == 1
+
+
+@pytest.mark.slow
+def test_program_of_two_processes_runs_twice(recipe, tmp_path):
+    """The first run leaves the process group of the launch to the second."""
+    script = tmp_path / "twice.py"
+    script.write_text(
+        "import sys, ganframe\n"
+        "for folder in sys.argv[2:]:\n"
+        "    ganframe.run(ganframe.load_recipe(sys.argv[1]), folder)\n"
+    )
+    done = launch(*TORCHRUN, script, recipe(2, 1), tmp_path / "first", tmp_path / "second")
+    assert done.returncode == 0, done.stderr
+    one, other = ((tmp_path / name / "generator.safetensors").read_bytes() for name in ("first", "second"))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.batch_size=63", "train.batch_size: 2 processes cannot share 63 evenly"),
+        ("train.stepz=3", "train.stepz: unknown option"),
+    ],
+)
+@pytest.mark.slow
+def test_mistake_in_a_recipe_is_reported_once_by_all_processes(tmp_path, override, message):
+    recipe = RECIPES / "wgan_sn.toml"
+    done = launch(*TORCHRUN, "-m", "ganframe", "run", recipe, "--set", override, cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count(message) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+DYING = """
+import os, sys
+import ganframe
+
+def die(state):
+    if os.environ.get("DIES") == os.environ["RANK"] and state.step == 7:
+        print("this rank dies", file=sys.stderr, flush=True)
+        os._exit(3)
+
+recipe, folder = sys.argv[1:]
+if os.path.exists(f"{folder}/recipe.toml"):
+    ganframe.resume(folder, callbacks=[die])
+else:
+    ganframe.run(ganframe.load_recipe(recipe), folder, callbacks=[die])
+"""
+
+
+@pytest.mark.slow
+def test_job_ends_with_a_rank_that_dies_and_resumes_to_the_same_bytes(recipe, tmp_path, read_records):
+    """It resumes from step 5, between the lines of steps 3 and 6: the sums of both processes are restored."""
+    script, file = tmp_path / "dying.py", recipe(12, 3)
+    script.write_text(DYING)
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    assert launch(*TORCHRUN, script, file, unbroken).returncode == 0
+    begun = time.monotonic()
+    died = launch(*TORCHRUN, script, file, broken, variables={"DIES": "1"})
+    assert died.returncode != 0
+    assert "this rank dies" in died.stderr
+    assert time.monotonic() - begun < 60
+    assert not (broken / "checkpoints" / "step-000012").exists()
+    done = launch(*TORCHRUN, script, file, broken)
+    assert done.returncode == 0, done.stderr
+    assert (broken / "generator.safetensors").read_bytes() == (unbroken / "generator.safetensors").read_bytes()
+    records = read_records(broken)
+    assert records == read_records(unbroken)
+    assert [record["step"] for record in records] == [3, 6, 9, 12]
+    singly = launch(*TORCHRUN, "-m", "ganframe", "run", file, "--set", "log.every=1", "--out", tmp_path / "singly")
+    assert singly.returncode == 0, singly.stderr
+    steps = read_records(tmp_path / "singly")
+    for at, record in enumerate(records):
+        for name in record.keys() - {"step"}:
+            mean = sum(step[name] for step in steps[3 * at : 3 * at + 3]) / 3
+            assert record[name] == pytest.approx(mean, abs=1e-6), name
