@@ -1,7 +1,7 @@
-"""Every package as its users get it. Run by .ci/run with the Python of a clean environment that holds the wheels.
+"""Tests every package as its users install it. Run by .ci/run with the Python of a clean environment with the wheels.
 
 `python wheels.py PLUGINS WORK`: in WORK, away from the source, runs the tests and recipes of the packages in PLUGINS,
-writes and installs a new plugin of each kind, and installs a broken one beside them.
+one package on each core, writes and installs a new plugin of each kind, and installs a broken one beside them.
 """
 
 import json
@@ -9,21 +9,42 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
 KINDS = ("generator", "discriminator", "objective", "constraint", "dataset")
 
 
-def call(*command: str, show: bool = True) -> str:
-    """Runs a program of the environment in the current folder; gives its output. Stops everything where it fails."""
-    print(f"\n$ {' '.join(command)}", flush=True)
-    done = subprocess.run([BIN / command[0], *command[1:]], stdout=subprocess.PIPE, text=True, check=False)
-    if show or done.returncode:
-        print(done.stdout, flush=True)
+class Failed(Exception):
+    """A command failed."""
+
+
+def call(*command: str, show: bool = True, threads: int | None = None) -> str:
+    """Runs a program of the environment in the current folder and returns its output. Raises Failed."""
+    environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(
+        [BIN / command[0], *command[1:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if threads else None,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    shown = done.stdout if show or done.returncode else ""
+    print(f"\n$ {' '.join(command)}\n{shown}", flush=True)
     if done.returncode:
-        sys.exit(f"failed with {done.returncode}: {' '.join(command)}")
+        raise Failed(f"failed with {done.returncode}: {' '.join(command)}")
     return done.stdout
+
+
+def check_package(package: str) -> None:
+    """Runs the tests of a package, and each of its recipes for a few steps, on one thread."""
+    call("pytest", "-q", f"plugins/{package}", threads=1)
+    recipes = sorted((Path("plugins") / package).glob("*.toml"))
+    for recipe in (file for file in recipes if file.name != "pyproject.toml"):
+        few = ("--set", "train.steps=20", "--out", f"runs/{package}-{recipe.stem}")
+        call("ganframe", "run", str(recipe), *few, threads=1)
 
 
 def listed() -> dict[str, dict]:
@@ -48,11 +69,8 @@ def main(plugins: Path, work: Path) -> None:
     require(sorted(rows) == sorted(["ganframe", *packages]), f"installed {packages}, and listed are {sorted(rows)}")
     require(all(row["status"] == "loaded" for row in rows.values()), f"not all are loaded: {rows}")
 
-    for package in packages:
-        call("pytest", "-q", f"plugins/{package}")
-        recipes = sorted((Path("plugins") / package).glob("*.toml"))
-        for recipe in (file for file in recipes if file.name != "pyproject.toml"):
-            call("ganframe", "run", str(recipe), "--set", "train.steps=20", "--out", f"runs/{package}-{recipe.stem}")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(check_package, packages))
 
     for kind in KINDS:
         call("ganframe", "new-plugin", f"my-{kind}", "--kind", kind)
@@ -77,8 +95,11 @@ def main(plugins: Path, work: Path) -> None:
     call("ganframe", "run", recipe, *few, "--out", "runs/after")
     weights = [Path(f"runs/{name}/generator.safetensors").read_bytes() for name in ("before", "after")]
     require(weights[0] == weights[1], "with a broken plugin beside it the same recipe gives other weights")
-    print(f"\n{len(packages) + 1} wheels, {len(KINDS)} new plugins and a broken one: as they should be")
+    print(f"\n{len(packages) + 1} wheels, {len(KINDS)} new plugins and a broken one: all as expected")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())
+    try:
+        main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())
+    except Failed as error:
+        sys.exit(str(error))
