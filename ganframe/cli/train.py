@@ -25,12 +25,14 @@ def run(recipe: str | None, out: str | None, resume: str | None, overrides: tupl
     from ganframe.storage.run_folder import RunFolder
 
     keep_freed_memory()
-    if resume is not None:
-        done = ganframe.resume(resume, overrides)
-    else:
-        assert recipe is not None
-        done = ganframe.run(ganframe.load_recipe(recipe, overrides), out)
-    leave_process_group()
+    try:
+        if resume is not None:
+            done = ganframe.resume(resume, overrides)
+        else:
+            assert recipe is not None
+            done = ganframe.run(ganframe.load_recipe(recipe, overrides), out)
+    finally:
+        leave_process_group()
     if os.environ.get("RANK", "0") == "0":
         folder = RunFolder(done.folder)
         picture = folder.samples(done.log[-1]["step"])

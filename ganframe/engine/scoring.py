@@ -40,6 +40,7 @@ class Scoring:
     def decide(
         cls, D: nn.Module, constraints: Iterable[Constraint], autocast: Callable[[], AbstractContextManager[None]]
     ) -> Scoring:
+        """For this D and these constraints. `autocast` makes the context of the run's mixed precision."""
         constraints = list(constraints)
         input_gradients = any(constraint.input_gradients for constraint in constraints)
         return cls(
