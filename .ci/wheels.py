@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
-KINDS = ("generator", "discriminator", "objective", "constraint", "dataset")
+KINDS = ("generator", "discriminator", "objective", "constraint", "term", "dataset")
 
 
 class Failed(Exception):
@@ -39,10 +39,10 @@ def call(*command: str, show: bool = True, threads: int | None = None) -> str:
 
 
 def check_package(package: str) -> None:
-    """Runs the tests of a package, and each of its recipes for a few steps, on one thread."""
+    """Runs the tests of a package, and each of its recipes for a few steps, on one thread. CIFAR-10 is not here."""
     call("pytest", "-q", f"plugins/{package}", threads=1)
     recipes = sorted((Path("plugins") / package).glob("*.toml"))
-    for recipe in (file for file in recipes if file.name != "pyproject.toml"):
+    for recipe in (file for file in recipes if file.name != "pyproject.toml" and "cifar10" not in file.name):
         few = ("--set", "train.steps=20", "--out", f"runs/{package}-{recipe.stem}")
         call("ganframe", "run", str(recipe), *few, threads=1)
 

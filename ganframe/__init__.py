@@ -20,11 +20,20 @@ if TYPE_CHECKING:
         Distribution,
         Generator,
         Objective,
+        Parts,
         Scored,
-        mixes_samples,
+        Term,
+        Turn,
         option,
-        refuse_mixed_samples,
     )
+    from ganframe.declarations import (
+        group_size,
+        mean_scores,
+        mixes_samples,
+        refuse_mixed_samples,
+        score_gradients,
+    )
+    from ganframe.engine.timing import Ramp, Timing
     from ganframe.errors import RecipeError, RequestError, RunError
     from ganframe.hookspecs import hookimpl
     from ganframe.plugins.registry import component
@@ -45,10 +54,14 @@ _HOME = {
     **dict.fromkeys(("Run", "resume", "run"), "training.run"),
     **dict.fromkeys(("RecipeError", "RequestError", "RunError"), "errors"),
     **dict.fromkeys(
-        ("Constraint", "Dataset", "DataSpec", "Discriminator", "Distribution", "Generator", "Objective", "Scored"),
+        ("Constraint", "Dataset", "DataSpec", "Discriminator", "Distribution", "Generator", "Objective", "option"),
         "components",
     ),
-    **dict.fromkeys(("mixes_samples", "option", "refuse_mixed_samples"), "components"),
+    **dict.fromkeys(("Parts", "Scored", "Term", "Turn"), "components"),
+    **dict.fromkeys(
+        ("group_size", "mean_scores", "mixes_samples", "refuse_mixed_samples", "score_gradients"), "declarations"
+    ),
+    **dict.fromkeys(("Ramp", "Timing"), "engine.timing"),
 }
 
 __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs)
@@ -59,11 +72,17 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "Distribution",
     "Generator",
     "Objective",
+    "Parts",
     "Scored",
+    "Term",
+    "Turn",
+    "group_size",
     "hookimpl",
+    "mean_scores",
     "mixes_samples",
     "option",
     "refuse_mixed_samples",
+    "score_gradients",
     "component",
     "load_recipe",
     "run",
@@ -72,6 +91,8 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "interpolate",
     "arithmetic",
     "Recipe",
+    "Ramp",
+    "Timing",
     "Run",
     "RecipeError",
     "RequestError",

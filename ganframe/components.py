@@ -1,39 +1,68 @@
-"""The base classes of the plugin API: the five kinds of component and the types they share.
+"""The base classes of the plugin API: the six kinds of component and the types they share.
 
 A component is an `attrs.frozen` class. Its fields, declared with `option`, are what a recipe may set; its methods
 define the behaviour. This module does not depend on recipes, plugins, files or the training loop.
 
-Shapes: N samples in a batch, `spec.shape` for one sample, x for samples, y for integer labels (N,), z for latents
-(N, latent_dim). Scores (N,) are raw, before any sigmoid.
+Shapes: N samples in a batch, `spec.shape` for one sample, x for samples, z for latents (N, latent_dim). y is what both
+networks are conditioned on: labels (N,), int64, or where the data has conditions, a float tensor (N, *spec.condition).
+Scores (N,) are raw, before any sigmoid.
+
+The file is long because the whole protocol can be read in one place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 import attrs
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 
-KINDS = ("generator", "discriminator", "objective", "constraint", "dataset")
+from ganframe.declarations import refuse_mixed_samples
+
+KINDS = ("generator", "discriminator", "objective", "constraint", "term", "dataset")
 
 
-def option(default: Any = attrs.NOTHING, *, help: str, validator: Callable[..., Any] | None = None) -> Any:
+def option(
+    default: Any = attrs.NOTHING,
+    *,
+    help: str,
+    validator: Callable[..., Any] | None = None,
+    scheduled: bool = False,
+) -> Any:
     """Declares a field that a recipe may set.
 
     `help` is one line, shown by `ganframe describe`. `validator` is any attrs validator (`attrs.validators.gt(0)`);
     its error is reported at the option's place in the recipe. A validator sees one option: check two options together
     in `__attrs_post_init__`, and raise ValueError there. An option without a default is required.
+
+    `scheduled` is for numbers of objectives, constraints and terms that are read at each step. A recipe may then let
+    them move: gamma = { from = 10.0, to = 1.0, steps = 5000, shape = "cosine" }. Do not declare it for what `wrap` or
+    `prepare` reads: they are called once.
     """
-    return attrs.field(default=default, validator=validator, metadata={"help": help})
+    return attrs.field(default=default, validator=validator, metadata={"help": help, "scheduled": scheduled})
 
 
-def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if not (isinstance(shape, tuple) and shape and all(type(n) is int and n > 0 for n in shape)):
-        raise ValueError(f"shape must be a tuple of sizes, as in (3,) or (1, 28, 28), not {shape!r}")
-    return tuple(shape)
+def _sizes(name: str, sizes: Any) -> tuple[int, ...]:
+    """The sizes, if they are a tuple of positive integers; else raises ValueError."""
+    if not (isinstance(sizes, tuple) and sizes and all(type(n) is int and n > 0 for n in sizes)):
+        none = "" if name == "shape" else ", or None"
+        raise ValueError(f"{name} must be a tuple of sizes, as in (3,) or (1, 28, 28){none}, not {sizes!r}")
+    return sizes
+
+
+def _shape(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return _sizes("shape", sizes)
+
+
+def _condition(sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    return None if sizes is None else _sizes("condition", sizes)
+
+
+def _columns(sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    return None if sizes is None else _sizes("columns", sizes)
 
 
 def _check_classes(_: Any, __: Any, classes: object) -> None:
@@ -43,28 +72,56 @@ def _check_classes(_: Any, __: Any, classes: object) -> None:
 
 @attrs.frozen
 class DataSpec:
-    """What networks need to know about the data: shape of one sample, number of classes, whether it is an image.
+    """What networks need to know about the data: the shape of one sample, and what samples are conditioned on.
 
-    `shape` is (C, H, W) for images with values in [-1, 1], (D,) for points of any scale, or any other shape.
-    `classes` is None if the data has no labels. `is_image` is True by default for shapes with three axes:
-    DataSpec((16, 21, 3), is_image=False) describes 16 frames of 21 joints in space. Raises ValueError unless all sizes
-    are positive integers.
+    `shape` is (C, H, W) for images with values in [-1, 1], (D,) for points of any scale, or any other shape. `classes`
+    is the number of classes, for data with labels y (N,). `condition` is the shape of one condition, for data with
+    conditions y (N, *condition), float: an image to translate, past frames, an embedding. Data has labels or
+    conditions, not both, and may have neither.
+
+    `is_image` is True by default for shapes with three axes: DataSpec((16, 21, 3), is_image=False) describes 16 frames
+    of 21 joints in space. `columns` are the widths of the blocks of a row of a table, whose sum is D: 1 for a number,
+    more for a category in one-hot form.
+
+    Raises ValueError unless all sizes are positive integers that fit together.
     """
 
     shape: tuple[int, ...] = attrs.field(converter=_shape)
     classes: int | None = attrs.field(default=None, validator=_check_classes)
+    condition: tuple[int, ...] | None = attrs.field(default=None, converter=_condition)
     is_image: bool = attrs.field(
         default=attrs.Factory(lambda self: len(self.shape) == 3, takes_self=True), kw_only=True
     )
+    columns: tuple[int, ...] | None = attrs.field(default=None, converter=_columns, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.classes is not None and self.condition is not None:
+            raise ValueError(f"data has classes ({self.classes}) or conditions ({self.condition}), not both")
+        if self.columns is not None and self.shape != (sum(self.columns),):
+            raise ValueError(
+                f"columns of widths {self.columns} make samples of shape {(sum(self.columns),)}, not {self.shape}"
+            )
+
+    def blank(self, n: int, device: torch.device | str | None = None) -> Tensor:
+        """y for n samples where nothing is known: conditions of zeros (n, *condition), or labels of zeros (n,)."""
+        if self.condition is None:
+            return torch.zeros(n, dtype=torch.long, device=device)
+        return torch.zeros(n, *self.condition, device=device)
 
 
 @attrs.define  # creating a frozen instance takes longer than the rest of a step's own code
 class Scored:
-    """The real or the fake side of a discriminator step: samples x (N, *shape), labels y (N,), scores (N,)."""
+    """One side of a step, real or fake: samples x (N, *shape), their y, and D's scores (N,), or (N, …) if it has many.
+
+    `z` are the latents of fakes. `extras` is what else D returned, as {"features": (N, …)}, where a term needs it.
+    `scores` is None for real samples in a generator step if no part of the recipe needs them.
+    """
 
     x: Tensor
     y: Tensor
     scores: Tensor
+    z: Tensor | None = None
+    extras: Mapping[str, Tensor] = {}
 
 
 class Generator:
@@ -74,7 +131,7 @@ class Generator:
     """
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
-        """Returns a module G with G(z, y) -> (N, *data.shape), for z (N, latent_dim) and y (N,)."""
+        """Returns a module G with G(z, y) -> (N, *data.shape), for z (N, latent_dim) and y (N,) or (N, *condition)."""
         raise NotImplementedError
 
 
@@ -85,7 +142,12 @@ class Discriminator:
     """
 
     def build(self, data: DataSpec) -> nn.Module:
-        """Returns a module D with D(x, y) -> raw scores (N,), for x (N, *data.shape) and y (N,)."""
+        """Returns a module D with D(x, y) -> raw scores (N,), for x (N, *data.shape) and y (N,) or (N, *condition).
+
+        With the attribute `many_scores = True` D may return (N, …) instead: scores of patches, of several scales, or a
+        vector. With `gives_extras = True` it takes a third argument, extras=None, a dict which it fills if it is given:
+        {"features": (N, …)}, the last features, and others under names of its own.
+        """
         raise NotImplementedError
 
 
@@ -102,13 +164,22 @@ class Dataset:
         raise NotImplementedError
 
     def build(self) -> TorchDataset[Any]:
-        """Returns a torch dataset of items (x, y), with y = 0 if the data has no labels.
+        """Returns a torch dataset of items (x, y), with y = 0 if the data has neither labels nor conditions.
 
-        x is a float tensor, or a uint8 image, which the engine scales from 0..255 to [-1, 1] on the device. A
+        x is a float tensor, or a uint8 image, which the engine scales from 0..255 to [-1, 1] on the device. A condition
+        y is one of both too. A
         `torch.utils.data.TensorDataset` is kept on the device and indexed there; a `Distribution` is sampled on the
         device; any other dataset is read through a DataLoader.
         """
         raise NotImplementedError
+
+    def held_out(self) -> TorchDataset[Any] | None:
+        """Returns samples that are not in `build`, in the same form, for judging; None, as here, if there are none."""
+        return None
+
+    def decode(self, x: Tensor) -> Any:
+        """Returns samples x (N, *shape) in a form for people, as rows of a table. By default x itself."""
+        return x
 
 
 class Distribution(TorchDataset[tuple[Tensor, Tensor]]):
@@ -118,7 +189,7 @@ class Distribution(TorchDataset[tuple[Tensor, Tensor]]):
     """
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Returns n samples x (n, *shape), float, and labels y (n,), drawn with `generator` on `generator.device`."""
+        """Returns n samples x (n, *shape), float, and their y, drawn with `generator` on `generator.device`."""
         raise NotImplementedError
 
     def log_density(self, x: Tensor) -> Tensor:
@@ -138,12 +209,16 @@ class Distribution(TorchDataset[tuple[Tensor, Tensor]]):
 class Objective:
     """The losses of both players as functions of raw scores. It has no weights, so it has no `build`.
 
-    Both players minimise their loss. Losses are means over the batch. With `compares_real = True` the generator's loss
-    also receives the scores of a real batch, one for each fake.
+    Both players minimise their loss. Losses are means over the batch. Scores are (N,), or (N, …) as D returns them: a
+    mean over all of them. An objective that needs (N,) raises ValueError for others. With `compares_real = True` the
+    generator's loss also receives the scores of a real batch, one for each fake.
     """
 
     compares_real: ClassVar[bool] = False
     """Whether the generator's loss also needs the scores of real samples (relativistic losses)."""
+
+    scores_are_vectors: ClassVar[bool] = False
+    """Whether the losses compare vectors (N, F), one of each sample (MMD, energy distance), and refuse scores (N,)."""
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Returns D's loss, a scalar, from the scores of real and fake samples, each (N,)."""
@@ -172,25 +247,95 @@ class Constraint:
         """Raises ValueError, with the reason and what to do, if this constraint does not support D.
 
         By default a constraint with `input_gradients` refuses a discriminator that mixes samples: ∂D(x)_i/∂x_j would
-        not be 0 for i ≠ j, so the gradient at one sample would contain the scores of others.
+        not be 0 for i ≠ j, so the gradient at one sample would contain the scores of others. Within declared groups it
+        may mix them: `score_gradients` takes the gradient of each group.
         """
         if self.input_gradients:
             refuse_mixed_samples(D)
 
     def wrap(self, D: nn.Module) -> nn.Module:
-        """Returns the discriminator to train. Called once, before its optimiser is created."""
+        """Returns the discriminator to train. Called once, before its optimiser is created.
+
+        What a constraint must remember is a buffer or a weight inside this network, from the start. A network around D
+        passes on what it does not know: forward(self, x, *args, **kwargs).
+        """
         return D
 
     def penalty(self, D: nn.Module, real: Scored, fake: Scored) -> Tensor | None:
         """Returns a scalar that is added to D's loss in each discriminator step. Called outside autocast, in float32.
 
         With `input_gradients`, real.x and fake.x require grad; differentiate real.scores and fake.scores with respect
-        to them with create_graph=True. Without it, call D at your own points: D(points.requires_grad_(), real.y).
+        to them. Without it, call D at your own points: D(points.requires_grad_(), real.y). `score_gradients` returns
+        the gradient of each sample.
         """
         return None
 
     def project(self, D: nn.Module) -> None:
-        """Moves D's weights back into the allowed set. Called after each of D's optimiser steps."""
+        """Moves D's weights back into the allowed set, in place. Called after each of D's optimiser steps.
+
+        Weights that require no gradient are frozen by the recipe: leave them as they are.
+        """
+
+
+@attrs.define
+class Turn:
+    """What a term sees of a step: the networks G and D, both sides, the objective, the step, and the term's own parts.
+
+    In a discriminator step both sides have scores, and fake.x has no gradient. In a generator step fake.x and its
+    scores have G's gradient; `real` is None unless the term's `needs_real` or the objective asks for it, and then
+    real.y is fake.y: the fakes are made with the conditions of the real batch.
+    """
+
+    G: nn.Module
+    D: nn.Module
+    real: Scored | None
+    fake: Scored
+    objective: Objective
+    step: int
+    parts: Parts
+
+
+@attrs.frozen(eq=False)
+class Parts:
+    """What a term remembers or trains: modules that exist before the first step.
+
+    Weights of `generator` and `discriminator` are trained with that player's optimiser, and their buffers are memory.
+    Both are saved in checkpoints, and never in generator.safetensors. `frozen` is a network that is only used, as a
+    feature network: it is moved to the device, never trained and not saved, because `prepare` builds it again.
+    """
+
+    generator: nn.Module | None = None
+    discriminator: nn.Module | None = None
+    frozen: nn.Module | None = None
+
+
+class Term:
+    """Adds a term to the loss of one player or both. Override the methods you need; the others do nothing."""
+
+    needs_real: ClassVar[Literal["x", "scores"] | None] = None
+    """What `generator_term` needs of a real batch: its samples, without a call of D, or its scores and extras too."""
+
+    needs_extras: ClassVar[tuple[str, ...]] = ()
+    """Names in `extras` that this term reads. A discriminator that does not fill them is refused."""
+
+    def prepare(self, G: nn.Module, D: nn.Module, data: DataSpec) -> Parts | None:
+        """Returns this term's parts, or None. Called once, before the optimisers are created.
+
+        G and D are the networks to train; do not change them. Raises ValueError, with the reason and what to do, if
+        the term does not suit them or the data.
+        """
+        return None
+
+    def discriminator_term(self, turn: Turn) -> Tensor | None:
+        """Returns a scalar that is added to D's loss, or None. Its gradient reaches D and `parts.discriminator` only.
+
+        Called outside autocast, in float32, as is `generator_term`.
+        """
+        return None
+
+    def generator_term(self, turn: Turn) -> Tensor | None:
+        """Returns a scalar that is added to G's loss, or None. Its gradient reaches G and `parts.generator` only."""
+        return None
 
 
 BASES: dict[str, type] = {
@@ -198,31 +343,25 @@ BASES: dict[str, type] = {
     "discriminator": Discriminator,
     "objective": Objective,
     "constraint": Constraint,
+    "term": Term,
     "dataset": Dataset,
 }
 
 
-def mixes_samples(network: nn.Module) -> bool:
-    """Whether the output for one sample depends on other samples of the batch, as with BatchNorm.
-
-    Batch normalisation is recognised. Any other module that mixes samples (a minibatch statistic) must have the
-    attribute `mixes_samples = True`, or the network that contains it must.
-    """
-    return bool(_mixing_modules(network))
+def kind_of(component: object) -> str | None:
+    """The kind of a component or of a component class; None for anything else."""
+    cls = component if isinstance(component, type) else type(component)
+    return next((kind for kind, base in BASES.items() if issubclass(cls, base)), None)
 
 
-def refuse_mixed_samples(D: nn.Module) -> None:
-    """Raises ValueError if D mixes samples; for the `check` of constraints that differentiate D by samples."""
-    mixing = _mixing_modules(D)
-    if mixing:
-        raise ValueError(
-            "gradients of single samples need a discriminator that treats samples independently, but its "
-            f"{mixing[0]} mixes samples; use a discriminator without it (built-in: norm = 'layer' or 'none')"
-        )
-
-
-def _mixing_modules(network: nn.Module) -> list[str]:
-    """The type names of the modules that mix samples."""
-    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-    found = [m for m in network.modules() if isinstance(m, batch_norms) or getattr(m, "mixes_samples", False)]
-    return [type(module).__name__ for module in found]
+def with_nested(component: Any) -> Iterator[tuple[str, Any]]:
+    """(kind, component) for a component and for those among its options, at any depth."""
+    kind = kind_of(component)
+    if kind is not None:
+        yield kind, component
+    if attrs.has(type(component)):
+        for field in attrs.fields(type(component)):
+            yield from with_nested(getattr(component, field.name))
+    elif isinstance(component, (tuple, list)):
+        for item in component:
+            yield from with_nested(item)

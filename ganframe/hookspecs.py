@@ -1,4 +1,4 @@
-"""The five hooks of the plugin API. Each takes no arguments and returns a mapping from names to components.
+"""The hooks of the plugin API. Each takes no arguments and returns a mapping from names to classes.
 
 A plugin is a module that implements any of them, named by an entry point in the group `ganframe`:
 
@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
 import pluggy
+import torch
 
-from ganframe.components import KINDS, Constraint, Dataset, Discriminator, Generator, Objective
+from ganframe.components import KINDS, Constraint, Dataset, Discriminator, Generator, Objective, Term
 
 PROJECT = "ganframe"
 
@@ -24,6 +25,9 @@ hookimpl = cast(Callable[[F], F], pluggy.HookimplMarker(PROJECT))
 
 HOOKS: dict[str, str] = {f"ganframe_{kind}s": kind for kind in KINDS}
 """Hook name -> the kind of component it returns."""
+
+OPTIMIZERS = "ganframe_optimizers"
+"""The hook that returns classes of torch.optim.Optimizer, which are not components."""
 
 
 @hookspec
@@ -95,12 +99,32 @@ def ganframe_constraints() -> Mapping[str, type[Constraint]]:  # type: ignore[em
             gamma: float = option(1.0, help="weight; the penalty is gamma/2 times the mean squared norm")
             input_gradients = True
             def penalty(self, D, real, fake):
-                (g,) = torch.autograd.grad(real.scores.sum(), real.x, create_graph=True)
-                return self.gamma / 2 * g.flatten(1).square().sum(1).mean()
+                gradients = score_gradients(D, real.scores, real.x)   # (N, numbers of a sample)
+                return self.gamma / 2 * gradients.square().sum(1).mean()
 
         @hookimpl
         def ganframe_constraints():
             return {"r1": R1}
+    """
+
+
+@hookspec
+def ganframe_terms() -> Mapping[str, type[Term]]:  # type: ignore[empty-body]
+    """Terms of a player's loss, by name.
+
+    Example:
+
+        @attrs.frozen
+        class L1(Term):
+            \"\"\"weight · E|x - G(z, y)|, for real samples x with conditions y (Isola et al. 2017, eq. 3).\"\"\"
+            weight: float = option(100.0, help="weight of the term", scheduled=True)
+            needs_real = "x"
+            def generator_term(self, turn):
+                return self.weight * (turn.real.x - turn.fake.x).abs().mean()
+
+        @hookimpl
+        def ganframe_terms():
+            return {"l1": L1}
     """
 
 
@@ -125,4 +149,19 @@ def ganframe_datasets() -> Mapping[str, type[Dataset]]:  # type: ignore[empty-bo
         @hookimpl
         def ganframe_datasets():
             return {"helix": Helix}
+    """
+
+
+@hookspec
+def ganframe_optimizers() -> Mapping[str, type[torch.optim.Optimizer]]:  # type: ignore[empty-body]
+    """Optimisers by name, as [optimizer.generator] use = "…" may name them besides those of torch.optim.
+
+    Example:
+
+        class OptimisticAdam(torch.optim.Optimizer):
+            \"\"\"Optimistic Adam (Daskalakis et al. 2018, algorithm 1).\"\"\"
+
+        @hookimpl
+        def ganframe_optimizers():
+            return {"OptimisticAdam": OptimisticAdam}
     """

@@ -137,3 +137,124 @@ def install_package(site, monkeypatch):
     yield write
     for module in [m for m in sys.modules if m.partition(".")[0] in targets]:
         sys.modules.pop(module)
+
+
+@pytest.fixture
+def conditional(install, tmp_path):
+    """conditional(kind="images", more=""): a recipe of four steps on data with conditions, from an installed plugin.
+
+    "images" are 3×8×8 with a condition 1×8×8, of which some are held out; "vectors" are points under vectors.
+    """
+    install("ganframe-paired", PAIRED, module="ganframe_paired", plugin="paired")
+
+    def write(kind="images", more="", name="conditional.toml"):
+        file = tmp_path / name
+        file.write_text(CONDITIONAL.format(dataset=kind) + dedent(more), encoding="utf-8")
+        return file
+
+    return write
+
+
+CONDITIONAL = """
+seed = 1
+[dataset]
+use = "paired_{dataset}"
+[latent]
+dim = 2
+[generator]
+use = "mlp"
+hidden = [8]
+condition = "concat"
+[discriminator]
+use = "mlp"
+hidden = [8]
+dropout = 0.2
+condition = "concat"
+[objective]
+use = "non_saturating"
+[train]
+steps = 4
+batch_size = 8
+[log]
+every = 1
+samples_every = 2
+checkpoint_every = 2
+"""
+
+PAIRED = """
+import math
+
+import attrs
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from ganframe import Dataset, DataSpec, Discriminator, Distribution, hookimpl
+
+
+def negatives(n, seed):
+    y = torch.randint(256, (n, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return TensorDataset((255 - y).repeat(1, 3, 1, 1), y)
+
+
+@attrs.frozen
+class Images(Dataset):
+    "Noise in grey, and its negative in colour."
+
+    @property
+    def spec(self):
+        return DataSpec((3, 8, 8), condition=(1, 8, 8))
+
+    def build(self):
+        return negatives(40, 0)
+
+    def held_out(self):
+        return negatives(30, 1)
+
+
+class Shifted(Distribution):
+    def draw(self, n, generator):
+        y = torch.randn(n, 3, generator=generator, device=generator.device)
+        return y[:, :2] + 0.1 * torch.randn(n, 2, generator=generator, device=generator.device), y
+
+
+@attrs.frozen
+class Vectors(Dataset):
+    "Points near the first two numbers of their conditions."
+
+    @property
+    def spec(self):
+        return DataSpec((2,), condition=(3,))
+
+    def build(self):
+        return Shifted()
+
+
+class Two(nn.Module):
+    many_scores = True
+
+    def __init__(self, features):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(features, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    def forward(self, x, y):
+        return self.layers(x.flatten(1))
+
+
+@attrs.frozen
+class ManyScores(Discriminator):
+    "Gives two scores for each sample."
+
+    def build(self, data):
+        return Two(math.prod(data.shape))
+
+
+@hookimpl
+def ganframe_datasets():
+    return {"paired_images": Images, "paired_vectors": Vectors}
+
+
+@hookimpl
+def ganframe_discriminators():
+    return {"two_scores": ManyScores}
+"""

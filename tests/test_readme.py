@@ -15,9 +15,10 @@ import ganframe
 from ganframe import testing
 from ganframe.cli import main
 from ganframe.cli.common import KINDS, in_toml
-from ganframe.hookspecs import HOOKS
+from ganframe.hookspecs import HOOKS, OPTIMIZERS
 from ganframe.plugins.registry import load
 from ganframe.recipes.reading import load_comparison
+from ganframe.recipes.strict import toml_name
 from ganframe.recipes.tables import Log, Prior, Train
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +47,7 @@ def offered(distribution: str, kind: str) -> dict[str, str]:
     for plugin, its_kind, name, component in load():
         if plugin.distribution == distribution and its_kind == kind:
             written = [
-                f"`{f.name}`" + ("" if f.default is attrs.NOTHING else f" {in_toml(f.default)}")
+                f"`{toml_name(f.name)}`" + ("" if f.default is attrs.NOTHING else f" {in_toml(f.default)}")
                 for f in attrs.fields(component)
             ]
             expected[name] = ", ".join(written) or "none"
@@ -55,7 +56,9 @@ def offered(distribution: str, kind: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_component_tables_list_every_builtin_with_options_and_defaults(kind):
-    assert rows(kind, RECIPES) == offered("ganframe", kind)
+    table = offered("ganframe", kind)
+    assert (rows(kind, RECIPES) if table else {}) == table
+    assert bool(table) == (f"\n| {kind} |" in RECIPES)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
@@ -63,7 +66,9 @@ def test_component_tables_of_a_package_list_what_it_offers(package, install_pack
     install_package(package)
     text = (package / "README.md").read_text(encoding="utf-8")
     tables = {kind: offered(package.name, kind) for kind in KINDS}
-    assert any(tables.values())
+    optimizers = {name for p in load().plugins if p.distribution == package.name for name in p.optimizers}
+    assert any(tables.values()) or optimizers
+    assert not optimizers or rows("optimizer", text).keys() == optimizers
     for kind, table in tables.items():
         assert (rows(kind, text) if table else {}) == table
         assert bool(table) == (f"\n| {kind} |" in text)
@@ -79,7 +84,7 @@ def test_check_table_lists_every_check_of_the_kit():
 
 
 def test_hook_table_lists_every_hook():
-    assert rows("hook", PLUGINS).keys() == HOOKS.keys()
+    assert rows("hook", PLUGINS).keys() == {*HOOKS, OPTIMIZERS}
 
 
 def test_command_table_lists_every_command_and_option():
@@ -101,7 +106,7 @@ def test_recipe_tables_list_every_option_and_default(table, cls):
     line = next(line for line in RECIPES.splitlines() if line.startswith(f"| {table}"))
     for field in attrs.fields(cls):
         shown = "" if field.default in (attrs.NOTHING, None) else " " + in_toml(field.default)
-        assert f"`{field.name}`{shown}" in line
+        assert f"`{toml_name(field.name)}`{shown}" in line
 
 
 def test_recipe_list_has_every_recipe():
@@ -113,6 +118,16 @@ def test_shown_recipe_is_complete(tmp_path):
     file = tmp_path / "shown.toml"
     file.write_text(block("toml", 'use = "ring"', RECIPES))
     assert ganframe.load_recipe(file).train.critic_steps == 5
+
+
+def test_shown_timing_is_complete(tmp_path):
+    shown, complete = (block("toml", text, RECIPES) for text in ("start = 500", 'use = "ring"'))
+    file = tmp_path / "shown.toml"
+    tables = ("dataset", "generator", "discriminator")
+    file.write_text(shown + "".join(f"[{name}]\nuse = {tomllib.loads(complete)[name]['use']!r}\n" for name in tables))
+    recipe = ganframe.load_recipe(file)
+    assert recipe.timing.keys() == {"objective", "constraints[0]"}
+    assert recipe.optimizer.generator.ramps.keys() == {"lr", "betas[1]"}
 
 
 def test_tutorial_recipe_trains_on_a_folder_of_images(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ SHOWN = 8  # samples of a group in the picture
 
 @attrs.frozen
 class Group:
-    """Latents that are averaged, z (k, dim) with labels y (k,), and the sign of their mean in the sum."""
+    """Latents that are averaged, z (k, dim) with y (k,) or (k, *condition), and the sign of their mean in the sum."""
 
     sign: Literal[1, -1]
     z: Tensor
@@ -42,10 +42,10 @@ class Group:
 
 @attrs.frozen
 class Arithmetic:
-    """The sum of groups' means: a latent z (dim,), the label y to decode it with, and the groups."""
+    """The sum of groups' means: a latent z (dim,), the label or condition y to decode it with, and the groups."""
 
     z: Tensor
-    y: int
+    y: int | Tensor
     groups: list[Group]
 
 
@@ -56,7 +56,7 @@ def arithmetic(run: str | Path, expression: str, seed: int = 0, n: int = 64, lab
     rows. "SEED:PLACE" is a sample in the picture of another seed. "class=K" is all samples in this picture of class K:
     by their label where the generator is conditional, else by the classes of the nearest real samples, for which the
     run's dataset is needed. The result has the class `label`; by default labels are added and subtracted too, and one
-    class must remain.
+    class must remain. Where the data has conditions, all samples have the first of those that the run keeps.
 
     Raises RequestError where the expression cannot be read, or names what does not exist.
     """
@@ -67,10 +67,14 @@ def evaluate(
     G: TrainedGenerator, run: str | Path, expression: str, seed: int = 0, n: int = 64, label: int | None = None
 ) -> Arithmetic:
     """`arithmetic` with the generator of `run` loaded already."""
+    G = G.under_one_condition()
     groups = [_group(run, G, sign, term, seed, n) for sign, term in _terms(expression)]
     z = torch.stack([group.sign * group.mean for group in groups]).sum(0)
     try:
-        y = _remaining_class(G, groups) if label is None else int(G.labels(label, 1))
+        if label is not None:
+            y: int | Tensor = int(G.labels(label, 1))
+        else:
+            y = _remaining_class(G, groups) if G.spec.condition is None else groups[0].y[0]
     except ValueError as error:
         raise RequestError(str(error)) from None
     return Arithmetic(z, y, groups)
@@ -80,7 +84,8 @@ def decode_result(G: TrainedGenerator, found: Arithmetic, noise: float = 0.0, n:
     """Samples (n, *shape) of the result; all but the first with noise from U(-noise, noise) on the latent."""
     offsets = torch.rand(n, len(found.z), generator=torch.Generator().manual_seed(0)).sub_(0.5).mul_(2 * noise)
     offsets[0] = 0
-    return G.decode(found.z + offsets, torch.full((n,), found.y))
+    y = torch.as_tensor(found.y)
+    return G.decode(found.z + offsets, y.expand(n, *y.shape))
 
 
 def picture_rows(G: TrainedGenerator, found: Arithmetic) -> Tensor:

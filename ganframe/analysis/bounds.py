@@ -38,8 +38,8 @@ class Layer:
 def upper_bound(network: nn.Module, x: Tensor, y: Tensor) -> tuple[float, list[Layer]]:
     """A bound on ‖D(x, y) - D(x', y)‖ / ‖x - x'‖ over all x and x' and the given y, with the layers it comes from.
 
-    `network` must be in evaluation mode. x (N, *shape) gives the shape and y (N,) the labels. The bound is computed in
-    the dtype of the network and x. Raises NoBound where a function of the forward pass has no rule.
+    `network` must be in evaluation mode. x (N, *shape) gives the shape; y are (N,) or (N, *condition). The bound is
+    computed in the dtype of the network and x. Raises NoBound where a function of the forward pass has no rule.
     """
     trace = _Trace()
     with torch.no_grad(), _named(network, trace):

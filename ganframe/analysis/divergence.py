@@ -6,7 +6,6 @@ or a dataset and the generator of a run. A part of each is held out to judge D.
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Callable
@@ -17,7 +16,6 @@ import attrs
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import Subset, TensorDataset
 
 from ganframe.analysis.exact import (
     Line,
@@ -27,24 +25,26 @@ from ganframe.analysis.exact import (
     optimal_scores,
     transport_distance,
 )
-from ganframe.analysis.trained import CHUNK, TrainedGenerator, load_generator
-from ganframe.components import Dataset, DataSpec, Distribution, Generator, Objective
+from ganframe.analysis.sides import Side, open_sides
+from ganframe.components import Dataset, DataSpec, Generator, Objective
 from ganframe.data.feed import Feed, Share, open_feed
-from ganframe.data.latents import sample_prior
 from ganframe.data.real import real_samples
 from ganframe.data.seeds import derive_seeds
+from ganframe.declarations import group_size, mean_scores
 from ganframe.engine.algorithm import discriminator_step
-from ganframe.errors import RecipeError, RequestError
-from ganframe.recipes.tables import Comparison, FromRun, Recipe
+from ganframe.engine.timing import ALWAYS
+from ganframe.errors import RequestError
+from ganframe.recipes.tables import Comparison, Recipe
 from ganframe.recipes.writing import to_toml
 from ganframe.report import pictures
 from ganframe.storage import run_folder
 from ganframe.storage.files import write_text
 from ganframe.training.accelerator import process_state_kept
+from ganframe.training.callbacks import move_options
+from ganframe.training.networks import evaluation
 from ganframe.training.prepare import Trainer, prepare
 from ganframe.training.progress import progress
 
-HELD_OUT = 0.2  # of a finite set
 JUDGED = 20_000, 50_000  # samples of a distribution for a point of the curve: at least so many, or so many numbers
 JUDGED_LAST = 20_000, 2_000_000
 TRANSPORTED = 2_000
@@ -78,7 +78,7 @@ def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
     critic.png where the optimal discriminator is known on the line. Raises RequestError before anything is written
     where the sides do not fit together or a part cannot be built.
     """
-    sides = _sides(comparison)
+    sides = open_sides(comparison)
     trainer = prepare(_as_recipe(comparison, *sides))
     if trainer.accelerator.num_processes > 1:
         raise RequestError("ganframe divergence runs in one process")
@@ -86,12 +86,16 @@ def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
     device, seed = trainer.state.device, derive_seeds(comparison.seed).judging
     held_out = _held_out(sides[0], trainer.spec, seed, device), _held_out(sides[1], trainer.spec, seed + 1, device)
     history: list[dict[str, float]] = []
+    move = move_options(trainer.optimizers)
     with progress(comparison.train.steps, 0, [], shown=True) as bar:
         while trainer.state.step < comparison.train.steps:
+            for buffer in trainer.state.step_buffers:
+                buffer.fill_(trainer.state.step)
             discriminator_step(trainer.state)
             if "discriminator" in trainer.schedules:
                 trainer.schedules["discriminator"].step()
             trainer.state.step += 1
+            move(trainer.state)
             if trainer.state.step % comparison.log.every == 0:
                 value, error = _judge(trainer, held_out, _count(trainer.spec, *JUDGED))
                 history.append({"step": trainer.state.step, "value": value, "error": error})
@@ -116,69 +120,6 @@ def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
 
 
 # ------------------------------------------------------------------------------------------------------------ two sides
-
-
-@attrs.frozen
-class Side:
-    """One side of a comparison: the samples of a dataset or a generator, without labels."""
-
-    source: Dataset | TrainedGenerator
-    seed: int
-
-    @property
-    def spec(self) -> DataSpec:
-        spec = self.source.spec
-        return DataSpec(spec.shape, is_image=spec.is_image)
-
-    @functools.cached_property
-    def data(self) -> Any:
-        """Built once, so that the held-out part and the training part belong to one set."""
-        return _Generated(self.source) if isinstance(self.source, TrainedGenerator) else self.source.build()
-
-    def part(self, held_out: bool) -> Any:
-        """All of a distribution, which never runs out; a random part of a finite set."""
-        data = self.data
-        if isinstance(data, Distribution):
-            return data
-        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.seed))
-        count = max(1, round(HELD_OUT * len(data)))
-        rows = order[:count] if held_out else order[count:]
-        return _rows(data, rows)
-
-
-def _rows(data: TorchDataset[Any], rows: Tensor) -> TorchDataset[Any]:
-    if isinstance(data, TensorDataset):
-        return TensorDataset(*(tensor[rows] for tensor in data.tensors))
-    return Subset(data, rows.tolist())
-
-
-class _Generated(Distribution):
-    """The samples of a trained generator, as a distribution."""
-
-    def __init__(self, generator: TrainedGenerator) -> None:
-        self.generator = generator
-
-    @torch.no_grad()
-    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        z = sample_prior(self.generator.prior, n, generator)
-        y = torch.randint(self.generator.spec.classes or 1, (n,), generator=generator, device=generator.device)
-        network = self.generator.to(generator.device)
-        return torch.cat([network(*part) for part in zip(z.split(CHUNK), y.split(CHUNK), strict=True)]), y
-
-
-def _sides(comparison: Comparison) -> tuple[Side, Side]:
-    seed = derive_seeds(comparison.seed).data
-    against = comparison.against
-    other = load_generator(against.run, comparison.registry) if isinstance(against, FromRun) else against
-    try:
-        sides = Side(comparison.dataset, seed), Side(other, seed + 1)
-        shapes = [side.spec.shape for side in sides]
-    except (ValueError, OSError) as error:
-        raise RecipeError([f"{comparison.name}: {error}"]) from None
-    if shapes[0] != shapes[1]:
-        problem = f"against: its samples have shape {shapes[1]}, and the dataset's {shapes[0]}"
-        raise RecipeError([f"{comparison.name}: {problem}"])
-    return sides
 
 
 @attrs.frozen
@@ -247,17 +188,23 @@ def _held_out(side: Side, spec: DataSpec, seed: int, device: torch.device) -> He
 
 @torch.no_grad()
 def _scores(D: nn.Module, x: Tensor, part: int = 1_000) -> Tensor:
-    """D's scores (n,) in float64, without labels."""
+    """D's scores (n,) in float64, without labels; the mean of each sample where D gives several.
+
+    Where D mixes groups of samples, those that fill no group are left out.
+    """
+    size = group_size(D)
+    x, part = x[: len(x) // size * size], max(1, part // size) * size
     labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    return torch.cat([D(*pair).double() for pair in zip(x.split(part), labels.split(part), strict=True)])
+    return torch.cat([mean_scores(D(*pair)).double() for pair in zip(x.split(part), labels.split(part), strict=True)])
 
 
 @torch.no_grad()
 def _judge(trainer: Trainer, held_out: tuple[HeldOut, HeldOut], count: int) -> tuple[float, float]:
     """-L_D on held-out samples, and its standard error from the scatter between groups of them."""
-    D, objective = trainer.state.D.network.eval(), trainer.state.game.objective
-    a, b = (_scores(D, samples(count)) for samples in held_out)
-    D.train()
+    D, timing = trainer.state.D.network, trainer.recipe.timing.get("objective", ALWAYS)
+    objective = timing.moved(trainer.state.game.objective, trainer.state.step)
+    with evaluation(D):
+        a, b = (_scores(D, samples(count)) for samples in held_out)
     n = min(len(a), len(b))
     a, b = a[:n], b[:n]
     groups = min(GROUPS, n)

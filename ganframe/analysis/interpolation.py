@@ -58,19 +58,21 @@ def interpolate_samples(
     """Samples (len(pairs), steps, *shape) along the interpolations between pairs of samples, chosen by `choose`.
 
     By default the path is linear for a uniform prior and spherical otherwise. All samples of a path have the label of
-    its start, or `label`. Raises RequestError for samples that do not exist, ValueError for such labels or steps.
+    its start, or `label`; where the data has conditions, all samples have the first of `G.conditions`. Raises
+    RequestError for samples that do not exist, ValueError for such labels or steps.
     """
+    G = G.under_one_condition()
     starts, ends = ([choose(G, pair[side], seed, n) for pair in pairs] for side in (0, 1))
     start, end = (torch.cat([z for z, _ in side]) for side in (starts, ends))
-    labels = torch.cat([y for _, y in starts]) if label is None else G.labels(label, len(pairs))
+    y = torch.cat([y for _, y in starts]) if label is None else G.labels(label, len(pairs))
     default: Interpolation = "linear" if G.prior.distribution == "uniform" else "spherical"
     latents = interpolate(start, end, steps, path or default)
-    samples = G.decode(latents.transpose(0, 1).flatten(0, 1), labels.repeat_interleave(steps))
+    samples = G.decode(latents.transpose(0, 1).flatten(0, 1), y.repeat_interleave(steps, 0))
     return samples.unflatten(0, (len(pairs), steps))
 
 
 def choose(G: TrainedGenerator, item: str, seed: int, n: int) -> tuple[Tensor, Tensor]:
-    """The latent (1, dim) and label (1,) of one sample in a picture of `ganframe sample RUN -n N --seed S`.
+    """The latent z (1, dim) and the y of one sample in a picture of `ganframe sample RUN -n N --seed S`.
 
     `item` is "PLACE", counted from 0 along the rows of the picture of `seed`, or "SEED:PLACE". Raises RequestError.
     """

@@ -20,8 +20,10 @@ from torch.nn.utils import parametrize
 from ganframe.analysis.bounds import Layer, NoBound, upper_bound
 from ganframe.analysis.trained import TrainedGenerator, load_networks, newest_checkpoint
 from ganframe.data.latents import sample_prior
-from ganframe.data.real import real_samples
+from ganframe.data.real import judging_data, real_samples
 from ganframe.data.seeds import derive_seeds
+from ganframe.declarations import group_size, has_many_scores, mean_scores
+from ganframe.errors import RequestError
 from ganframe.plugins.registry import Registry, load
 from ganframe.recipes.reading import load_recipe
 from ganframe.report import pictures
@@ -70,8 +72,9 @@ class LipschitzReport:
 def examine(path: str | Path, samples: int = 500, registry: Registry | None = None) -> LipschitzReport:
     """Examines the discriminator of a run's newest checkpoint, at `samples` points of each kind, in float64.
 
-    The run's dataset and plugins must be installed. Raises RequestError where the run, its checkpoint or its data are
-    missing.
+    Of a discriminator that gives many scores, the mean of each sample is examined. The run's dataset and plugins must
+    be installed. Raises RequestError where the run, its checkpoint or its data are missing, and where the discriminator
+    mixes the samples of a group.
     """
     checkpoint = newest_checkpoint(path)
     folder = run_folder.existing(path)
@@ -80,22 +83,28 @@ def examine(path: str | Path, samples: int = 500, registry: Registry | None = No
     spec = problems.attempt("its dataset is needed", lambda: recipe.dataset.spec)
     problems.raise_any()
     G, D = load_networks(checkpoint, recipe, spec, device)
-    opened = problems.attempt(
-        "its dataset is needed", lambda: real_samples(recipe.dataset.build(), spec, samples, seed, device)
-    )
+    if group_size(D) > 1:
+        raise RequestError(
+            f"{path}: its discriminator mixes groups of {group_size(D)} samples, so one sample has no slope of its own"
+        )
+    dataset = recipe.dataset
+    data = problems.attempt("its dataset is needed", lambda: judging_data(dataset, spec, dataset.build()))
+    problems.raise_any()
+    opened = problems.attempt("its dataset is needed", lambda: real_samples(data, spec, samples, seed, device))
     problems.raise_any()
     real, y = opened
     points = _points(G, real, y, seed)
-    D = D.double()
+    D = (_MeanScore(D).eval() if has_many_scores(D) else D).double()
+    y = y if spec.condition is None else y.double()
     norms = {where: _gradient_norms(D, x, y) for where, x in points.items()}
-    classes = torch.arange(spec.classes or 1, device=device)
-    anywhere = points["real"][:1].expand(len(classes), *spec.shape)
+    each = torch.arange(spec.classes or 1, device=device) if spec.condition is None else y
+    anywhere = points["real"][:1].expand(len(each), *spec.shape)
     try:
-        bound, layers = upper_bound(D, anywhere, classes)
+        bound, layers = upper_bound(D, anywhere, each)
         reason = None
     except NoBound as error:
         bound, layers, reason = None, [], str(error)
-    slope = _largest_slope(D, torch.cat([*points.values()]), y.repeat(len(points)))
+    slope = _largest_slope(D, torch.cat([*points.values()]), torch.cat([y] * len(points)))
     found = max(slope, *(norm.max().item() for norm in norms.values()))
     if bound is not None and found > 1.001 * bound:  # D has parts that could not be traced: vmap, a scripted function
         bound, layers, reason = None, [], f"a slope of {found:.4g} was found, and a bound of {bound:.4g}"
@@ -155,8 +164,19 @@ def _finite(value: float) -> float | None:
 # -------------------------------------------------------------------------------------------------------------- points
 
 
+class _MeanScore(nn.Module):
+    """The discriminator's mean score of each sample, (N,)."""
+
+    def __init__(self, D: nn.Module) -> None:
+        super().__init__()
+        self.D = D
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return mean_scores(self.D(x, y))
+
+
 def _points(G: TrainedGenerator, real: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
-    """Real samples, as many fakes with the same labels, and one point between each pair, in float64."""
+    """Real samples, as many fakes with the same y, and one point between each pair, in float64."""
     n, device = len(real), real.device
     z = sample_prior(G.prior, n, torch.Generator(device).manual_seed(seed))
     real, fake = real.double(), G.decode(z, y).to(device).double()
@@ -176,10 +196,11 @@ def _gradient_norms(D: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _largest_slope(D: nn.Module, x: Tensor, y: Tensor) -> float:
-    """The largest |D(x) - D(x')| / ‖x - x'‖ over all pairs, of equal labels where D's score depends on labels."""
+    """The largest |D(x) - D(x')| / ‖x - x'‖ over all pairs, of equal y where D's score depends on y."""
     scores = torch.cat([D(*part) for part in zip(x.split(CHUNK), y.split(CHUNK), strict=True)])
-    others = torch.cat([D(*part) for part in [(x[:CHUNK], y.roll(1)[:CHUNK])]])
+    others = torch.cat([D(*part) for part in [(x[:CHUNK], y.roll(1, 0)[:CHUNK])]])
     conditional = not torch.equal(scores[:CHUNK], others)
+    kinds = y if y.ndim == 1 else y.flatten(1).unique(dim=0, return_inverse=True)[1]
     largest = 0.0
     for rows in torch.arange(len(x), device=x.device).split(100):
         # Not by matrix products, which lose small distances to rounding.
@@ -187,7 +208,7 @@ def _largest_slope(D: nn.Module, x: Tensor, y: Tensor) -> float:
         differences = (scores[rows, None] - scores).abs()
         allowed = distances > 0
         if conditional:
-            allowed &= y[rows, None] == y
+            allowed &= kinds[rows, None] == kinds
         slopes = (differences / distances)[allowed]
         found = slopes.max().item() if len(slopes) else 0.0
         if not math.isfinite(found):

@@ -9,13 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ganframe.components import DataSpec, Generator
+from ganframe.components import DataSpec, Generator, with_nested
+from ganframe.data.feed import as_y, check_condition
 from ganframe.data.latents import fixed_latents
 from ganframe.errors import RequestError
 from ganframe.plugins.registry import Registry
 from ganframe.recipes.reading import load_generator_recipe
 from ganframe.recipes.tables import Prior, Recipe
 from ganframe.storage import provenance, run_folder
+from ganframe.storage.conditions import load_conditions
 from ganframe.storage.weights import generator_spec, load_generator_weights, load_weights
 from ganframe.training.moving_average import moving_average
 from ganframe.training.networks import build_discriminator
@@ -25,45 +27,84 @@ CHUNK = 256  # samples made at a time
 
 
 class TrainedGenerator(nn.Module):
-    """A generator with its prior. `spec` has the shape and classes of its samples; `registry` the plugins in use."""
+    """A generator with its prior. `spec` says what its samples and their y are; `registry` has the plugins in use.
 
-    def __init__(self, network: nn.Module, spec: DataSpec, prior: Prior, registry: Registry | None = None) -> None:
+    `conditions` (k, *condition) are what samples are conditioned on by default, in turn, where the data has conditions.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: DataSpec,
+        prior: Prior,
+        registry: Registry | None = None,
+        conditions: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
         self.prior = prior
         self.registry = registry
+        self.conditions = conditions
         self.eval()
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """z (N, latent_dim), y (N,) -> (N, *shape)."""
-        return self.network(z, torch.zeros(len(z), dtype=torch.long, device=z.device) if y is None else y)
+        """z (N, latent_dim), y (N,) or (N, *condition) -> (N, *shape)."""
+        return self.network(z, self.spec.blank(len(z), z.device) if y is None else y)
 
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0, y: int | Sequence[int] | Tensor | None = None) -> Tensor:
         """n samples (n, *shape), the same for the same seed on any device.
 
-        `y` is one class for all or one for each. By default classes are drawn uniformly. Raises ValueError where there
-        are no such classes.
+        `y` is one class for all or one for each; where the data has conditions, a condition (*condition) for all or
+        (n, *condition), in floats, or in uint8 if they are images. By default classes are drawn uniformly, and the
+        conditions that the run keeps are taken in turn. Raises ValueError where y is not of this form, RequestError
+        where there are no conditions to take.
         """
-        z, labels = self.latents(n, seed)
-        return self.decode(z, labels if y is None else self.labels(y, n))
+        if y is None:
+            return self.decode(*self.latents(n, seed))
+        return self.decode(fixed_latents(self.prior, self.spec, n, seed)[0], self.as_y(y, n))
 
     def latents(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """The latents (n, dim) and labels (n,) of `sample(n, seed)`."""
-        return fixed_latents(self.prior, self.spec, n, seed)
+        """The latents z (n, dim) and y of `sample(n, seed)`."""
+        if self.spec.condition is not None and self.conditions is None:
+            raise RequestError("the run keeps no conditions (conditions.safetensors is not there); give some")
+        return fixed_latents(self.prior, self.spec, n, seed, self.conditions)
+
+    def with_conditions(self, conditions: Tensor) -> TrainedGenerator:
+        """The same generator with other conditions (k, *condition) to take in turn."""
+        return TrainedGenerator(self.network, self.spec, self.prior, self.registry, conditions)
+
+    def under_one_condition(self) -> TrainedGenerator:
+        """The same generator with the first of its conditions for all samples; itself where there are none."""
+        return self if self.conditions is None else self.with_conditions(self.conditions[:1])
 
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """The samples of latents z (N, dim) and labels y (N,), made in chunks, on the CPU."""
+        """The samples of latents z (N, dim) and y (N,) or (N, *condition), made in chunks, on the CPU."""
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
-        labels = torch.zeros(len(z), dtype=torch.long) if y is None else y
-        chunks = zip(z.split(CHUNK), labels.split(CHUNK), strict=True)
-        return torch.cat([self(chunk.to(device), label.to(device)).cpu() for chunk, label in chunks])
+        y = self.spec.blank(len(z)) if y is None else y
+        chunks = zip(z.split(CHUNK), y.split(CHUNK), strict=True)
+        return torch.cat([self(part.to(device), given.to(device)).cpu() for part, given in chunks])
+
+    def as_y(self, y: int | Sequence[int] | Tensor, n: int) -> Tensor:
+        """y as n labels (n,) or conditions (n, *condition). Raises ValueError where it is not of this form."""
+        if self.spec.condition is None:
+            return self.labels(y, n)
+        given, wanted = torch.as_tensor(y), self.spec.condition
+        if given.shape not in (wanted, (n, *wanted)):
+            shape = tuple(given.shape)
+            raise ValueError(f"y has shape {shape}: it must be one condition of shape {wanted}, or {n} of them")
+        given = given.expand(n, *wanted)
+        if n:
+            check_condition(given[0], wanted)
+        return as_y(given, self.spec)
 
     def labels(self, y: int | Sequence[int] | Tensor, n: int) -> Tensor:
         """y as n labels (n,). Raises ValueError where there are no such classes."""
         labels, classes = torch.as_tensor(y), self.spec.classes
+        if self.spec.condition is not None:
+            raise ValueError(f"y = {y}: the data has conditions of shape {self.spec.condition}, and no classes")
         if classes is None:
             raise ValueError(f"y = {y}: the data has no classes")
         if labels.shape not in ((), (n,)) or labels.is_floating_point() or labels.dtype == torch.bool:
@@ -76,6 +117,8 @@ class TrainedGenerator(nn.Module):
 def load_generator(path: str | Path, registry: Registry | None = None) -> TrainedGenerator:
     """The trained generator of a run, in evaluation mode, on the CPU. Needs the generator's plugin, but no dataset.
 
+    Where the data has conditions, it has those that the run keeps, which were held out of training where possible.
+
     The plugins are those of `registry`; by default the installed ones are loaded. Warns where the run was made with
     other versions. Raises RequestError where the run, its weights or the generator's plugin are missing.
     """
@@ -85,9 +128,10 @@ def load_generator(path: str | Path, registry: Registry | None = None) -> Traine
     spec = generator_spec(folder.generator)
     network = _build_generator(str(path), recipe.generator, spec, recipe.latent)
     load_generator_weights(folder.generator, network)
-    for line in provenance.changed_versions(folder, [("generator", recipe.generator)], recipe.registry):
+    for line in provenance.changed_versions(folder, with_nested(recipe.generator), recipe.registry):
         warnings.warn(line, stacklevel=2)
-    return TrainedGenerator(network, spec, recipe.latent, recipe.registry)
+    conditions = None if spec.condition is None else load_conditions(folder.conditions, spec)
+    return TrainedGenerator(network, spec, recipe.latent, recipe.registry, conditions)
 
 
 def _build_generator(name: str, generator: Generator, spec: DataSpec, prior: Prior) -> nn.Module:

@@ -10,7 +10,7 @@ from attrs.validators import ge, gt
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from ganframe import Constraint, Scored, option, refuse_mixed_samples
+from ganframe import Constraint, Scored, option, refuse_mixed_samples, score_gradients
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 NORMALISED = (nn.Linear, nn.Embedding, *CONVOLUTIONS)
@@ -25,7 +25,8 @@ class WeightClipping(Constraint):
     @torch.no_grad()
     def project(self, D: nn.Module) -> None:
         for parameter in D.parameters():
-            parameter.clamp_(-self.limit, self.limit)
+            if parameter.requires_grad:  # not where the recipe freezes it
+                parameter.clamp_(-self.limit, self.limit)
 
 
 @attrs.frozen
@@ -35,8 +36,8 @@ class GradientPenalty(Constraint):
     Each sample has its own ε and its own norm. D must treat the samples of a batch independently: no BatchNorm.
     """
 
-    weight: float = option(10.0, help="λ, the weight of the penalty", validator=ge(0))
-    target: float = option(1.0, help="gradient norm at which the penalty is 0", validator=ge(0))
+    weight: float = option(10.0, help="λ, the weight of the penalty", validator=ge(0), scheduled=True)
+    target: float = option(1.0, help="gradient norm at which the penalty is 0", validator=ge(0), scheduled=True)
 
     def check(self, D: nn.Module) -> None:
         refuse_mixed_samples(D)
@@ -44,10 +45,8 @@ class GradientPenalty(Constraint):
     def penalty(self, D: nn.Module, real: Scored, fake: Scored) -> Tensor:
         epsilon = torch.rand(len(real.x), *[1] * (real.x.ndim - 1), device=real.x.device, dtype=real.x.dtype)
         between = torch.lerp(fake.x.detach(), real.x.detach(), epsilon).requires_grad_()
-        # Sum, not mean: the gradient of one sample's score must not depend on the batch size.
-        (gradient,) = torch.autograd.grad(D(between, real.y).sum(), between, create_graph=True)
         # vector_norm has gradient 0 at 0; the square root of a sum of squares has gradient NaN there.
-        norms = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+        norms = torch.linalg.vector_norm(score_gradients(D, D(between, real.y), between), dim=1)
         return self.weight * (norms - self.target).square().mean()
 
 

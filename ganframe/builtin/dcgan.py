@@ -16,8 +16,11 @@ from ganframe.builtin.layers import (
     Head,
     JoinLabel,
     Norm,
-    classes_for,
+    given_for,
+    joined_channels,
+    joined_width,
     make_norm,
+    refuse_images,
 )
 
 SIZES = (8, 16, 32, 64, 128)
@@ -54,9 +57,12 @@ class DCGANGenerator(Generator):
     width: int = option(
         64, help="channels of the last hidden layer; each earlier layer has twice as many as the next", validator=ge(1)
     )
-    condition: GeneratorCondition = option("none", help="how labels enter: concatenated to z, or conditional BatchNorm")
+    condition: GeneratorCondition = option(
+        "none", help="how labels or vectors enter: concatenated to z, or conditional BatchNorm"
+    )
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
+        refuse_images("dcgan", self.condition, data, "use the generator mlp, or one made for images")
         return _DCGANGenerator(self, data, latent_dim)
 
 
@@ -65,10 +71,10 @@ class _DCGANGenerator(nn.Module):
         super().__init__()
         doublings = (square_size("dcgan", data, SIZES) // 4).bit_length() - 1
         widths = [config.width * 2**i for i in reversed(range(doublings))]
-        joined = classes_for(config.condition, "concat", data.classes)
-        in_norm = classes_for(config.condition, "batch_norm", data.classes)
+        joined = given_for(config.condition, "concat", data)
+        in_norm = given_for(config.condition, "batch_norm", data)
         self.join = JoinLabel(joined)
-        first = nn.ConvTranspose2d(latent_dim + (joined or 0), widths[0], 4, bias=False)
+        first = nn.ConvTranspose2d(latent_dim + joined_width(joined), widths[0], 4, bias=False)
         rest = [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in itertools.pairwise(widths)]
         self.convs = nn.ModuleList([first, *rest])
         self.norms = nn.ModuleList(ConditionalBatchNorm(width, in_norm, dims=2) for width in widths)
@@ -94,27 +100,34 @@ class DCGANDiscriminator(Discriminator):
     )
     norm: Norm = option("batch", help="normalisation in every layer except the first")
     condition: DiscriminatorCondition = option(
-        "none", help="how labels enter: as extra channels of x, or by projection"
+        "none", help="how labels or conditions enter: as extra channels of x, or by projection"
     )
 
     def build(self, data: DataSpec) -> nn.Module:
+        if self.condition == "projection":
+            refuse_images("dcgan", self.condition, data, "use condition = 'concat'")
         return _DCGANDiscriminator(self, data)
 
 
 class _DCGANDiscriminator(nn.Module):
+    gives_extras = True
+
     def __init__(self, config: DCGANDiscriminator, data: DataSpec) -> None:
         super().__init__()
         halvings = (square_size("dcgan", data, SIZES) // 4).bit_length() - 1
-        joined = classes_for(config.condition, "concat", data.classes)
-        widths = [data.shape[0] + (joined or 0), *(config.width * 2**i for i in range(halvings))]
+        joined = given_for(config.condition, "concat", data)
+        widths = [data.shape[0] + joined_channels(joined, data.shape), *(config.width * 2**i for i in range(halvings))]
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
             norm = make_norm("none" if i == 0 else config.norm, b, dims=2)
             layers += [nn.Conv2d(a, b, 4, 2, 1, bias=isinstance(norm, nn.Identity)), norm, nn.LeakyReLU(0.2)]
         self.join = JoinLabel(joined)
         self.layers = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
-        self.head = Head(widths[-1] * 16, classes_for(config.condition, "projection", data.classes))
+        self.head = Head(widths[-1] * 16, given_for(config.condition, "projection", data))
         self.apply(_init)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.head(self.layers(self.join(x, y)).flatten(1), y)
+    def forward(self, x: Tensor, y: Tensor, extras: dict[str, Tensor] | None = None) -> Tensor:
+        h = self.layers(self.join(x, y)).flatten(1)
+        if extras is not None:
+            extras["features"] = h
+        return self.head(h, y)

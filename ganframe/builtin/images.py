@@ -238,6 +238,15 @@ class TorchvisionDataset(Dataset):
         labels = torch.as_tensor(opened.labels if hasattr(opened, "labels") else opened.targets).long()
         return self._tensors(images, labels, root)
 
+    def held_out(self) -> TorchDataset[Any] | None:
+        """The test split, for training on the other; None where it is not there. It is never downloaded."""
+        if self.split == "test":
+            return None
+        try:
+            return attrs.evolve(self, split="test", download=False).build()
+        except ValueError:
+            return None
+
     def _tensors(self, images: Tensor, labels: Tensor, source: Path) -> TensorDataset:
         if len(images) != len(labels):
             raise ValueError(f"{source}: {len(labels)} labels for {len(images)} images; download {self.name} again")

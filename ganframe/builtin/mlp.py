@@ -7,6 +7,7 @@ import math
 from typing import Literal
 
 import attrs
+import torch
 from attrs.validators import and_, deep_iterable, ge, lt
 from torch import Tensor, nn
 
@@ -18,7 +19,8 @@ from ganframe.builtin.layers import (
     Head,
     JoinLabel,
     Norm,
-    classes_for,
+    given_for,
+    joined_width,
     make_norm,
 )
 
@@ -37,9 +39,11 @@ class MLPGenerator(Generator):
     activation: Activation = option("relu", help="activation of the hidden layers; leaky_relu has slope 0.2")
     batch_norm: bool = option(False, help="BatchNorm after each hidden layer")
     output: Literal["auto", "linear", "tanh"] = option(
-        "auto", help="last activation; auto: tanh for images, else linear"
+        "auto", help="last activation; auto: tanh for images, softmax for categories of a table, else linear"
     )
-    condition: GeneratorCondition = option("none", help="how labels enter: concatenated to z, or conditional BatchNorm")
+    condition: GeneratorCondition = option(
+        "none", help="how labels or conditions enter: concatenated to z, or conditional BatchNorm"
+    )
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
         if self.condition == "batch_norm" and not self.batch_norm:
@@ -50,9 +54,9 @@ class MLPGenerator(Generator):
 class _MLPGenerator(nn.Module):
     def __init__(self, config: MLPGenerator, data: DataSpec, latent_dim: int) -> None:
         super().__init__()
-        joined = classes_for(config.condition, "concat", data.classes)
-        in_norm = classes_for(config.condition, "batch_norm", data.classes)
-        widths = (latent_dim + (joined or 0), *config.hidden)
+        joined = given_for(config.condition, "concat", data)
+        in_norm = given_for(config.condition, "batch_norm", data)
+        widths = (latent_dim + joined_width(joined), *config.hidden)
         self.join = JoinLabel(joined)
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(
@@ -60,8 +64,7 @@ class _MLPGenerator(nn.Module):
         )
         self.activation = _activation(config.activation)
         self.last = nn.Linear(widths[-1], math.prod(data.shape))
-        tanh = config.output == "tanh" or (config.output == "auto" and data.is_image)
-        self.output = nn.Tanh() if tanh else nn.Identity()
+        self.output = _output(config.output, data)
         self.shape = data.shape
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
@@ -74,6 +77,27 @@ class _MLPGenerator(nn.Module):
         return self.output(self.last(h)).unflatten(1, self.shape)
 
 
+def _output(name: str, data: DataSpec) -> nn.Module:
+    """The last activation."""
+    if name == "tanh" or (name == "auto" and data.is_image):
+        return nn.Tanh()
+    if name == "auto" and data.columns is not None and max(data.columns) > 1:
+        return _Columns(data.columns)
+    return nn.Identity()
+
+
+class _Columns(nn.Module):
+    """The blocks of a table's rows (N, D): softmax over a category, wider than 1; a number as it is."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.widths = widths
+
+    def forward(self, h: Tensor) -> Tensor:
+        blocks = h.split(self.widths, dim=1)
+        return torch.cat([block.softmax(1) if block.shape[1] > 1 else block for block in blocks], dim=1)
+
+
 @attrs.frozen
 class MLPDiscriminator(Discriminator):
     """Multilayer perceptron from a flattened sample of any shape to its score."""
@@ -82,24 +106,31 @@ class MLPDiscriminator(Discriminator):
     activation: Activation = option("leaky_relu", help="activation of the hidden layers; leaky_relu has slope 0.2")
     norm: Norm = option("none", help="normalisation after each hidden layer")
     dropout: float = option(0.0, help="probability of dropping a hidden unit", validator=and_(ge(0), lt(1)))
-    condition: DiscriminatorCondition = option("none", help="how labels enter: concatenated to x, or by projection")
+    condition: DiscriminatorCondition = option(
+        "none", help="how labels or conditions enter: concatenated to x, or by projection"
+    )
 
     def build(self, data: DataSpec) -> nn.Module:
         return _MLPDiscriminator(self, data)
 
 
 class _MLPDiscriminator(nn.Module):
+    gives_extras = True
+
     def __init__(self, config: MLPDiscriminator, data: DataSpec) -> None:
         super().__init__()
-        joined = classes_for(config.condition, "concat", data.classes)
-        widths = (math.prod(data.shape) + (joined or 0), *config.hidden)
+        joined = given_for(config.condition, "concat", data)
+        widths = (math.prod(data.shape) + joined_width(joined), *config.hidden)
         layers: list[nn.Module] = []
         for a, b in itertools.pairwise(widths):
             layers += [nn.Linear(a, b), make_norm(config.norm, b, dims=1), _activation(config.activation)]
             layers += [nn.Dropout(config.dropout)] if config.dropout else []
         self.join = JoinLabel(joined)
         self.layers = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
-        self.head = Head(widths[-1], classes_for(config.condition, "projection", data.classes))
+        self.head = Head(widths[-1], given_for(config.condition, "projection", data))
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.head(self.layers(self.join(x.flatten(1), y)), y)
+    def forward(self, x: Tensor, y: Tensor, extras: dict[str, Tensor] | None = None) -> Tensor:
+        h = self.layers(self.join(x.flatten(1), y))
+        if extras is not None:
+            extras["features"] = h
+        return self.head(h, y)

@@ -17,10 +17,14 @@ from ganframe.builtin.layers import (
     ConvThenPool,
     DiscriminatorCondition,
     GeneratorCondition,
+    Given,
     Head,
     JoinLabel,
     UpsampleThenConv,
-    classes_for,
+    given_for,
+    joined_channels,
+    joined_width,
+    refuse_images,
 )
 
 # Channels of each block in multiples of `width`, by image size. A generator block doubles the resolution;
@@ -48,18 +52,21 @@ class ResNetGenerator(Generator):
     width: int = option(
         64, help="channels: 4 × width in each block at 32 pixels, 16 to 1 × width at larger sizes", validator=ge(1)
     )
-    condition: GeneratorCondition = option("none", help="how labels enter: concatenated to z, or conditional BatchNorm")
+    condition: GeneratorCondition = option(
+        "none", help="how labels or vectors enter: concatenated to z, or conditional BatchNorm"
+    )
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
+        refuse_images("resnet", self.condition, data, "use the generator mlp, or one made for images")
         return _ResNetGenerator(self, data, latent_dim)
 
 
 class _UpBlock(nn.Module):
-    def __init__(self, channels: int, out: int, classes: int | None) -> None:
+    def __init__(self, channels: int, out: int, given: Given) -> None:
         super().__init__()
-        self.norm1 = ConditionalBatchNorm(channels, classes, dims=2)
+        self.norm1 = ConditionalBatchNorm(channels, given, dims=2)
         self.conv1 = UpsampleThenConv(channels, out)
-        self.norm2 = ConditionalBatchNorm(out, classes, dims=2)
+        self.norm2 = ConditionalBatchNorm(out, given, dims=2)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         self.shortcut = nn.Conv2d(channels, out, 1)
 
@@ -74,10 +81,10 @@ class _ResNetGenerator(nn.Module):
     def __init__(self, config: ResNetGenerator, data: DataSpec, latent_dim: int) -> None:
         super().__init__()
         widths = [config.width * m for m in _UP[square_size("resnet", data, tuple(_UP))]]
-        joined = classes_for(config.condition, "concat", data.classes)
-        in_norm = classes_for(config.condition, "batch_norm", data.classes)
+        joined = given_for(config.condition, "concat", data)
+        in_norm = given_for(config.condition, "batch_norm", data)
         self.join = JoinLabel(joined)
-        self.first = nn.Linear(latent_dim + (joined or 0), widths[0] * 16)
+        self.first = nn.Linear(latent_dim + joined_width(joined), widths[0] * 16)
         self.blocks = nn.ModuleList(_UpBlock(a, b, in_norm) for a, b in itertools.pairwise(widths))
         self.norm = nn.BatchNorm2d(widths[-1])
         self.last = nn.Conv2d(widths[-1], data.shape[0], 3, padding=1)
@@ -99,10 +106,12 @@ class ResNetDiscriminator(Discriminator):
         64, help="channels: 2 × width in each block at 32 pixels, 1 to 16 × width at larger sizes", validator=ge(1)
     )
     condition: DiscriminatorCondition = option(
-        "none", help="how labels enter: as extra channels of x, or by projection"
+        "none", help="how labels or conditions enter: as extra channels of x, or by projection"
     )
 
     def build(self, data: DataSpec) -> nn.Module:
+        if self.condition == "projection":
+            refuse_images("resnet", self.condition, data, "use condition = 'concat'")
         return _ResNetDiscriminator(self, data)
 
 
@@ -125,18 +134,23 @@ class _DownBlock(nn.Module):
 
 
 class _ResNetDiscriminator(nn.Module):
+    gives_extras = True
+
     def __init__(self, config: ResNetDiscriminator, data: DataSpec) -> None:
         super().__init__()
         size = square_size("resnet", data, tuple(_DOWN))
-        joined = classes_for(config.condition, "concat", data.classes)
-        widths = [data.shape[0] + (joined or 0), *(config.width * m for m in _DOWN[size])]
+        joined = given_for(config.condition, "concat", data)
+        widths = [data.shape[0] + joined_channels(joined, data.shape), *(config.width * m for m in _DOWN[size])]
         blocks = zip(widths, widths[1:], _HALVES[size], strict=False)
         self.join = JoinLabel(joined)
         self.blocks = nn.Sequential(
             *(_DownBlock(a, b, bool(halve), first=i == 0) for i, (a, b, halve) in enumerate(blocks))
         )
-        self.head = Head(widths[-1], classes_for(config.condition, "projection", data.classes))
+        self.head = Head(widths[-1], given_for(config.condition, "projection", data))
         self.apply(_init)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.head(self.blocks(self.join(x, y)).relu().sum((2, 3)), y)
+    def forward(self, x: Tensor, y: Tensor, extras: dict[str, Tensor] | None = None) -> Tensor:
+        h = self.blocks(self.join(x, y)).relu().sum((2, 3))
+        if extras is not None:
+            extras["features"] = h
+        return self.head(h, y)

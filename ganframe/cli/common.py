@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-KINDS = ("generator", "discriminator", "objective", "constraint", "dataset")  # those of components, without torch
+# Those of components, without importing torch.
+KINDS = ("generator", "discriminator", "objective", "constraint", "term", "dataset")
 FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ganframe.cli.common import Command, as_request_error, blocking, options, require_suffix, writing
+from ganframe.errors import RequestError
 
+if TYPE_CHECKING:
+    from ganframe.analysis.trained import TrainedGenerator
+
+CONDITION = "An image (.png, .jpg), an array (.npy) or a folder of images; by default those that the run keeps."
+ONE_CONDITION = "The condition of all samples, in a file as for `sample`; by default the first that the run keeps."
 SEED = click.IntRange(0, 2**63 - 1)
 picture_of = options(
     click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="Samples to choose from."),
@@ -15,34 +21,48 @@ picture_of = options(
 )
 
 
+def _load(run: str, label: int | None, condition: str | None) -> TrainedGenerator:
+    """The generator of a run, under the conditions of a file if there is one."""
+    import ganframe
+    from ganframe.analysis.conditions import read_conditions
+
+    if label is not None and condition is not None:
+        raise RequestError("--label and --condition: give one of them, as the data of the run has labels or conditions")
+    G = ganframe.load_generator(run)
+    return G if condition is None else G.with_conditions(read_conditions(condition, G.spec))
+
+
 @click.command(cls=Command)
 @click.argument("run", metavar="RUN")
 @click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="Number of samples.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the latents.")
 @click.option("--label", type=int, help="The class of the samples; by default classes are drawn uniformly.")
+@click.option("--condition", metavar="FILE", help=CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png) or an array (.npy). By default RUN/samples/seed-<S>.png.")
 @blocking
-def sample(run: str, count: int, seed: int, label: int | None, out: str | None) -> None:
+def sample(run: str, count: int, seed: int, label: int | None, condition: str | None, out: str | None) -> None:
     """Draw samples of the generator of RUN."""
     from pathlib import Path
 
     import numpy as np
 
-    import ganframe
     from ganframe.cli.process import keep_freed_memory
     from ganframe.report import pictures
 
-    file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{'' if label is None else f'-label-{label}'}.png"
+    under = "" if label is None else f"-label-{label}"
+    under = under if condition is None else f"-condition-{Path(condition).stem}"
+    file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{under}.png"
     require_suffix(file, ".png", ".npy")
     keep_freed_memory()
-    G = ganframe.load_generator(run)
+    G = _load(run, label, condition)
+    z, y = G.latents(count, seed)
     with as_request_error():
-        samples = G.sample(count, seed=seed, y=label)
+        samples = G.decode(z, y if label is None else G.labels(label, count))
     with writing(file):
         if file.suffix == ".npy":
             np.save(file, samples.numpy())
         else:
-            pictures.draw(file, G.spec, samples)
+            pictures.draw(file, G.spec, samples, conditions=y)
     click.echo(f"{count} samples: {file}")
 
 
@@ -52,6 +72,7 @@ def sample(run: str, count: int, seed: int, label: int | None, out: str | None) 
 @click.option("--steps", default=9, show_default=True, type=click.IntRange(2), help="Samples on a path, ends included.")
 @click.option("--path", type=click.Choice(["spherical", "linear"]), help="By default linear for a uniform prior only.")
 @click.option("--label", type=int, help="The class of the samples; by default that of A.")
+@click.option("--condition", metavar="FILE", help=ONE_CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png), an animation (.gif) or an array (.npy).")
 @options(picture_of, blocking)
 def interpolate(
@@ -60,6 +81,7 @@ def interpolate(
     steps: int,
     path: Literal["spherical", "linear"] | None,
     label: int | None,
+    condition: str | None,
     out: str | None,
     count: int,
     seed: int,
@@ -69,14 +91,13 @@ def interpolate(
 
     import numpy as np
 
-    import ganframe
     from ganframe.analysis.interpolation import interpolate_samples
     from ganframe.cli.process import keep_freed_memory
     from ganframe.report import pictures
 
     file = Path(out) if out else Path(run) / "samples" / "interpolation.png"
     keep_freed_memory()
-    G = ganframe.load_generator(run)
+    G = _load(run, label, condition)
     require_suffix(file, *([".png", ".gif", ".npy"] if G.spec.is_image else [".png", ".npy"]))
     pairs = between or tuple((str(i), str(i + 1)) for i in range(0, min(16, count - 1), 2)) or (("0", "0"),)
     with as_request_error():
@@ -95,9 +116,12 @@ def interpolate(
 @click.argument("run", metavar="RUN")
 @click.argument("expression", metavar="EXPRESSION")
 @click.option("--label", type=int, help="The class of the result; by default the one that the groups' classes leave.")
+@click.option("--condition", metavar="FILE", help=ONE_CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png), or the result as an array (.npy).")
 @options(picture_of, blocking)
-def arithmetic(run: str, expression: str, label: int | None, out: str | None, count: int, seed: int) -> None:
+def arithmetic(
+    run: str, expression: str, label: int | None, condition: str | None, out: str | None, count: int, seed: int
+) -> None:
     """Add and subtract means of groups of latents, as in "3,7,12 - 4,9,11 + 5,8,2".
 
     A number is a place in the picture of `ganframe sample RUN`; SEED:PLACE is a place in the picture of another seed,
@@ -108,13 +132,12 @@ def arithmetic(run: str, expression: str, label: int | None, out: str | None, co
 
     import numpy as np
 
-    import ganframe
     from ganframe.analysis.arithmetic import decode_result, evaluate, picture_rows
     from ganframe.cli.process import keep_freed_memory
     from ganframe.report import pictures
 
     keep_freed_memory()
-    G = ganframe.load_generator(run)
+    G = _load(run, label, condition)
     file = Path(out) if out else Path(run) / "samples" / f"arithmetic.{'png' if G.spec.is_image else 'npy'}"
     require_suffix(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
     found = evaluate(G, run, expression, seed, count, label)

@@ -15,7 +15,7 @@ from ganframe.errors import RequestError
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @blocking
 def plugins(as_json: bool) -> None:
-    """List the installed plugins: their components, or why they failed to load."""
+    """List the installed plugins: their components and optimisers, or why they failed to load."""
     from ganframe.plugins.registry import load
 
     found = load().plugins
@@ -30,6 +30,7 @@ def plugins(as_json: bool) -> None:
                 "cause": p.cause,
                 "seconds": round(p.seconds, 4),
                 "components": {kind: sorted(table) for kind, table in p.components.items()},
+                "optimizers": sorted(p.optimizers),
             }
             for p in found
         ]
@@ -37,7 +38,8 @@ def plugins(as_json: bool) -> None:
         return
     table = make_table("plugin", "distribution", "entry point", "status", "load", "components")
     for p in found:
-        listed = [f"{kind}s: {', '.join(sorted(names))}" for kind, names in p.components.items() if names]
+        tables = {**p.components, "optimizer": p.optimizers}
+        listed = [f"{kind}s: {', '.join(sorted(names))}" for kind, names in tables.items() if names]
         text = "\n".join(filter(None, [*listed, p.cause]))
         table.add_row(p.name, f"{p.distribution} {p.version}", p.target, p.status, f"{p.seconds:.2f} s", text)
     print_table(table)
@@ -50,7 +52,7 @@ def plugins(as_json: bool) -> None:
 @click.argument("name", required=False)
 @blocking
 def describe(kind: str | None, name: str | None) -> None:
-    """Show a component and its options: type, default, help. Without NAME or KIND, list the components."""
+    """Show a component or optimiser and its options: type, default, help. Without NAME or KIND, list them."""
     import inspect
     import typing
 
@@ -58,22 +60,28 @@ def describe(kind: str | None, name: str | None) -> None:
 
     from ganframe.errors import did_you_mean
     from ganframe.plugins.registry import load
+    from ganframe.recipes.strict import toml_name
 
     registry = load()
-    if kind is not None and kind.removesuffix("s") not in KINDS:
-        raise RequestError(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}")
+    kinds = (*KINDS, "optimizer")
+    if kind is not None and kind.removesuffix("s") not in kinds:
+        raise RequestError(f"unknown kind '{kind}'{did_you_mean(kind, kinds)}")
     kind = kind and kind.removesuffix("s")
     if kind is None or name is None:
         table = make_table("kind", "name", "plugin", "what it is")
-        for plugin, its_kind, its_name, component in registry:
-            if kind in (None, its_kind):
-                table.add_row(its_kind, its_name, plugin.name, (inspect.getdoc(component) or "").partition("\n")[0])
+        for plugin in registry.plugins:
+            for its_kind in kinds if kind is None else (kind,):
+                for its_name, offered in plugin.table(its_kind).items():
+                    table.add_row(its_kind, its_name, plugin.name, (inspect.getdoc(offered) or "").partition("\n")[0])
         print_table(table)
         return
     component = registry.find(kind, name)
     plugin, _ = registry.locate(component)
     click.echo(f"{kind} {registry.full_name(component)}, from {plugin.distribution} {plugin.version}\n")
     click.echo(f"{inspect.getdoc(component)}\n")
+    if kind == "optimizer":
+        click.echo(f"Its options: {', '.join(_parameters(component))}")
+        return
     fields = attrs.fields(component)
     if not fields:
         click.echo("It has no options.")
@@ -82,8 +90,22 @@ def describe(kind: str | None, name: str | None) -> None:
     types = typing.get_type_hints(component)
     for field in fields:
         default = "required" if field.default is attrs.NOTHING else in_toml(field.default)
-        table.add_row(field.name, _type(types[field.name]), default, field.metadata.get("help", ""))
+        if attrs.has(type(field.default)):  # a component
+            cls = type(field.default)
+            default = registry.full_name(cls) if registry.offers(cls) else cls.__name__
+        kinds_of_value = _type(types[field.name]) + (" | ramp" if field.metadata.get("scheduled") else "")
+        table.add_row(toml_name(field.name), kinds_of_value, default, field.metadata.get("help", ""))
     print_table(table)
+
+
+def _parameters(optimizer: type) -> list[str]:
+    """The options of an optimiser with their defaults, as its signature has them: all but the weights."""
+    import inspect
+
+    return [
+        parameter.name if parameter.default is parameter.empty else f"{parameter.name} {in_toml(parameter.default)}"
+        for parameter in list(inspect.signature(optimizer).parameters.values())[1:]
+    ]
 
 
 def _type(hint: Any) -> str:

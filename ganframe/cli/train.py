@@ -48,19 +48,20 @@ def check(recipe: str, overrides: tuple[str, ...]) -> None:
     import ganframe
     from ganframe.cli.process import keep_freed_memory
     from ganframe.training import check as checks
+    from ganframe.training.moving_average import decay_at
 
     keep_freed_memory()
     loaded = ganframe.load_recipe(recipe, overrides)
     result = checks.check(loaded)
-    classes = f", {result.spec.classes} classes" if result.spec.classes else ""
+    given = f", {result.spec.classes} classes" if result.spec.classes else ""
+    given = f", conditions of shape {result.spec.condition}" if result.spec.condition else given
     click.echo(f"{recipe}: sound")
-    click.echo(f"data           shape {result.spec.shape}{classes}")
+    click.echo(f"data           shape {result.spec.shape}{given}")
     click.echo(f"generator      {result.generator_parameters:,} parameters")
     click.echo(f"discriminator  {result.discriminator_parameters:,} parameters")
-    if result.full_decay_at is not None and result.full_decay_at > loaded.train.steps:
-        click.echo(
-            f"moving average decay {loaded.train.ema} is reached at step {result.full_decay_at:,}, after the last step"
-        )
+    if loaded.train.ema is not None and result.full_decay_at is not None and result.full_decay_at > loaded.train.steps:
+        decay = decay_at(loaded.train.ema, loaded.train.steps)
+        click.echo(f"moving average decay {decay} is reached at step {result.full_decay_at:,}, after the last step")
     click.echo(f"time           {result.seconds_per_step:.3g} s a step, about {_duration(result.seconds)} in all")
     click.echo(f"memory         {result.memory / 2**30:.2f} GiB at most so far, on {result.device}")
 

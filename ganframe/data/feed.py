@@ -22,18 +22,32 @@ from ganframe.errors import RunError
 
 @attrs.frozen
 class Share:
-    """The rows of a batch that belong to this process, rank, rank + processes, …, and its device."""
+    """The rows of a batch that belong to this process, rank, rank + processes, …, and its device.
+
+    With `group` = m these are not rows but groups of m consecutive rows, for a discriminator that mixes the samples of
+    a group; a batch is then a multiple of m · processes.
+    """
 
     device: torch.device
     processes: int = 1
     rank: int = 0
+    group: int = 1
 
     def of(self, batch: Tensor) -> Tensor:
-        return batch if self.processes == 1 else batch[self.rank :: self.processes]
+        if self.processes == 1:
+            return batch
+        if self.group == 1:
+            return batch[self.rank :: self.processes]
+        return batch.unflatten(0, (-1, self.group))[self.rank :: self.processes].flatten(0, 1)
 
 
 class Feed(Protocol):
-    """A source of real batches x (N, *shape), y (N,) whose position can be saved and restored."""
+    """A source of real batches x (N, *shape), y (N,) or (N, *condition) whose position can be saved and restored.
+
+    `share` may be replaced before the first batch.
+    """
+
+    share: Share
 
     @property
     def data(self) -> TorchDataset[Any]: ...
@@ -54,23 +68,23 @@ def open_feed(
         raise ValueError(f"a batch of {batch_size} is larger than the data, which has {count} samples")
     check_data(data, spec)
     if isinstance(data, Distribution):
-        return DrawnFeed(data, batch_size, seed, share)
+        return DrawnFeed(data, spec, batch_size, seed, share)
     if isinstance(data, TensorDataset):
-        return IndexedFeed(data, batch_size, seed, share)
-    return LoadedFeed(data, batch_size, seed, share, workers)
+        return IndexedFeed(data, spec, batch_size, seed, share)
+    return LoadedFeed(data, spec, batch_size, seed, share, workers)
 
 
 class DrawnFeed:
     """Batches of a `Distribution`, drawn anew each time."""
 
-    def __init__(self, data: Distribution, batch_size: int, seed: int, share: Share) -> None:
+    def __init__(self, data: Distribution, spec: DataSpec, batch_size: int, seed: int, share: Share) -> None:
         self.data: TorchDataset[Any] = data
-        self.distribution, self.batch_size, self.share = data, batch_size, share
+        self.distribution, self.spec, self.batch_size, self.share = data, spec, batch_size, share
         self.generator = torch.Generator(share.device).manual_seed(seed)
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         x, y = self.distribution.draw(self.batch_size, self.generator)
-        return self.share.of(x), self.share.of(y)
+        return as_float(self.share.of(x)), as_y(self.share.of(y), self.spec)
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self.generator.get_state()}
@@ -103,11 +117,11 @@ class Order:
 class IndexedFeed:
     """Batches indexed from a set held as tensors, which are on the device if they fit there."""
 
-    def __init__(self, data: TensorDataset, batch_size: int, seed: int, share: Share) -> None:
+    def __init__(self, data: TensorDataset, spec: DataSpec, batch_size: int, seed: int, share: Share) -> None:
         x, y = data.tensors
         room = torch.cuda.mem_get_info(share.device)[0] / 4 if share.device.type == "cuda" else math.inf
-        home = share.device if x.nbytes < room else x.device
-        self.x, self.y, self.share = x.to(home), y.to(home), share
+        home = share.device if x.nbytes + y.nbytes < room else x.device
+        self.x, self.y, self.spec, self.share = x.to(home), y.to(home), spec, share
         self.away = home != share.device
         self.order = Order(len(x), batch_size, seed, home)
         self.drawn = 0
@@ -123,7 +137,7 @@ class IndexedFeed:
         x, y = self.x[rows], self.y[rows]
         if self.away:
             x, y = x.to(self.share.device), y.to(self.share.device)
-        return as_float(x), y
+        return as_float(x), as_y(y, self.spec)
 
     def state_dict(self) -> dict[str, Any]:
         return {"drawn": self.drawn}
@@ -135,8 +149,10 @@ class IndexedFeed:
 class LoadedFeed:
     """Batches read item by item through a DataLoader, in the same order as by IndexedFeed."""
 
-    def __init__(self, data: TorchDataset[Any], batch_size: int, seed: int, share: Share, workers: int) -> None:
-        self.data, self.share, self.workers = data, share, workers
+    def __init__(
+        self, data: TorchDataset[Any], spec: DataSpec, batch_size: int, seed: int, share: Share, workers: int
+    ) -> None:
+        self.data, self.spec, self.share, self.workers = data, spec, share, workers
         self.order = Order(len(data), batch_size, seed, torch.device("cpu"))  # type: ignore[arg-type]
         self.drawn = 0
         self.batches: Iterator[Any] | None = None
@@ -157,7 +173,8 @@ class LoadedFeed:
         except RunError as error:  # a worker adds its traceback; the last line is the message
             raise RunError(str(error).strip().splitlines()[-1].removeprefix("ganframe.errors.RunError: ")) from None
         self.drawn += 1
-        return as_float(x.to(self.share.device, non_blocking=True)), y.to(self.share.device, non_blocking=True)
+        x, y = (side.to(self.share.device, non_blocking=True) for side in (x, y))
+        return as_float(x), as_y(y, self.spec)
 
     def state_dict(self) -> dict[str, Any]:
         return {"drawn": self.drawn}
@@ -185,8 +202,16 @@ def as_float(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
+def as_y(y: Tensor, spec: DataSpec) -> Tensor:
+    """y as networks take it: labels as they are, conditions as floats, scaled as samples are."""
+    return y if spec.condition is None else as_float(y)
+
+
 def check_data(data: TorchDataset[Any], spec: DataSpec) -> None:
-    """Raises ValueError where samples or labels are not what `spec` says."""
+    """Raises ValueError where samples, labels or conditions are not what `spec` says."""
+    if type(spec) is not DataSpec:
+        name = type(spec).__name__
+        raise ValueError(f"the spec is a {name}, whose generator could not be loaded; return a plain DataSpec")
     x, y = data[0]
     if tuple(x.shape) != spec.shape:
         raise ValueError(f"samples have shape {tuple(x.shape)}, and the dataset's spec says {spec.shape}")
@@ -195,3 +220,14 @@ def check_data(data: TorchDataset[Any], spec: DataSpec) -> None:
         low, high = (int(v) for v in labels.aminmax())
         if low < 0 or high >= spec.classes:
             raise ValueError(f"labels lie in {low}..{high}, and the dataset's spec says {spec.classes} classes")
+    if spec.condition is not None:
+        check_condition(torch.as_tensor(y), spec.condition)
+
+
+def check_condition(y: Tensor, condition: tuple[int, ...]) -> None:
+    """Raises ValueError unless y is one condition of this shape: floats, or an image in uint8."""
+    if tuple(y.shape) != condition:
+        raise ValueError(f"conditions have shape {tuple(y.shape)}; the data's spec says {condition}")
+    if not y.is_floating_point() and not (y.dtype == torch.uint8 and y.ndim == 3):
+        kind = str(y.dtype).removeprefix("torch.")
+        raise ValueError(f"conditions are {kind}; make them floats, or uint8 if they are images (C, H, W)")

@@ -20,15 +20,23 @@ def sample_prior(prior: Prior, n: int, generator: torch.Generator) -> Tensor:
     return torch.rand(n, prior.dim, generator=generator, device=generator.device).sub_(0.5).mul_(2 * math.sqrt(3))
 
 
-def fixed_latents(prior: Prior, spec: DataSpec, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """n latents (n, dim) and labels (n,), uniform over the classes. On the CPU, the same for the same seed."""
+def fixed_latents(
+    prior: Prior, spec: DataSpec, n: int, seed: int, conditions: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """n latents z (n, dim) and y for them, the same for the same seed, on the CPU.
+
+    y are labels (n,), uniform over the classes; or where the data has conditions, `conditions` (k, *condition) in turn,
+    by default blank ones.
+    """
     generator = torch.Generator().manual_seed(seed)
     z = sample_prior(prior, n, generator)
+    if spec.condition is not None:
+        return z, spec.blank(n) if conditions is None else conditions[torch.arange(n) % len(conditions)]
     return z, torch.randint(spec.classes or 1, (n,), generator=generator)
 
 
 class LatentFeed:
-    """The latents of training: this process's rows of each batch."""
+    """The latents of training: this process's rows of each batch. `share` may be replaced before the first one."""
 
     def __init__(self, prior: Prior, seed: int, share: Share) -> None:
         self.prior, self.share = prior, share

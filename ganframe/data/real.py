@@ -1,6 +1,7 @@
 """Real samples for judging: pictures, diagnostics and measurements compare with them.
 
-They are drawn apart from the training feed, so that looking at a run does not change it.
+They are drawn apart from the training feed, so that looking at a run does not change it. Where a dataset holds samples
+out of training, they are drawn from those.
 """
 
 from __future__ import annotations
@@ -12,29 +13,56 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset, default_collate
 
-from ganframe.components import DataSpec, Distribution
-from ganframe.data.feed import as_float, check_data
+from ganframe.components import Dataset, DataSpec, Distribution
+from ganframe.data.feed import as_float, as_y, check_data
 
 PART = 1_000  # samples drawn at a time
+
+
+def judging_data(dataset: Dataset, spec: DataSpec, built: TorchDataset[Any]) -> TorchDataset[Any]:
+    """What the dataset holds out of training, or what it built for training if it holds out nothing.
+
+    Raises ValueError where it is not what `spec` says, and what `Dataset.held_out` raises. torch's random state is not
+    changed.
+    """
+    with torch.random.fork_rng(devices=()):
+        held_out = dataset.held_out()
+        if held_out is None:
+            return built
+        check_data(held_out, spec)
+    return held_out
 
 
 def real_samples(
     data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """n real samples x (n, *shape) with their labels y (n,), on `device`, the same for the same seed.
+    """n real samples x (n, *shape) with their y (n,) or (n, *condition), on `device`, the same for the same seed.
 
     Of a distribution they are drawn. Of a finite set they are the first n of a random order, each sample once, and
     fewer than n where the set is smaller. `data` is what `Dataset.build` returned. Raises ValueError where it is not
     what `spec` says.
     """
-    with torch.random.fork_rng(devices=()):  # items may be drawn with torch's own generator, as by augmentation
-        torch.default_generator.manual_seed(seed)
-        x, y = _samples(data, spec, n, seed, device)
-    return as_float(x.to(device)), y.to(device)
+    x, y = _samples(data, spec, n, seed, device)
+    return as_float(x.to(device)), as_y(y.to(device), spec)
+
+
+def conditions(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device: torch.device) -> Tensor:
+    """The y of `real_samples`, for data with conditions: (n, *condition), or fewer where the set is smaller.
+
+    In the type in which the data has them, uint8 or floats: `as_y` makes what networks take.
+    """
+    return _samples(data, spec, n, seed, device)[1].to(device)
 
 
 def _samples(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    check_data(data, spec)
+    """x and y as the data has them."""
+    with torch.random.fork_rng(devices=()):  # items may be drawn with torch's own generator, as by augmentation
+        torch.default_generator.manual_seed(seed)
+        check_data(data, spec)
+        return _drawn(data, n, seed, device)
+
+
+def _drawn(data: TorchDataset[Any], n: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
     if isinstance(data, Distribution):
         generator = torch.Generator(device).manual_seed(seed)
         parts = [data.draw(PART, generator) for _ in range(-(-n // PART))]

@@ -1,17 +1,20 @@
 """Algorithm 1 of Goodfellow et al. 2014: k discriminator steps, one generator step, then callbacks.
 
-A step is three moves: draw a batch, compute the player's loss, descend its gradient. The losses are pure functions
-(game, batch) -> (loss, logs): they change nothing but the networks' own buffers and torch's random state.
+A step is three moves: draw a batch, compute the gradient of the player's loss, descend it. The losses are pure
+functions (game, batch) -> (loss, logs): they change nothing but the networks' own buffers and torch's random state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
+from ganframe.components import Parts, Scored, Term, Turn
+from ganframe.declarations import mean_scores
+from ganframe.engine.scoring import same_parametrized_weights
 from ganframe.engine.state import Batch, Callback, Game, Logs, Player, State
 
 
@@ -19,7 +22,10 @@ def train(state: State, steps: int, critic_steps: int, callbacks: Iterable[Callb
     """Algorithm 1 from `state.step` to `steps`, with k = `critic_steps`."""
     callbacks = tuple(callbacks)
     while state.step < steps:  # for number of training iterations do
-        for _ in range(critic_steps):  # for k steps do
+        state.latest = {}
+        for buffer in state.step_buffers:
+            buffer.fill_(state.step)
+        for _ in range(critic_steps if state.timetable.starts(state.step) else 0):  # for k steps do
             discriminator_step(state)  # update D by ascending its stochastic gradient
         generator_step(state)  # update G by descending its stochastic gradient
         state.step += 1
@@ -28,18 +34,21 @@ def train(state: State, steps: int, critic_steps: int, callbacks: Iterable[Callb
 
 
 def discriminator_step(state: State) -> None:
-    """One update of D. Sets `state.latest` to its logs."""
+    """One update of D. Adds its logs to `state.latest`: a penalty that is not due does not hide an earlier one."""
     x, y = state.batches()
     batch = Batch(x, y, state.latents(y.shape[0]))
-    loss, state.latest = discriminator_loss(state.game, batch)
-    descend(state, state.D, loss)
-    for constraint in state.game.constraints.values():
+    game = state.timetable.game(state.game, state.step, state.D.updates)
+    with frozen(state.G) if game.terms else nullcontext():
+        logs = differentiate(state, state.D, discriminator_loss, game, batch)
+        descend(state, state.D)
+    for constraint in state.timetable.constraints(state.game, state.step):
         constraint.project(state.D.network)
+    state.latest |= logs
     state.labels = y
 
 
 def discriminator_loss(game: Game, batch: Batch) -> tuple[Tensor, Logs]:
-    """L_D on a real batch and as many fakes, which have the labels of the real samples, plus each penalty.
+    """L_D on a real batch and as many fakes, which have the y of the real samples, plus each penalty and term.
 
     G is in training mode, so the running statistics of its BatchNorm follow these fakes too. They then average over
     more samples of the same G, and nothing reads them before evaluation.
@@ -50,54 +59,90 @@ def discriminator_loss(game: Game, batch: Batch) -> tuple[Tensor, Logs]:
     with torch.no_grad(), scoring.autocast():
         fakes = game.G(z, y)
     with scoring.cached_weights():
-        real, fake = scoring.both_sides(game.D, x, fakes, y)
+        real, fake = scoring.both_sides(game.D, x, fakes, y, z)
         loss = game.objective.discriminator_loss(real.scores, fake.scores)
         logs["loss_discriminator"] = loss.detach()
-        logs["score_real"], logs["score_fake"] = real.scores.detach(), fake.scores.detach()
+        logs["score_real"] = mean_scores(real.scores.detach())
+        logs["score_fake"] = mean_scores(fake.scores.detach())
         for name, constraint in game.constraints.items():
             penalty = constraint.penalty(game.D, real, fake)
-            if penalty is not None:
-                logs[f"penalty_{name}"] = penalty.detach()
-                loss = loss + penalty
+            loss = _with(loss, penalty, game, f"penalty_{name}", logs)
+        for name, term, turn in _turns(game, real, fake):
+            loss = _with(
+                loss, term.discriminator_term(turn), game, f"term_{name}", logs, log_suffix(term, "discriminator")
+            )
     return loss, logs
 
 
 def generator_step(state: State) -> None:
     """One update of G. Adds its logs to `state.latest`."""
     n = state.generator_batch_size
-    x, y = state.batches() if state.game.objective.compares_real else (None, _repeated(state.labels, n))
-    batch = Batch(x, y, state.latents(n))
+    game = state.timetable.game(state.game, state.step, state.G.updates)
+    x, y = None, state.labels
+    if game.scoring.generator_real or y is None or not game.started:  # D draws no labels before the objective starts
+        x, y = state.batches()
+    batch = Batch(x if game.scoring.generator_real else None, _repeated(y, n), state.latents(n))
     with frozen(state.D):
-        loss, logs = generator_loss(state.game, batch)
-        descend(state, state.G, loss)
+        logs = differentiate(state, state.G, generator_loss, game, batch)
+        descend(state, state.G)
     state.latest |= logs
 
 
 def generator_loss(game: Game, batch: Batch) -> tuple[Tensor, Logs]:
-    """L_G on fakes, and on a real batch where the objective compares the two.
+    """L_G on fakes, and on a real batch where the objective or a term needs one, plus each term.
 
     D is in training mode here too: its dropout is active, and the running statistics of a BatchNorm follow these fakes.
     """
     x, y, z = batch
-    scoring = game.scoring
-    with scoring.autocast(), scoring.cached_weights():
-        fakes = game.G(z, y)
-        real, fake = (None, game.D(fakes, y).float()) if x is None else scoring.scores(game.D, x, fakes, y)
-    loss = game.objective.generator_loss(fake, real)
-    return loss, {"loss_generator": loss.detach()}
+    scoring, logs = game.scoring, {}
+    with scoring.cached_weights():
+        with scoring.autocast():
+            fakes = game.G(z, y)
+            real, fake = scoring.generator_sides(game.D, x, fakes, y, z)
+        if game.started:
+            compared = real.scores if real is not None and game.objective.compares_real else None
+            loss = game.objective.generator_loss(fake.scores, compared)
+            logs["loss_generator"] = loss.detach()
+        else:
+            loss = z.new_zeros(())
+        for name, term, turn in _turns(game, real, fake):
+            loss = _with(loss, term.generator_term(turn), game, f"term_{name}", logs, log_suffix(term, "generator"))
+    return loss, logs
 
 
-def descend(state: State, player: Player, loss: Tensor) -> None:
-    """One step of a player's optimiser along the gradient of its loss, averaged over processes."""
+def differentiate(
+    state: State, player: Player, loss_of: Callable[[Game, Batch], tuple[Tensor, Logs]], game: Game, batch: Batch
+) -> Logs:
+    """Leaves the gradient of the player's loss in its weights, and returns the logs.
+
+    With `state.accumulate` = m the loss is the mean over m parts of the batch: of losses that are means over samples,
+    the same. Parametrised weights are those of the first part, so spectral normalisation iterates once.
+    """
     player.optimizer.zero_grad(set_to_none=True)
-    if state.scaler is None:
-        loss.backward()
-    else:
-        state.scaler.scale(loss).backward()
+    m, reported = state.accumulate, []
+    for index, part in enumerate(batch.parts(m)):
+        with same_parametrized_weights(*state.G.modules, *state.D.modules) if index else nullcontext():
+            loss, logs = loss_of(game, part)
+        loss = loss if m == 1 else loss / m
+        if loss.requires_grad:  # not where no term is due before the objective starts
+            (loss if state.scaler is None else state.scaler.scale(loss)).backward()
+        reported.append(logs)
+    return reported[0] if m == 1 else _together(reported)
+
+
+def descend(state: State, player: Player) -> None:
+    """One step of a player's optimiser along its gradient, averaged over processes and clipped."""
+    gradients = [p.grad for p in player.parameters if p.grad is not None]
     if state.average is not None:
-        gradients = [p.grad for p in player.parameters if p.grad is not None]
-        buffers = [b for p in (state.G, state.D) for b in p.network.buffers() if b.is_floating_point()]
-        state.average(gradients + buffers)
+        modules = [*state.G.modules, *state.D.modules]
+        state.average(gradients + [b for m in modules for b in m.buffers() if b.is_floating_point()])
+    player.updates += 1
+    if not gradients:
+        return
+    if player.max_norm is not None:
+        if state.scaler is not None:
+            state.scaler.unscale_(player.optimizer)
+        torch.nn.utils.clip_grad_norm_(player.parameters, player.max_norm)
     if state.scaler is None:
         player.optimizer.step()
     else:
@@ -117,8 +162,39 @@ def frozen(player: Player) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _repeated(labels: Tensor | None, n: int) -> Tensor:
-    """n labels for fakes: those of the last real batch, repeated or cut where G's batch has another size."""
-    assert labels is not None, "a generator step follows a discriminator step"
-    size = labels.shape[0]
-    return labels if size == n else labels.repeat(-(-n // size))[:n]
+def log_suffix(term: Term, player: str) -> str:
+    """What follows term_<name> in the log: the player's name where the term adds to both losses."""
+    both = all(getattr(type(term), m) is not getattr(Term, m) for m in ("discriminator_term", "generator_term"))
+    return f"_{player}" if both else ""
+
+
+NO_PARTS = Parts()
+
+
+def _turns(game: Game, real: Scored | None, fake: Scored) -> Iterator[tuple[str, Term, Turn]]:
+    """(name, term, turn) of each term that is due."""
+    for name, term in game.terms.items():
+        parts = game.parts.get(name, NO_PARTS)
+        yield name, term, Turn(game.G, game.D, real, fake, game.objective, game.step, parts)
+
+
+def _with(loss: Tensor, value: Tensor | None, game: Game, name: str, logs: Logs, suffix: str = "") -> Tensor:
+    """The loss plus a penalty or a term, where it has a value, times its factor."""
+    if value is None:
+        return loss
+    logs[name + suffix] = value.detach()
+    factor = game.factors.get(name, 1) if game.factors else 1
+    return loss + (value if factor == 1 else factor * value)
+
+
+def _repeated(y: Tensor, n: int) -> Tensor:
+    """n labels or conditions for fakes: those of a real batch, repeated or cut where G's batch has another size."""
+    size = y.shape[0]
+    return y if size == n else torch.cat([y] * -(-n // size))[:n]
+
+
+def _together(reported: list[Logs]) -> Logs:
+    """The logs of the parts of a batch as those of the batch: means of values, all scores."""
+    names = dict.fromkeys(name for logs in reported for name in logs)
+    found = {name: [logs[name] for logs in reported if name in logs] for name in names}
+    return {name: torch.cat(v) if v[0].ndim else torch.stack(v).mean() for name, v in found.items()}

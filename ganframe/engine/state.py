@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ganframe.components import Constraint, Objective
+from ganframe.components import Constraint, Objective, Parts, Term
 from ganframe.engine.scoring import Scoring
+from ganframe.engine.timing import ALWAYS, Timing
 
 RealBatches = Callable[[], tuple[Tensor, Tensor]]
-"""Draws a real batch: x (N, *shape) and y (N,), on the device."""
+"""Draws a real batch: x (N, *shape) and y (N,) or (N, *condition), on the device."""
 
 LatentBatches = Callable[[int], Tensor]
 """Draws this process's share of a batch of latents: n -> z (n, latent_dim), on the device."""
@@ -24,22 +25,34 @@ Average = Callable[[list[Tensor]], None]
 """Replaces tensors by their averages over all processes, in place."""
 
 Logs = dict[str, Tensor]
-"""What a step reports: losses and penalties, scalars, and scores (N,). Detached, on the device."""
+"""What a step reports: losses, penalties and terms, scalars, and scores (N,). Detached, on the device."""
 
 
 class Batch(NamedTuple):
-    """Real samples x (N, *shape), or None where a loss needs none; labels y (N,); latents z (N, latent_dim)."""
+    """Real samples x (N, *shape), or None where a loss needs none; y (N,) or (N, *condition); latents z (N, dim)."""
 
     x: Tensor | None
     y: Tensor
     z: Tensor
+
+    def parts(self, n: int) -> Iterator[Batch]:
+        """The batch in n equal parts."""
+        if n == 1:
+            yield self
+            return
+        size = len(self.y) // n
+        for rows in (slice(i * size, (i + 1) * size) for i in range(n)):
+            yield Batch(None if self.x is None else self.x[rows], self.y[rows], self.z[rows])
 
 
 @attrs.define
 class Game:
     """The two networks and the rules: all that a loss depends on besides the batch.
 
-    `scoring` is decided here, from D and its constraints. Replace a constraint by `attrs.evolve`, which decides anew.
+    `constraints` and `terms` have the names of the log; `parts` are those of each term. `factors` multiply penalties
+    and terms, by their names in the log. `started` is false while G is trained by its terms alone.
+
+    `scoring` is decided here, from D, constraints and terms. Replace one by `attrs.evolve`, which decides anew.
     """
 
     G: nn.Module
@@ -47,30 +60,102 @@ class Game:
     objective: Objective
     constraints: dict[str, Constraint] = attrs.field(factory=dict)
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+    terms: dict[str, Term] = attrs.field(factory=dict)
+    parts: dict[str, Parts] = attrs.field(factory=dict)
+    factors: Mapping[str, int] = attrs.field(factory=dict)
+    started: bool = True
+    step: int = 0
     scoring: Scoring = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.scoring = Scoring.decide(self.D, self.constraints.values(), self.autocast)
+        compares_real = self.started and self.objective.compares_real
+        terms = self.terms.values()
+        self.scoring = Scoring.decide(
+            self.D, self.constraints.values(), self.autocast, terms, compares_real, self.started
+        )
+
+
+class Timetable:
+    """The game at each step, where parts of it are not always due or have options that move.
+
+    `timings` are by their names in the log, and "objective". Without any, the game is always the same.
+    """
+
+    def __init__(self, timings: Mapping[str, Timing] | None = None) -> None:
+        self.timings = dict(timings or {})
+        self.games: dict[tuple[str, ...], Game] = {}
+
+    def game(self, full: Game, step: int, update: int) -> Game:
+        """The game at a generator step, for the `update`-th update of a player."""
+        if not self.timings:
+            full.step = step
+            return full
+        due = tuple(name for name, timing in self.timings.items() if timing.is_due(step, update))
+        if due not in self.games:  # decided once for each combination
+            self.games[due] = self._reduced(full, due)
+        game = self.games[due]
+        game.step = step
+        game.objective = self._timing("objective").moved(full.objective, step)
+        for name in game.constraints:
+            game.constraints[name] = self._timing(f"penalty_{name}").moved(full.constraints[name], step)
+        for name in game.terms:
+            game.terms[name] = self._timing(f"term_{name}").moved(full.terms[name], step)
+        return game
+
+    def constraints(self, full: Game, step: int) -> Iterator[Constraint]:
+        """All constraints as they are at a step: a projection is never left out."""
+        for name, constraint in full.constraints.items():
+            yield self._timing(f"penalty_{name}").moved(constraint, step) if self.timings else constraint
+
+    def starts(self, step: int) -> bool:
+        """Whether the objective acts at this step, and so D is trained."""
+        return step >= self._timing("objective").start
+
+    def _timing(self, name: str) -> Timing:
+        return self.timings.get(name, ALWAYS)
+
+    def _reduced(self, full: Game, due: tuple[str, ...]) -> Game:
+        def acts(name: str) -> bool:
+            return name not in self.timings or name in due
+
+        return attrs.evolve(
+            full,
+            constraints={name: part for name, part in full.constraints.items() if acts(f"penalty_{name}")},
+            terms={name: part for name, part in full.terms.items() if acts(f"term_{name}")},
+            factors={name: timing.every for name, timing in self.timings.items() if timing.every > 1},
+            started=acts("objective"),
+        )
 
 
 @attrs.define
 class Player:
-    """A network and the optimiser that trains it."""
+    """A network, the parts of terms that are trained with it, and their optimiser.
+
+    `updates` counts the optimiser's steps. Gradients are clipped to the norm `max_norm`, if it is given.
+    """
 
     network: nn.Module
     optimizer: Optimizer
+    parts: list[nn.Module] = attrs.field(factory=list)
+    max_norm: float | None = None
+    updates: int = 0
     parameters: list[nn.Parameter] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self.parameters = [p for module in self.modules for p in module.parameters() if p.requires_grad]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        return [self.network, *self.parts]
 
 
 @attrs.define
 class State:
     """Training at one step. `G` and `D` hold the networks of `game` with their optimisers.
 
-    `average` is None in a run of one process; `scaler` is None except in fp16. `labels` are those of the last real
-    batch; `latest` is what the last steps of D and G reported.
+    `average` is None in a run of one process; `scaler` is None except in fp16. `labels` are the y of the last real
+    batch; `latest` is what the last steps of D and G reported. Gradients are computed in `accumulate` parts of a batch.
+    `step_buffers` are the buffers `training_step` of networks that look at the step.
     """
 
     game: Game
@@ -85,6 +170,9 @@ class State:
     step: int = 0
     labels: Tensor | None = None
     latest: Logs = attrs.field(factory=dict)
+    timetable: Timetable = attrs.field(factory=Timetable)
+    accumulate: int = 1
+    step_buffers: list[Tensor] = attrs.field(factory=list)
 
 
 Callback = Callable[[State], None]

@@ -6,11 +6,12 @@ Knows hooks and what a component must be; not other plugins, nor how a failure i
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import traceback
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,20 @@ from ganframe.components import BASES
 from ganframe.errors import did_you_mean
 
 
-def components_of(entry_point: EntryPoint) -> tuple[dict[str, dict[str, type]], str]:
-    """The tables of components by kind, and a note for the user where the import changed torch's global state.
+@attrs.frozen
+class Offered:
+    """What a plugin offers: tables name -> class, of components by kind and of optimisers.
+
+    `note` is for the user: what the import changed in torch's global state.
+    """
+
+    components: dict[str, dict[str, type]]
+    optimizers: dict[str, type]
+    note: str = ""
+
+
+def load_plugin(entry_point: EntryPoint) -> Offered:
+    """Imports a plugin's module and calls its hooks.
 
     Raises whatever the plugin's module raises, SystemExit included, and TypeError for invalid hooks or components.
     """
@@ -37,11 +50,9 @@ def components_of(entry_point: EntryPoint) -> tuple[dict[str, dict[str, type]], 
             if error.name not in (entry_point.module, entry_point.module.partition(".")[0]):
                 raise  # something that the plugin imports
             raise ImportError(f"its entry point names '{entry_point.value}', and there is no such module") from error
-        tables = _tables_of(module)
-    return (
-        tables,
-        f"it changed {', '.join(changed)} at import, for the whole process; that was undone" if changed else "",
-    )
+        offered = _offered_by(module)
+    note = f"it changed {', '.join(changed)} at import, for the whole process; that was undone" if changed else ""
+    return attrs.evolve(offered, note=note)
 
 
 @contextlib.contextmanager
@@ -84,7 +95,7 @@ def _place(error: BaseException) -> str:
     )
 
 
-def _tables_of(module: object) -> dict[str, dict[str, type]]:
+def _offered_by(module: object) -> Offered:
     """The tables that a plugin's hooks return, checked. Each plugin has its own manager, so its faults stay its own."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -93,25 +104,29 @@ def _tables_of(module: object) -> dict[str, dict[str, type]]:
     except pluggy.PluginValidationError as error:  # the last line of its message is the reason
         raise TypeError(f"a hook of ganframe takes no arguments: {str(error).splitlines()[-1]}") from error
     callers = manager.get_hookcallers(module) or []
+    hooks = (*hookspecs.HOOKS, hookspecs.OPTIMIZERS)
     for caller in callers:
         optional = all(implementation.optionalhook for implementation in caller.get_hookimpls())
-        if caller.name not in hookspecs.HOOKS and not optional:
-            raise TypeError(f"unknown hook '{caller.name}'{did_you_mean(caller.name, hookspecs.HOOKS)}")
+        if caller.name not in hooks and not optional:
+            raise TypeError(f"unknown hook '{caller.name}'{did_you_mean(caller.name, hooks)}")
     implemented = {caller.name for caller in callers}
-    unmarked = [hook for hook in hookspecs.HOOKS if callable(getattr(module, hook, None)) and hook not in implemented]
+    unmarked = [hook for hook in hooks if callable(getattr(module, hook, None)) and hook not in implemented]
     if unmarked:
         raise TypeError(f"{', '.join(unmarked)}: the decorator @hookimpl is missing")
-    tables: dict[str, dict[str, type]] = {}
+    components: dict[str, dict[str, type]] = {}
+    optimizers: dict[str, type] = {}
     for caller in callers:
         if caller.name in hookspecs.HOOKS:
             kind = hookspecs.HOOKS[caller.name]
-            tables[kind] = _table(caller.name, kind, caller())
-    if not any(tables.values()):
-        raise TypeError(f"no hook returns a component; the hooks are {', '.join(hookspecs.HOOKS)}")
-    return tables
+            components[kind] = _table(caller.name, kind, caller(), _check_component)
+        elif caller.name == hookspecs.OPTIMIZERS:
+            optimizers = _table(caller.name, "optimizer", caller(), _check_optimizer)
+    if not any(components.values()) and not optimizers:
+        raise TypeError(f"no hook returns a component or an optimizer; the hooks are {', '.join(hooks)}")
+    return Offered(components, optimizers)
 
 
-def _table(hook: str, kind: str, returned: list[Any]) -> dict[str, type]:
+def _table(hook: str, kind: str, returned: list[Any], check: Callable[[str, str, object], None]) -> dict[str, type]:
     """Merges what the implementations of a hook returned. pluggy leaves out those that returned None."""
     if not returned:
         raise TypeError(f"{hook} returned None, not a table of names and classes; is `return` missing?")
@@ -120,17 +135,17 @@ def _table(hook: str, kind: str, returned: list[Any]) -> dict[str, type]:
         if not isinstance(part, Mapping):
             raise TypeError(f"{hook} returned a {type(part).__name__}, not a table: {{'name': Class}}")
         for name, offered in part.items():
-            _check(kind, name, offered)
+            if not isinstance(name, str) or not name or ":" in name:
+                raise TypeError(f"{kind} {name!r}: a name must be a non-empty string without ':'")
+            check(kind, name, offered)
             if name in table:
                 raise TypeError(f"{kind} '{name}' is given twice")
             table[name] = offered
     return table
 
 
-def _check(kind: str, name: object, offered: object) -> None:
+def _check_component(kind: str, name: str, offered: object) -> None:
     base = BASES[kind]
-    if not isinstance(name, str) or not name or ":" in name:
-        raise TypeError(f"{kind} {name!r}: a name must be a non-empty string without ':'")
     if isinstance(offered, tuple(BASES.values())):
         raise TypeError(f"{kind} '{name}': give the class, {type(offered).__qualname__}, not an instance of it")
     if not isinstance(offered, type) or not issubclass(offered, base):
@@ -143,8 +158,54 @@ def _check(kind: str, name: object, offered: object) -> None:
         raise TypeError(
             f"{kind} '{name}': {offered.__qualname__} is not an attrs class; decorate it with @attrs.frozen"
         )
+    if not _is_frozen(offered):
+        raise TypeError(
+            f"{kind} '{name}': {offered.__qualname__} can be changed, and no checkpoint would keep the change; "
+            "decorate it with @attrs.frozen"
+        )
     types = typing.get_type_hints(offered)  # raises NameError for an unknown type
     for field in attrs.fields(offered):
-        if field.name not in types or field.name == "use":
-            reason = "has the name by which a recipe chooses the component" if field.name == "use" else "has no type"
+        reason = _fault_of_option(field, types)
+        if reason:
             raise TypeError(f"{kind} '{name}': the option '{field.name}' {reason}")
+
+
+def _fault_of_option(field: attrs.Attribute[Any], types: Mapping[str, Any]) -> str:
+    """Why a recipe could not hold this field, or an empty string."""
+    if field.name == "use":
+        return "has the name by which a recipe chooses the component"
+    if field.name not in types:
+        return "has no type"
+    if not field.init:
+        return "has init=False, so a recipe that was written could not be read again; make it a property"
+    return ""
+
+
+def _is_frozen(cls: type) -> bool:
+    """Whether instances refuse to be changed, as those of @attrs.frozen do. No instance is configured for it."""
+    try:
+        setattr(object.__new__(cls), "an option it does not have", None)
+    except attrs.exceptions.FrozenInstanceError:
+        return True
+    except AttributeError:  # a class with slots that has not this one
+        return False
+    return False
+
+
+def _check_optimizer(kind: str, name: str, offered: object) -> None:
+    """Requires a class that Algorithm 1 can use: its step needs no closure."""
+    base = torch.optim.Optimizer
+    if isinstance(offered, base):
+        raise TypeError(f"{kind} '{name}': give the class, {type(offered).__qualname__}, not an instance of it")
+    if not isinstance(offered, type) or not issubclass(offered, base):
+        raise TypeError(f"{kind} '{name}': {offered!r} is not a subclass of torch.optim.Optimizer")
+    required = [
+        p.name
+        for p in list(inspect.signature(offered.step).parameters.values())[1:]
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    if required:
+        raise TypeError(
+            f"{kind} '{name}': its step needs {', '.join(required)}, but it is called without arguments, after "
+            "backward(); give a default"
+        )

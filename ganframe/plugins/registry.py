@@ -1,4 +1,4 @@
-"""The registry: installed plugins, each loaded in isolation, and their components by name.
+"""The registry: installed plugins, each loaded in isolation, and their components and optimisers by name.
 
 A plugin that fails to load, or is blocked, stays in the registry with the cause. It does not affect other plugins.
 Nothing is cached: each call of `load` looks at what is installed now.
@@ -16,16 +16,20 @@ import attrs
 from ganframe.components import KINDS
 from ganframe.errors import RequestError, did_you_mean
 from ganframe.plugins.discovery import Found, installed
-from ganframe.plugins.loader import cause_of, components_of
+from ganframe.plugins.loader import cause_of, load_plugin
 
 BLOCK_VARIABLE = "GANFRAME_BLOCK"
 STRICT_VARIABLE = "GANFRAME_STRICT"
 
+OPTIMIZER = "optimizer"
+"""Where a table has a kind, that of optimisers, which are not components."""
+
 
 @attrs.frozen
 class Plugin:
-    """One entry point and the result of loading it. `components` maps a kind to a table of name -> class.
+    """One entry point and the result of loading it.
 
+    `components` maps a kind to a table of name -> class; `optimizers` is such a table of torch.optim.Optimizer.
     `cause` says why a plugin failed or is blocked; of a plugin that loaded, what its user must know.
     """
 
@@ -37,6 +41,11 @@ class Plugin:
     cause: str = ""
     seconds: float = 0.0
     components: dict[str, dict[str, type]] = attrs.field(factory=dict)
+    optimizers: dict[str, type] = attrs.field(factory=dict)
+
+    def table(self, kind: str) -> dict[str, type]:
+        """The classes of a kind of component by name, or for "optimizer" the optimisers."""
+        return self.optimizers if kind == OPTIMIZER else self.components.get(kind, {})
 
     @property
     def source(self) -> str:
@@ -53,35 +62,48 @@ class Registry:
     def find(self, kind: str, name: str) -> type:
         """The component class called `name`, `plugin:name` or, where two plugins share a name, `distribution:name`.
 
-        Raises RequestError where no plugin or more than one offers it. The message lists similar names, the plugins
-        that offer it, and plugins that failed to load.
+        `kind` may be "optimizer" too. Raises RequestError where no plugin or more than one offers it. The message lists
+        similar names, the plugins that offer it, and plugins that failed to load.
         """
         owner, _, short = name.rpartition(":")
         asked = [p for p in self.plugins if owner in ("", p.name, p.distribution)]
-        providers = [p for p in asked if short in p.components.get(kind, {})]
-        offered = {p.components[kind][short] for p in providers}
+        providers = [p for p in asked if short in p.table(kind)]
+        offered = {p.table(kind)[short] for p in providers}
         if len(offered) == 1:  # several providers where a distribution has two entry points for one module
             return offered.pop()
         if providers:
             choices = " or ".join(
-                f"'{self.full_name(p.components[kind][short])}' from {p.distribution} {p.version}" for p in providers
+                f"'{self.full_name(p.table(kind)[short])}' from {p.distribution} {p.version}" for p in providers
             )
             raise RequestError(f"{kind} '{name}' is offered by {len(providers)} plugins; choose {choices}")
-        elsewhere = [k for k in KINDS if k != kind and short in self.names(k)]
+        elsewhere = [k for k in (*KINDS, OPTIMIZER) if k != kind and short in self.names(k)]
         hint = f"; '{short}' is of kind {elsewhere[0]}" if elsewhere else did_you_mean(short, self.names(kind))
         if not asked:
             hint = f"; no plugin '{owner}' is installed"
         raise RequestError(f"unknown {kind} '{name}'{_absent(asked)}{hint}")
 
+    def optimizer(self, name: str) -> type:
+        """The optimiser class called `name` or `plugin:name`. Raises RequestError as `find` does."""
+        return self.find(OPTIMIZER, name)
+
     def names(self, kind: str) -> list[str]:
-        """The names of all components of a kind, without their plugins' names."""
-        return sorted({name for p in self.plugins for name in p.components.get(kind, {})})
+        """The names of all components of a kind, or of all optimisers, without their plugins' names."""
+        return sorted({name for p in self.plugins for name in p.table(kind)})
+
+    def offers(self, component: type) -> bool:
+        """Whether a loaded plugin offers this class."""
+        return any(component in p.table(kind).values() for p in self.plugins for kind in (*KINDS, OPTIMIZER))
 
     def locate(self, component: type) -> tuple[Plugin, str]:
-        """The plugin that offers a component class, and its name there. Raises RequestError where none does."""
-        for plugin, _, name, offered in self:
-            if offered is component:
-                return plugin, name
+        """The plugin that offers a component or optimiser class, and its name there.
+
+        Raises RequestError where none does.
+        """
+        for plugin in self.plugins:
+            for kind in (*KINDS, OPTIMIZER):
+                for name, offered in plugin.table(kind).items():
+                    if offered is component:
+                        return plugin, name
         where = f"{component.__module__}.{component.__qualname__}"
         raise RequestError(f"{where} is offered by no loaded plugin, so no recipe can name it; return it from a hook")
 
@@ -91,7 +113,7 @@ class Registry:
         Where plugins of two distributions have the same name, it is distribution:name.
         """
         plugin, name = self.locate(component)
-        shared = any(p is not plugin and p.name == plugin.name and p.components for p in self.plugins)
+        shared = any(p is not plugin and p.name == plugin.name and p.status == "loaded" for p in self.plugins)
         return f"{plugin.distribution if shared else plugin.name}:{name}"
 
     def __iter__(self) -> Iterator[tuple[Plugin, str, str, type]]:
@@ -132,8 +154,8 @@ def _with_namesakes(plugins: list[Plugin]) -> tuple[Plugin, ...]:
     """The plugins, with a note on those that share a name: neither of them is wrong, so both stay loaded."""
 
     def noted(plugin: Plugin) -> Plugin:
-        others = [p for p in plugins if p is not plugin and p.name == plugin.name and p.components]
-        if not others or not plugin.components:
+        others = [p for p in plugins if p is not plugin and p.name == plugin.name and p.status == "loaded"]
+        if not others or plugin.status != "loaded":
             return plugin
         rivals = ", ".join(f"{p.distribution} {p.version}" for p in others)
         cause = f"another plugin has this name, from {rivals}; in recipes this one is called '{plugin.distribution}'"
@@ -153,11 +175,17 @@ def _load_one(found: Found, blocked: set[str]) -> Plugin:
         return attrs.evolve(plugin, status="failed", cause=found.obstacle)
     start = time.perf_counter()
     try:
-        tables, note = components_of(found.entry_point)
+        offered = load_plugin(found.entry_point)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin's module may raise anything, exit() included
         if strict:
             raise
         return attrs.evolve(plugin, status="failed", cause=cause_of(error), seconds=time.perf_counter() - start)
-    return attrs.evolve(plugin, components=tables, cause=note, seconds=time.perf_counter() - start)
+    return attrs.evolve(
+        plugin,
+        components=offered.components,
+        optimizers=offered.optimizers,
+        cause=offered.note,
+        seconds=time.perf_counter() - start,
+    )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 import tomli
 
 from ganframe.components import Dataset
@@ -17,6 +18,7 @@ from ganframe.plugins.registry import Registry, load
 from ganframe.recipes.optimizers import Optimizer, structure_optimizer
 from ganframe.recipes.strict import as_table, make_converter, problems
 from ganframe.recipes.tables import Comparison, FromRun, GeneratorRecipe, Recipe
+from ganframe.recipes.timing import moved_mistakes, split_timing
 
 Read = TypeVar("Read", Recipe, GeneratorRecipe, Comparison)
 
@@ -55,23 +57,27 @@ def structure(document: Mapping[str, Any], source: str, registry: Registry) -> R
 
 def _structure(document: Mapping[str, Any], source: str, registry: Registry, cls: type[Read]) -> Read:
     converter = make_converter(registry)
-    converter.register_structure_hook(Optimizer, structure_optimizer)
-    converter.register_structure_hook(Registry, _not_an_option)
+    converter.register_structure_hook(Optimizer, lambda value, _: structure_optimizer(value, registry))
+    converter.register_structure_hook(Registry, lambda value, _: value)  # handed through
     converter.register_structure_hook_func(
         functools.partial(operator.eq, Dataset | FromRun),
         lambda value, _: converter.structure(value, FromRun if "run" in as_table(value) else Dataset),
     )
+    hidden = {a.name for a in attrs.fields(cls) if not a.metadata.get("option", True)}
+    split = split_timing({name: table for name, table in document.items() if name not in hidden}, registry)
+    mistakes = [(name, "unknown table") for name in sorted(hidden & document.keys())]
+    recipe: Read | None = None
     try:
-        return converter.structure({"registry": registry, **document}, cls)
+        recipe = converter.structure({"registry": registry, **split.document}, cls)
     except Exception as error:
-        raise RecipeError([f"{source}: {place or 'recipe'}: {text}" for place, text in problems(error)]) from None
-
-
-def _not_an_option(value: Any, _: Any) -> Registry:
-    """The registry is handed through; a recipe cannot set it."""
-    if not isinstance(value, Registry):
-        raise ValueError("unknown table")
-    return value
+        mistakes += [(place, text) for place, text in problems(error) if place not in split.settled]
+    mistakes += split.mistakes
+    if recipe is not None and not mistakes and "timing" in hidden:
+        recipe = attrs.evolve(recipe, timing=split.timing)  # type: ignore[call-arg]
+        mistakes = list(moved_mistakes(recipe))
+    if recipe is None or mistakes:
+        raise RecipeError([f"{source}: {place or 'recipe'}: {text}" for place, text in mistakes])
+    return recipe
 
 
 def _document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:

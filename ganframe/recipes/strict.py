@@ -18,7 +18,7 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
-from ganframe.components import BASES
+from ganframe.components import BASES, kind_of
 from ganframe.errors import RequestError, did_you_mean
 from ganframe.plugins.registry import Registry
 
@@ -38,14 +38,14 @@ def problems(error: BaseException, place: str = "") -> Iterator[tuple[str, str]]
     """The mistakes in what cattrs raised, as (place, text)."""
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, cattrs.AttributeValidationNote):
-            place = join(place, note.name)
+            place = join(place, toml_name(note.name))
         elif isinstance(note, cattrs.IterableValidationNote):
             place = f"{place}[{note.index}]"
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from problems(inner, place)
     elif isinstance(error, cattrs.ForbiddenExtraKeysError):
-        known = [a.name for a in attrs.fields(error.cl) if a.metadata.get("option", True)]
+        known = [toml_name(a.name) for a in attrs.fields(error.cl) if a.metadata.get("option", True)]
         for key in sorted(error.extra_fields):
             yield join(place, key), f"unknown {'option' if place else 'table'}{did_you_mean(key, known)}"
     elif isinstance(error, Problem):
@@ -54,13 +54,24 @@ def problems(error: BaseException, place: str = "") -> Iterator[tuple[str, str]]
         yield place, "missing"
     else:
         text = str(error.args[0]) if error.args else type(error).__name__
-        text = text.removeprefix(f"'{place.rpartition('.')[2]}' ")  # attrs' validators prefix the option's name
+        text = re.sub(rf"^'{re.escape(place.rpartition('.')[2])}_?' ", "", text)  # attrs' validators prefix the name
         yield place, re.sub(r"(must be [<>]=? \S+): ", r"\1, not ", text)
+
+
+def toml_name(attribute: str) -> str:
+    """The name in TOML of an attribute: `from` for `from_`, as Python's keywords cannot be names of attributes."""
+    return attribute.removesuffix("_")
 
 
 def join(place: str, name: str) -> str:
     """`table.option`. Either may be empty."""
     return f"{place}.{name}" if place and name and not name.startswith("[") else f"{place}{name}"
+
+
+def split_index(place: str) -> tuple[str, int | None]:
+    """The name and the index of a place: ("betas", 1) of `betas[1]`, ("lr", None) of `lr`."""
+    name, _, index = place.removesuffix("]").partition("[")
+    return name, int(index) if index else None
 
 
 def shown(value: Any) -> str:
@@ -102,20 +113,22 @@ def make_converter(registry: Registry) -> cattrs.Converter:
     for leaf in _LEAVES:
         converter.register_structure_hook(leaf, as_leaf)
     factories: list[tuple[Callable[[Any], bool], Callable[[cattrs.Converter, Any], Hook]]] = [
-        (attrs.has, _class_hook),
+        (attrs.has, functools.partial(_class_hook, registry)),
         (lambda target: typing.get_origin(target) is Literal, lambda converter, target: _as_literal),
         (lambda target: typing.get_origin(target) in (typing.Union, types.UnionType), _union_hook),
         (lambda target: typing.get_origin(target) in (tuple, list), _sequence_hook),
     ]
     for applies, factory in factories:
         converter.register_structure_hook_factory(applies, functools.partial(factory, converter))
-    for kind, base in BASES.items():
-        hook = _component_hook(converter, registry, kind)
+    for base in BASES.values():
+        hook = _component_hook(converter, registry, base)
         converter.register_structure_hook_func(functools.partial(operator.is_, base), hook)
     return converter
 
 
-def _class_hook(converter: cattrs.Converter, cls: Any) -> Hook:
+def _class_hook(registry: Registry, converter: cattrs.Converter, cls: Any) -> Hook:
+    """Structures a table of options. Where an option's type is the class of a component, `use` may name it too."""
+
     def checked(attribute: attrs.Attribute[Any]) -> Hook:
         """Structures and validates one field, so that the mistakes of all fields are reported, not only the first."""
 
@@ -127,26 +140,46 @@ def _class_hook(converter: cattrs.Converter, cls: Any) -> Hook:
 
         return hook
 
-    overrides: dict[str, Any] = {a.name: override(struct_hook=checked(a)) for a in attrs.fields(cls)}
+    overrides: dict[str, Any] = {
+        a.name: override(struct_hook=checked(a), rename=toml_name(a.name)) for a in attrs.fields(cls)
+    }
     fill = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **overrides)
-    return lambda value, _: fill(as_table(value), cls)
+    kind = kind_of(cls)
+
+    def hook(value: Any, _: Any) -> Any:
+        table = dict(as_table(value))
+        if kind is None or "use" not in table:
+            return fill(table, cls)
+        named = _named(registry, cls, table.pop("use"))
+        return fill(table, cls) if named is cls else converter.structure(table, named)
+
+    return hook
 
 
-def _component_hook(converter: cattrs.Converter, registry: Registry, kind: str) -> Hook:
+def _component_hook(converter: cattrs.Converter, registry: Registry, base: type) -> Hook:
     """Structures a table with `use`, the name of a component, and its options."""
 
     def hook(value: Any, _: Any) -> Any:
         options = dict(as_table(value))
-        use = options.pop("use", None)
-        if not isinstance(use, str):
-            raise Problem("use", f"missing; name a {kind}: {', '.join(registry.names(kind))}")
-        try:
-            component = registry.find(kind, use)
-        except RequestError as error:
-            raise Problem("use", str(error)) from None
-        return converter.structure(options, component)
+        return converter.structure(options, _named(registry, base, options.pop("use", None)))
 
     return hook
+
+
+def _named(registry: Registry, cls: type, use: object) -> type:
+    """The component class that `use` names, which must be `cls` or a subclass of it."""
+    kind = kind_of(cls)
+    assert kind is not None
+    if not isinstance(use, str):
+        raise Problem("use", f"missing; name a {kind}: {', '.join(registry.names(kind))}")
+    try:
+        named = registry.find(kind, use)
+    except RequestError as error:
+        raise Problem("use", str(error)) from None
+    if not issubclass(named, cls):
+        wanted = f"'{registry.full_name(cls)}'" if registry.offers(cls) else cls.__name__
+        raise Problem("use", f"must name {wanted} here, not '{use}'; or leave it out")
+    return named
 
 
 def _sequence_hook(converter: cattrs.Converter, target: Any) -> Hook:
@@ -177,15 +210,22 @@ def _union_hook(converter: cattrs.Converter, target: Any) -> Hook:
     members = [member for member in typing.get_args(target) if member is not types.NoneType]
 
     def hook(value: Any, _: Any) -> Any:
-        errors = []
+        errors: list[tuple[Any, Exception]] = []
         for member in members:
             try:
                 return converter.structure(value, member)
             except Exception as error:
-                errors.append(error)
-        raise errors[0] if len(errors) == 1 else ValueError(f"must be {target}, not {shown(value)}")
+                errors.append((member, error))
+        if len(errors) > 1:  # a table is meant for a member that is one, and a leaf or list for another
+            errors = [(m, e) for m, e in errors if _is_table(m) == isinstance(value, Mapping)]
+        raise errors[0][1] if len(errors) == 1 else ValueError(f"must be {target}, not {shown(value)}")
 
     return hook
+
+
+def _is_table(target: Any) -> bool:
+    """Whether values of a type are tables in TOML."""
+    return attrs.has(target) or kind_of(target) is not None
 
 
 def _as_literal(value: Any, target: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import and_, ge, gt, lt, matches_re, optional
+from attrs.validators import and_, ge, lt, matches_re, optional
 
-from ganframe.components import Constraint, Dataset, Discriminator, Generator, Objective, option
+from ganframe.components import Constraint, Dataset, Discriminator, Generator, Objective, Term, option, with_nested
+from ganframe.engine.timing import Ramp, Timing
 from ganframe.plugins.registry import Registry, load
 from ganframe.recipes.optimizers import Optimizer, default_optimizer
 
@@ -16,6 +17,24 @@ from ganframe.recipes.optimizers import Optimizer, default_optimizer
 def _registry() -> Any:
     """The field for the plugins that a recipe was read with, so that they are loaded once. It is not an option."""
     return attrs.field(factory=load, eq=False, repr=False, kw_only=True, metadata={"option": False})
+
+
+def _timing() -> Any:
+    """The field for what `every`, `start` and ramps say, by place: "objective", "constraints[0]", "terms[1]".
+
+    A recipe writes them in the tables of the parts, so the field itself is not an option.
+    """
+    return attrs.field(factory=dict, kw_only=True, metadata={"option": False})
+
+
+def _decay(_: Any, attribute: attrs.Attribute[Any], value: float | Ramp | None) -> None:
+    """Requires a decay, or both ends of its ramp, in (0, 1)."""
+    ends = {"": value} if not isinstance(value, Ramp) else {" from": value.from_, " to": value.to}
+    for name, end in ends.items():
+        if end is not None and not 0 < end < 1:
+            raise ValueError(
+                f"{name.strip()}{name and ' '}must be {'>' if end <= 0 else '<'} {int(end > 0)}, not {end}"
+            )
 
 
 @attrs.frozen
@@ -35,6 +54,10 @@ class Optimizers:
     generator: Optimizer = attrs.field(factory=default_optimizer)
     discriminator: Optimizer = attrs.field(factory=default_optimizer)
 
+    def of_plugins(self) -> list[type]:
+        """The classes of optimisers that plugins offer."""
+        return [optimizer.cls for optimizer in (self.generator, self.discriminator) if optimizer.of_plugin]
+
 
 @attrs.frozen
 class Train:
@@ -51,10 +74,10 @@ class Train:
         None, help="fakes in a generator step, over all processes; batch_size by default", validator=optional(ge(1))
     )
     precision: Literal["no", "bf16", "fp16"] = option("no", help="mixed precision; penalties stay in float32")
-    ema: float | None = option(
+    ema: float | Ramp | None = option(
         None,
         help="decay of the moving average of the generator's weights, which is then used for samples",
-        validator=optional(and_(gt(0), lt(1))),
+        validator=_decay,
     )
     ema_warmup: int = option(
         10,
@@ -67,6 +90,13 @@ class Train:
         help="where a loss or weight is not finite: stop, or return to the last checkpoint, three times at most",
     )
     workers: int = option(0, help="processes that read data which does not fit in memory", validator=ge(0))
+    accumulate: int = option(
+        1, help="parts of a batch whose gradients are added up, so that it needs less memory", validator=ge(1)
+    )
+    from_: str | None = option(None, help="run folder whose weights this run starts from")
+    freeze: tuple[str, ...] = option(
+        (), help="modules whose weights and statistics stay as they are, as in generator.blocks.0"
+    )
 
 
 @attrs.frozen
@@ -90,6 +120,7 @@ class Recipe:
     objective: Objective
     train: Train
     constraints: tuple[Constraint, ...] = ()
+    terms: tuple[Term, ...] = ()
     latent: Prior = attrs.field(factory=Prior)
     optimizer: Optimizers = attrs.field(factory=Optimizers)
     log: Log = attrs.field(factory=Log)
@@ -99,16 +130,13 @@ class Recipe:
         help="name of the folder under runs/; the file's name by default",
         validator=matches_re(r"\w[\w .+-]*"),
     )
+    timing: Mapping[str, Timing] = _timing()
     registry: Registry = _registry()
 
     def components(self) -> Iterator[tuple[str, Any]]:
-        """(kind, component) for every component of the recipe."""
-        yield "dataset", self.dataset
-        yield "generator", self.generator
-        yield "discriminator", self.discriminator
-        yield "objective", self.objective
-        for constraint in self.constraints:
-            yield "constraint", constraint
+        """(kind, component) for every component of the recipe, also for those that are options of others."""
+        for part in (self.dataset, self.generator, self.discriminator, self.objective, self.constraints, self.terms):
+            yield from with_nested(part)
 
 
 @attrs.frozen
@@ -141,4 +169,5 @@ class Comparison:
     log: Log = attrs.field(factory=Log)
     seed: int = option(0, help="seed of all random numbers", validator=and_(ge(0), lt(2**63)))
     name: str = option("comparison", help="name of the folder under runs/", validator=matches_re(r"\w[\w .+-]*"))
+    timing: Mapping[str, Timing] = _timing()
     registry: Registry = _registry()

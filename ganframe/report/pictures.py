@@ -29,15 +29,23 @@ def draw(
     real: Tensor | None = None,
     scores: Scores | None = None,
     columns: int | None = None,
+    conditions: Tensor | None = None,
 ) -> None:
     """Writes a picture of fakes (N, *shape) to `file`, with real samples and the discriminator's scores where given.
 
     Images are drawn as a grid of `columns`, by default about square. Samples of any other shape are flattened to
     points: densities in one dimension; a scatter with contours of the scores in two; a scatter in space in three; in
     more, a scatter of the two principal components of the real samples, or of the fakes if there are no real ones.
+
+    `conditions` are the y of the fakes. If they are images too, each is drawn to the left of its fake, and the real
+    sample of the same place to the right.
     """
     fake = fake.detach().float().cpu()
     real = None if real is None else real.detach().float().cpu()
+    if conditions is not None and shows_conditions(spec):
+        panels = [conditions.detach().float().cpu(), fake, *([] if real is None else [real[: len(fake)]])]
+        _grid(*_side_by_side(panels)).save(file)
+        return
     if spec.is_image:
         _grid(fake, columns).save(file)
         return
@@ -54,6 +62,23 @@ def draw(
     else:
         plane = _principal_plane(fake if real is None else real)
         _scatter(file, plane(fake), None if real is None else plane(real), None)
+
+
+def shows_conditions(spec: DataSpec) -> bool:
+    """Whether pictures of samples show their conditions: where both are images."""
+    return spec.is_image and spec.condition is not None and len(spec.condition) == 3
+
+
+def _side_by_side(panels: Sequence[Tensor]) -> tuple[Tensor, int]:
+    """Images of several kinds, each (N, C, H, W), by turns in one size, for a grid with its number of columns."""
+    from torch.nn.functional import interpolate
+
+    size = [max(images.shape[axis] for images in panels) for axis in (2, 3)]
+    colour = any(images.shape[1] >= 3 for images in panels)
+    shown = [images[:, :3] if images.shape[1] >= 3 else images[:, :1] for images in panels]
+    shown = [interpolate(images.expand(-1, 3 if colour else 1, -1, -1), size) for images in shown]
+    columns = max(1, round(math.sqrt(len(panels[0]) / len(panels))))
+    return torch.stack(shown, 1).flatten(0, 1), len(panels) * columns
 
 
 def draw_animation(file: Path, frames: Sequence[Tensor]) -> None:

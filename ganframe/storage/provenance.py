@@ -18,9 +18,15 @@ from ganframe.plugins.registry import Registry
 from ganframe.storage.run_folder import RunFolder
 
 
-def versions(components: Iterable[tuple[str, Any]], registry: Registry) -> dict[str, Any]:
-    """Versions of Python, torch, accelerate, ganframe, and of the plugins that offer `components`."""
-    used = {plugin.name: plugin for _, c in components for plugin, _ in [registry.locate(type(c))]}
+def versions(
+    components: Iterable[tuple[str, Any]], registry: Registry, optimizers: Iterable[type] = ()
+) -> dict[str, Any]:
+    """Versions of Python, torch, accelerate, ganframe, and of the plugins that offer `components` and `optimizers`.
+
+    A component without a name of its own is an option of another one, and of that one's plugin.
+    """
+    offered = [type(component) for _, component in components if registry.offers(type(component))]
+    used = {plugin.name: plugin for plugin, _ in map(registry.locate, [*offered, *optimizers])}
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,6 +1,7 @@
 """The run folder: the paths of a run's files, and how a folder is created and locked.
 
     recipe.toml  environment.json  log.jsonl  samples/  checkpoints/step-000500/  generator.safetensors
+    conditions.safetensors, where the data has conditions
 
 Weights are safetensors. The rest of a checkpoint is a torch file that is read with `weights_only`: data, never code.
 """
@@ -10,13 +11,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
 from filelock import FileLock, Timeout
 
 from ganframe.errors import RequestError
+from ganframe.storage.files import delete
 
 
 @attrs.frozen
@@ -40,6 +42,10 @@ class RunFolder:
     @property
     def generator(self) -> Path:
         return self.path / "generator.safetensors"
+
+    @property
+    def conditions(self) -> Path:
+        return self.path / "conditions.safetensors"
 
     def samples(self, step: int) -> Path:
         return self.path / "samples" / f"step-{step:06d}.png"
@@ -86,6 +92,16 @@ def existing(path: str | Path) -> RunFolder:
     if not folder.recipe.is_file():
         raise RequestError(f"{path}: not the folder of a run (it has no recipe.toml)")
     return folder
+
+
+def remove(folder: RunFolder) -> None:
+    """Removes the folder of a run that has not begun, and runs/<name>/ above it if nothing else is there."""
+    delete(folder.path)
+    name = folder.path.absolute().parent
+    if name.parent.name == "runs":
+        with suppress(OSError):  # not empty
+            name.rmdir()
+            name.parent.rmdir()
 
 
 def add_missing_folders(folder: RunFolder) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_model
 from torch import nn
 
 from ganframe.components import DataSpec
@@ -34,10 +34,19 @@ def load_weights(file: Path, network: nn.Module) -> None:
         raise RequestError(f"{file}: cannot be loaded: {first_line(error)}") from None
 
 
+def read_weights(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of safetensors by name, on the CPU. Raises RequestError where the file is missing or damaged."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise RequestError(f"{file}: cannot be loaded: {first_line(error)}") from None
+
+
 def save_generator(file: Path, network: nn.Module, spec: DataSpec) -> None:
     """Writes generator.safetensors atomically, with the data's spec, so that sampling needs no dataset."""
     # One key: safetensors writes several in any order, and the files of equal runs could differ.
-    metadata = {"spec": json.dumps({**attrs.asdict(spec), "sum": _checksum_of(network)})}
+    kept = attrs.asdict(spec, filter=lambda field, value: field.name in ("shape", "classes", "is_image") or value)
+    metadata = {"spec": json.dumps({**kept, "sum": _checksum_of(network)})}
     write_atomically(file, lambda partial: save_weights(network, partial, metadata))
 
 
@@ -46,7 +55,8 @@ def generator_spec(file: Path) -> DataSpec:
     try:
         spec = _metadata(file)
         spec.pop("sum", None)
-        return DataSpec(tuple(spec.pop("shape")), **spec)
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in spec.items()}
+        return DataSpec(**fields)
     except FileNotFoundError:
         raise RequestError(f"{file}: no such file; the run has not saved a generator yet") from None
     except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -14,5 +14,13 @@ from ganframe.testing.constraints import check_constraint
 from ganframe.testing.datasets import check_dataset
 from ganframe.testing.networks import check_discriminator, check_generator
 from ganframe.testing.objectives import check_objective
+from ganframe.testing.terms import check_term
 
-__all__ = ["check_constraint", "check_dataset", "check_discriminator", "check_generator", "check_objective"]
+__all__ = [
+    "check_constraint",
+    "check_dataset",
+    "check_discriminator",
+    "check_generator",
+    "check_objective",
+    "check_term",
+]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
 
-from ganframe.plugins.registry import Registry
+from ganframe.components import Constraint, Objective, Term, with_nested
+from ganframe.plugins.registry import Plugin, Registry
 from ganframe.recipes.strict import make_converter, problems
+from ganframe.recipes.writing import to_table
+
+MOVING = (Objective, Constraint, Term)
+"""The kinds whose options may move while a run trains: those that are called in each step."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -45,6 +50,10 @@ def configured(component: Any, base: type) -> Any:
         text = field.metadata.get("help")
         require(bool(text), f"{name}.{field.name} has no help; declare it with option(default, help='…')")
         require(field.type is not None, f"{name}.{field.name} has no type; write {field.name}: float = option(…)")
+        require(
+            not field.metadata.get("scheduled") or (field.type in (float, "float") and base in MOVING),
+            f"{name}.{field.name}: scheduled=True is for options of type float of objectives, constraints and terms",
+        )
     if isinstance(component, type):
         missing = [field.name for field in fields if field.default is attrs.NOTHING]
         require(
@@ -81,18 +90,21 @@ def calling(what: str, hint: str = "") -> Iterator[None]:
         raise AssertionError(f"{what} raised {type(error).__name__}: {text}{hint and '; '}{hint}") from error
 
 
-def _as_table(value: Any) -> Any:
-    """The value in the form that a recipe has."""
-    if attrs.has(type(value)):
-        return {f.name: _as_table(v) for f in attrs.fields(type(value)) if (v := getattr(value, f.name)) is not None}
-    return [_as_table(v) for v in value] if isinstance(value, tuple) else value
+def _offering(component: Any) -> Registry:
+    """A registry of one plugin, which offers the classes of a component and of those among its options."""
+    tables: dict[str, dict[str, type]] = {}
+    for kind, part in with_nested(component):
+        table = tables.setdefault(kind, {})
+        if type(part) not in table.values():
+            table[f"{type(part).__qualname__}-{len(table)}"] = type(part)
+    return Registry((Plugin("kit", "", "ganframe", "0", status="loaded", components=tables),))
 
 
 def _check_readable(component: Any, name: str) -> None:
     """Requires that reading these options from a recipe returns an equal component."""
-    table = _as_table(component)
+    registry = _offering(component)
     try:
-        read = make_converter(Registry(())).structure(table, type(component))
+        read = make_converter(registry).structure(to_table(component, registry), type(component))
     except Exception as error:
         found = "; ".join(f"{place}: {text}" for place, text in problems(error))
         raise AssertionError(f"{name} cannot be read from a recipe with its own options: {found}") from None
@@ -141,3 +153,56 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 def weights(network: nn.Module) -> dict[str, torch.Tensor]:
     """Copies of the network's parameters."""
     return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+
+
+@torch.no_grad()
+def descend(*networks: nn.Module) -> None:
+    """One step against the signs of the gradients, which are then removed. Such small steps do not diverge."""
+    for network in networks:
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad.sign(), alpha=1e-3)
+        network.zero_grad(set_to_none=True)
+
+
+def snapshot(modules: dict[str, nn.Module]) -> dict[str, Any]:
+    """All that a component may leave as it is: values, gradients, modes and hooks, by names that a message can show.
+
+    Names of buffers end in ".buffer". On torch's meta device, which has no values, those are left out.
+    """
+    found: dict[str, Any] = {}
+    for name, network in modules.items():
+        for key, module in network.named_modules():
+            place = f"{name}.{key}".rstrip(".")
+            found[f"{place}'s training mode"] = module.training
+            found[f"{place}'s hooks"] = [*module._forward_hooks, *module._forward_pre_hooks, *module._backward_hooks]
+        for key, parameter in network.named_parameters():
+            found[f"{name}.{key}"] = _bytes(parameter)
+            found[f"{name}.{key}.requires_grad"] = parameter.requires_grad
+            found[f"{name}.{key}.grad"] = None if parameter.grad is None else _bytes(parameter.grad)
+        for key, buffer in network.named_buffers():
+            found[f"{name}.{key}.buffer"] = _bytes(buffer)
+    return found
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    if tensor.device.type == "meta":
+        return b""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+# ------------------------------------------------------------------------------------------------- options that move
+
+
+def scheduled_options(component: Any) -> Iterator[tuple[str, list[Any]]]:
+    """(name, the component with other values of it) for each option that a recipe may let move."""
+    for field in attrs.fields(type(component)):
+        if not field.metadata.get("scheduled"):
+            continue
+        value, others = getattr(component, field.name), []
+        for other in (1.5 * value, 0.5 * value, value + 0.1, value - 0.1):
+            with suppress(ValueError):
+                others += [attrs.evolve(component, **{field.name: other})] if other != value else []
+        where = f"{type(component).__qualname__}.{field.name}"
+        require(bool(others), f"{where} is scheduled, but accepts no value near {value}")
+        yield field.name, others

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ganframe.components import Constraint, mixes_samples
+from ganframe.components import Constraint
+from ganframe.declarations import has_extras, mixes_samples
+from ganframe.testing.calls import plain_shape, prepared, refusal
 from ganframe.testing.common import (
     DEVICE,
     buffers,
@@ -20,8 +22,9 @@ from ganframe.testing.common import (
     require_same_device,
     weights,
 )
-from ganframe.testing.discriminators import IMAGE, POINT, curved, linear
-from ganframe.testing.penalties import check_penalty, refusal
+from ganframe.testing.discriminators import IMAGE, POINT, Featured, curved, linear
+from ganframe.testing.memory import check_memory, check_scheduled
+from ganframe.testing.penalties import check_penalty
 
 
 @checked
@@ -36,6 +39,8 @@ def check_constraint(constraint: Constraint | type[Constraint]) -> None:
     refuses a discriminator that mixes samples.
 
     `project` changes weights in place and is idempotent.
+
+    Where the wrapped D or the penalty raises ValueError for points, all of this is required for images only.
 
     A D returned by `wrap` returns scores (N,), trains, treats samples independently, changes nothing in evaluation
     mode, and keeps its state in `state_dict`.
@@ -55,6 +60,8 @@ def check_constraint(constraint: Constraint | type[Constraint]) -> None:
         check_penalty(name, constraint)
     if overridden["project"]:
         _check_project(name, constraint)
+    check_memory(name, constraint)
+    check_scheduled(name, constraint)
 
 
 def _check_project(name: str, constraint: Any) -> None:
@@ -79,9 +86,10 @@ def _check_project(name: str, constraint: Any) -> None:
 
 
 def _check_wrap(name: str, constraint: Any) -> None:
-    for shape in (POINT, IMAGE):
+    plain = plain_shape(constraint)
+    for shape in (plain, IMAGE):
         with calling(f"{name}: wrap(D)"):
-            D, other = (constraint.wrap(curved(shape).float()) for _ in range(2))
+            D, other = (prepared(constraint, curved(shape).float(), seed) for seed in (1, 2))
         require(
             isinstance(D, nn.Module), f"{name}: wrap must return the discriminator, a module, not {type(D).__name__}"
         )
@@ -106,9 +114,23 @@ def _check_wrap(name: str, constraint: Any) -> None:
         other.load_state_dict(D.state_dict())
         same = torch.allclose(other.eval()(x, y), D(x, y), atol=1e-6)
         require(same, f"{name}: state_dict must restore the wrapped D, but its scores differ after loading")
+    _check_forwarded(name, constraint)
     with require_same_device(f"{name}: the wrapped D"):
-        D = constraint.wrap(curved(POINT)).to(DEVICE)
-        D(torch.zeros(4, *POINT, device=DEVICE, dtype=torch.float64), torch.zeros(4, dtype=torch.long, device=DEVICE))
+        D = prepared(constraint, curved(plain)).to(DEVICE)
+        D(torch.zeros(4, *plain, device=DEVICE, dtype=torch.float64), torch.zeros(4, dtype=torch.long, device=DEVICE))
+
+
+def _check_forwarded(name: str, constraint: Any) -> None:
+    """What wraps D must pass on what it does not know, as the dict `extras`."""
+    x, y = torch.randn(4, *plain_shape(constraint), dtype=torch.float64), torch.zeros(4, dtype=torch.long)
+    D = prepared(constraint, Featured(*curved(plain_shape(constraint)).layers[1:]).double())
+    hint = "a network around D passes on what it does not know: forward(self, x, *args, **kwargs)"
+    for positional in (True, False):
+        extras: dict[str, Tensor] = {}
+        with calling(f"{name}: the wrapped D(x, y, extras) of a D that gives extras", hint):
+            D(x, y, extras) if positional else D(x, y, extras=extras)
+        filled = has_extras(D) and "features" in extras
+        require(filled, f"{name}: the wrapped D does not fill the dict extras of a D that gives extras; {hint}")
 
 
 def _check_independence(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:

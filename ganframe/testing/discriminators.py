@@ -30,6 +30,37 @@ class ByLabel(RecordingDiscriminator):
         return super().forward(x, y) * (1 + y)
 
 
+class Featured(RecordingDiscriminator):
+    """D gives the extras "features", the input of its last layer."""
+
+    gives_extras = True
+
+    def forward(self, x: Tensor, y: Tensor, extras: dict[str, Tensor] | None = None) -> Tensor:
+        features = self.layers[:-1](x)
+        if extras is not None:
+            extras["features"] = features
+        return super().forward(x, y)
+
+
+class Many(RecordingDiscriminator):
+    """Three scores for each sample, (N, 3), all equal."""
+
+    many_scores = True
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return super().forward(x, y)[:, None].expand(-1, 3)
+
+
+class Pairs(RecordingDiscriminator):
+    """Two consecutive samples are one input of the layers, and both have its score."""
+
+    mixes_groups_of = 2
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        self.seen.append(x)
+        return self.layers(x.reshape(len(x) // 2, -1)).squeeze(1).repeat_interleave(2)
+
+
 def linear(shape: tuple[int, ...], slope: float = 2.0) -> RecordingDiscriminator:
     """D(x) = w·x with ‖w‖ = slope."""
     return RecordingDiscriminator(_direction(shape, slope)).double()

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ganframe.components import DataSpec, Discriminator, Generator, mixes_samples
-from ganframe.testing.common import DEVICE, buffers, calling, changed, checked, configured, require, require_same_device
+from ganframe.components import DataSpec, Discriminator, Generator
+from ganframe.declarations import group_size, has_many_scores, mixes_samples
+from ganframe.testing.common import (
+    DEVICE,
+    buffers,
+    calling,
+    changed,
+    checked,
+    configured,
+    descend,
+    require,
+    require_same_device,
+)
+from ganframe.testing.scores import check_extras, check_independence, check_raw_scores, check_second_derivative
 
 SPECS = (
     DataSpec((2,)),
@@ -19,6 +30,8 @@ SPECS = (
     DataSpec((1, 8, 8)),
     DataSpec((3, 32, 32), classes=10),
     DataSpec((5, 7)),
+    DataSpec((3,), condition=(4,)),
+    DataSpec((1, 8, 8), condition=(1, 8, 8)),
 )
 """Data tried if the caller passes none. A network must accept at least one, and is checked on all it accepts."""
 
@@ -29,19 +42,21 @@ def check_generator(generator: Generator | type[Generator], data: DataSpec | Non
 
     `build` draws weights from torch's random state only. G(z, y) has shape (N, *data.shape), is finite, and has z's
     dtype and device, in training and evaluation mode, also for N = 1 (unless the network mixes samples). Every
-    parameter receives a gradient. Different z give different samples. In evaluation mode nothing changes, samples do
-    not depend on each other, and `state_dict` restores the network.
+    parameter receives a gradient; where a buffer `training_step` holds the step, at one of several steps. Different z
+    give different samples. In evaluation mode nothing changes, samples do not depend on each other. `state_dict`
+    restores the network, also after steps of training.
 
     Raises AssertionError for the first property that is violated.
     """
     config = configured(generator, Generator)
     name = type(config).__qualname__
 
-    def inputs(spec: DataSpec) -> tuple[Tensor, Tensor]:
-        return torch.randn(4, latent_dim), _labels(spec)
+    def inputs(G: nn.Module, spec: DataSpec) -> tuple[Tensor, Tensor]:
+        n = _batch_size(G)
+        return torch.randn(n, latent_dim), conditions(spec, n)
 
-    for spec, build in _accepted(name, lambda s: config.build(s, latent_dim), data, lambda G, s: G(*inputs(s))):
-        z, y = inputs(spec)
+    for spec, build in _accepted(name, lambda s: config.build(s, latent_dim), data, lambda G, s: G(*inputs(G, s))):
+        z, y = inputs(build(), spec)
         _check_network(name, "G", build, z, y, spec.shape)
         G = build().eval()
         with torch.no_grad():  # a last layer initialised to zeros is allowed
@@ -55,30 +70,47 @@ def check_generator(generator: Generator | type[Generator], data: DataSpec | Non
 def check_discriminator(discriminator: Discriminator | type[Discriminator], data: DataSpec | None = None) -> None:
     """Checks the network D that a discriminator builds for `data`, by default for several kinds of data it accepts.
 
-    `build` draws weights from torch's random state only. D(x, y) has shape (N,), not (N, 1). Scores are raw, not
+    `build` draws weights from torch's random state only. D(x, y) has shape (N,), not (N, 1), or (N, …) where the
+    network declares `many_scores`. It fills the dict `extras` where it declares `gives_extras`. Scores are raw, not
     squashed into an interval; they are finite and have x's dtype and device, in training and evaluation mode, also for
     N = 1. Every parameter receives a gradient. D can be differentiated twice, for penalties. In training mode one
-    sample's score does not depend on other samples, unless the network declares `mixes_samples`. In evaluation mode
-    nothing changes, and `state_dict` restores the network.
+    sample's score does not depend on other samples, unless the network declares `mixes_samples`, or on those of other
+    groups where it declares `mixes_groups_of`. In evaluation mode nothing changes. `state_dict` restores the network,
+    also after steps of training.
 
     Raises AssertionError for the first property that is violated.
     """
     config = configured(discriminator, Discriminator)
     name = type(config).__qualname__
 
-    def inputs(spec: DataSpec) -> tuple[Tensor, Tensor]:
-        return torch.rand(4, *spec.shape) * 2 - 1, _labels(spec)
+    def inputs(D: nn.Module, spec: DataSpec) -> tuple[Tensor, Tensor]:
+        n = _batch_size(D)
+        return torch.rand(n, *spec.shape) * 2 - 1, conditions(spec, n)
 
-    for spec, build in _accepted(name, config.build, data, lambda D, s: D(*inputs(s))):
-        x, y = inputs(spec)
-        _check_network(name, "D", build, x, y, ())
-        _check_independence(name, build().train(), x, y)
-        _check_second_derivative(name, build(), x, y)
-        _check_raw_scores(name, build(), x, y)
+    for spec, build in _accepted(name, config.build, data, lambda D, s: D(*inputs(D, s))):
+        x, y = inputs(build(), spec)
+        _check_network(name, "D", build, x, y, None if has_many_scores(build()) else ())
+        check_independence(name, build().train(), x, y)
+        check_second_derivative(name, build(), x, y)
+        check_raw_scores(name, build(), x, y)
+        check_extras(name, build(), x, y)
 
 
-def _labels(spec: DataSpec) -> Tensor:
-    return torch.arange(4) % (spec.classes or 1)
+def _batch_size(network: nn.Module) -> int:
+    """At least 4 samples and two groups: a multiple of the groups that the network may mix."""
+    m = group_size(network)
+    return max(2, -(-4 // m)) * m
+
+
+GROWTH = (0, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+"""Generator steps at which a network with a buffer `training_step` is tried: each parameter must be used at one."""
+
+
+def conditions(spec: DataSpec, n: int = 4) -> Tensor:
+    """y for n samples: labels (n,), 0 for data without classes, or conditions (n, *condition) in [-1, 1]."""
+    if spec.condition is None:
+        return torch.arange(n) % (spec.classes or 1)
+    return torch.rand(n, *spec.condition) * 2 - 1
 
 
 def _accepted(
@@ -113,8 +145,9 @@ def _accepted(
 
 
 def _check_network(
-    name: str, symbol: str, build: Callable[..., nn.Module], inputs: Tensor, y: Tensor, each: tuple[int, ...]
+    name: str, symbol: str, build: Callable[..., nn.Module], inputs: Tensor, y: Tensor, each: tuple[int, ...] | None
 ) -> None:
+    """Checks all but what is special to scores. `each` is the shape of one output, None for any."""
     network, again = build(), build()
     for key, parameter in network.named_parameters():
         lazy = isinstance(parameter, nn.parameter.UninitializedParameter)
@@ -123,9 +156,9 @@ def _check_network(
     require(not differs, f"{name}: built twice from one seed, {', '.join(differs)} differ: runs are not reproducible")
     mixing = mixes_samples(network)
     for training in (True, False):
-        for n in (4, 1):
-            if training and n == 1 and mixing:
-                continue  # no batch statistics of one sample
+        for n in (len(y), group_size(network)):
+            if training and n == group_size(network) and mixing:
+                continue  # no batch statistics of one sample, or of one group
             mode = f"in {'training' if training else 'evaluation'} mode, for {n} sample{'s' * (n > 1)}"
             given, keys = inputs[:n].clone(), set(network.state_dict())
             try:
@@ -142,8 +175,9 @@ def _check_network(
                 f"{name}: {symbol} creates parameters or buffers in forward: {created}; create them in build",
             )
             require(isinstance(out, Tensor), f"{name}: {symbol} must return a tensor, not {type(out).__name__}")
-            right = tuple(out.shape) == (n, *each)
-            require(right, f"{name}: {symbol} must return the shape {(n, *each)} {mode}, not {tuple(out.shape)}")
+            right = out.shape[:1] == (n,) if each is None else tuple(out.shape) == (n, *each)
+            wanted = f"({n}, …)" if each is None else (n, *each)
+            require(right, f"{name}: {symbol} must return the shape {wanted} {mode}, not {tuple(out.shape)}")
             require(bool(out.isfinite().all()), f"{name}: {symbol} returns non-finite values {mode}")
             require(out.dtype == inputs.dtype, f"{name}: {symbol} returns {out.dtype} for an input in {inputs.dtype}")
     _check_parameter_gradients(name, symbol, build().train(), inputs, y)
@@ -154,6 +188,7 @@ def _check_network(
     require(
         same, f"{name}: state_dict does not restore {symbol}: some tensor it uses is neither a parameter nor a buffer"
     )
+    _check_memory(name, symbol, build, inputs, y)
     with calling(f"{name}: {symbol}.double(), with an input in float64,"):
         double = build().double().eval()(inputs.double(), y)
     require(double.dtype == torch.float64, f"{name}: {symbol} in float64 returns {double.dtype}")
@@ -162,17 +197,51 @@ def _check_network(
         require(out.device.type == DEVICE, f"{name}: {symbol} must return a tensor on the device of its input")
 
 
+def _check_memory(name: str, symbol: str, build: Callable[..., nn.Module], inputs: Tensor, y: Tensor) -> None:
+    """Saved after some steps and loaded into a new network, the next steps in training mode must be the same."""
+
+    def steps(network: nn.Module, at: range) -> list[Tensor]:
+        outs = []
+        for step in at:
+            torch.default_generator.manual_seed(step)
+            out = network(inputs, y)
+            outs.append(out.detach().clone())
+            out.square().mean().backward()
+            descend(network)
+        return outs
+
+    network, other = build().train(), build(seed=2).train()
+    steps(network, range(3))
+    other.load_state_dict({key: tensor.clone() for key, tensor in network.state_dict().items()})
+    pairs = zip(steps(network, range(3, 6)), steps(other, range(3, 6)), strict=True)
+    same = all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
+    require(
+        same,
+        f"{name}: saved after 3 steps and restored in a new network, {symbol}'s next outputs differ: what a network "
+        "remembers must be a parameter or a buffer",
+    )
+
+
 def _check_parameter_gradients(name: str, symbol: str, network: nn.Module, inputs: Tensor, y: Tensor) -> None:
-    out = network(inputs, y)
-    require(out.requires_grad, f"{name}: no gradient passes through {symbol}")
-    (out * torch.randn_like(out)).sum().backward()
-    idle = [key for key, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    stages = [b for key, b in network.named_buffers() if key.split(".")[-1] == "training_step"]
+    used: set[str] = set()
+    bad: set[str] = set()
+    for step in GROWTH if stages else (0,):
+        for buffer in stages:  # as the engine fills it: parts of a growing network wait for their time
+            buffer.fill_(step)
+        network.zero_grad(set_to_none=True)
+        out = network(inputs, y)
+        require(out.requires_grad, f"{name}: no gradient passes through {symbol}")
+        (out * torch.randn_like(out)).sum().backward()
+        slopes = {key: p.grad for key, p in network.named_parameters() if p.grad is not None}
+        used |= slopes.keys()
+        bad |= {key for key, slope in slopes.items() if not slope.isfinite().all()}
+    idle = [key for key, p in network.named_parameters() if p.requires_grad and key not in used]
     require(
         not idle,
         f"{name}: {symbol} has parameters that get no gradient: {', '.join(idle)}; are they unused or detached?",
     )
-    bad = [key for key, p in network.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    require(not bad, f"{name}: {symbol} is finite, but its gradients are non-finite at {', '.join(bad)}")
+    require(not bad, f"{name}: {symbol} is finite, but its gradients are non-finite at {', '.join(sorted(bad))}")
 
 
 def _check_evaluation_mode(name: str, symbol: str, network: nn.Module, inputs: Tensor, y: Tensor) -> None:
@@ -186,64 +255,12 @@ def _check_evaluation_mode(name: str, symbol: str, network: nn.Module, inputs: T
     )
     if any(getattr(module, "mixes_samples", False) for module in network.modules()):
         return  # declared; BatchNorm declares nothing, as it does not mix samples in evaluation mode
-    alone = torch.cat([network(inputs[i : i + 1], y[i : i + 1]) for i in range(len(y))])
+    m = group_size(network)
+    alone = torch.cat([network(inputs[i : i + m], y[i : i + m]) for i in range(0, len(y), m)])
     scale = first.abs().max().item() + 1e-3
     require(
         torch.allclose(alone, first, atol=1e-3 * scale),
         f"{name}: in evaluation mode {symbol}'s output for one sample must not depend on the others of its batch; "
-        "a network that mixes samples on purpose must set mixes_samples = True",
+        "a network that mixes samples on purpose must set mixes_samples = True, or mixes_groups_of = m where it mixes "
+        "m consecutive samples",
     )
-
-
-def _check_independence(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
-    if mixes_samples(D):
-        return
-    x = x.double().requires_grad_()
-    scores = D.double()(x, y)
-    for i in range(len(y)):
-        (slope,) = torch.autograd.grad(scores[i], x, retain_graph=True, allow_unused=True)
-        require(slope is not None, f"{name}: D has no gradient with respect to x: G cannot learn from its scores")
-        others = torch.cat([slope[:i], slope[i + 1 :]]).abs().max().item()
-        require(
-            others <= 1e-12,
-            f"{name}: ∂D(x)_i/∂x_j must be 0 for i ≠ j; it is {others:.2g}: the engine would score real and fake "
-            "samples in one batch, and a gradient penalty would be wrong. A network that mixes samples on purpose "
-            "must set mixes_samples = True",
-        )
-
-
-def _check_second_derivative(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
-    x = x.clone().requires_grad_()
-    try:
-        (slope,) = torch.autograd.grad(D(x, y).sum(), x, create_graph=True)
-        slope.square().sum().backward()
-    except RuntimeError as error:
-        raise AssertionError(
-            f"{name}: a gradient penalty needs D's gradient with respect to x to be differentiable: {error}"
-        ) from error
-    slopes = [p.grad for p in D.parameters() if p.grad is not None]
-    require(bool(slopes), f"{name}: D's gradient with respect to x does not depend on D's weights")
-    finite = all(bool(s.isfinite().all()) for s in slopes)
-    require(finite, f"{name}: D's gradient with respect to x has a non-finite derivative by D's weights")
-
-
-@torch.no_grad()
-def _check_raw_scores(name: str, D: nn.Module, x: Tensor, y: Tensor) -> None:
-    """With large random weights raw scores leave any interval; outputs of a sigmoid or a tanh do not."""
-    D.double().eval()
-    first, second = (_largest(D, x, y, scale) for scale in (10.0, 1000.0))
-    require(
-        second > 1.5 * first or second == math.inf,
-        f"{name}: D must return raw scores, before any sigmoid or tanh; with large weights they still stay within "
-        f"[{-second:.3g}, {second:.3g}]; objectives accept scores of any size",
-    )
-
-
-def _largest(D: nn.Module, x: Tensor, y: Tensor, scale: float) -> float:
-    """The largest |score| over 10 draws of weights from N(0, scale²), with x multiplied by `scale`."""
-    largest = 0.0
-    for _ in range(10):
-        for parameter in D.parameters():
-            parameter.normal_(0, scale)
-        largest = max(largest, D(x.double() * scale, y).abs().nan_to_num(posinf=math.inf, nan=math.inf).max().item())
-    return largest

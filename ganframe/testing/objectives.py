@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from ganframe.components import Objective
-from ganframe.testing.common import DEVICE, calling, checked, configured, require, require_same_device
+from ganframe.testing.common import (
+    DEVICE,
+    calling,
+    checked,
+    configured,
+    require,
+    require_same_device,
+    scheduled_options,
+)
+from ganframe.testing.vector_objectives import check_vector_objective
 
 Player = Literal["D", "G"]
 PLAYERS: tuple[Player, ...] = ("D", "G")
@@ -28,8 +37,12 @@ def check_objective(objective: Objective | type[Objective]) -> None:
     - Losses are not NaN at scores of ±100 in float32. Losses and gradients are finite wherever their true values are
       representable.
     - L_D is smallest at `optimal_score`, if the objective defines it.
+    - Losses of scores (N, P) are those of all N·P scores, or ValueError. A scheduled option changes a loss.
+    - L_G, or both losses, may be identically 0, to stand beside a term; then nothing is asked of their gradients.
     - A gradient that is nonzero where a player is wrong does not vanish where it is more wrong: that of log(σ(a) + ε)
       vanishes.
+
+    For an objective that declares `scores_are_vectors`, see `check_vector_objective`.
 
     Raises AssertionError for the first property that is violated.
     """
@@ -37,18 +50,27 @@ def check_objective(objective: Objective | type[Objective]) -> None:
     name = type(game).__qualname__
     for method in ("discriminator_loss", "generator_loss"):
         require(getattr(type(game), method) is not getattr(Objective, method), f"{name} has no {method}")
+    if game.scores_are_vectors:
+        check_vector_objective(name, game)
+        return
     for player in PLAYERS:
         _check_mean(name, game, player)
-    _check_directions(name, game)
-    _check_optimum(name, game)
-    for player in PLAYERS:
+        _check_many_scores(name, game, player)
+    idle = [player for player in PLAYERS if _is_idle(name, game, player)]
+    active = [player for player in PLAYERS if player not in idle] if "G" in idle else list(PLAYERS)
+    if "D" in active:
+        _check_directions(name, game, "G" in active)
+        _check_optimum(name, game)
+    for player in active:
         _check_finite(name, game, player)
         _check_persistent(name, game, player)
         with require_same_device(f"{name}: L_{player}"):
             scores = torch.zeros(4, device=DEVICE)
             loss = _evaluate(name, game, player, scores, scores).loss
             require(loss.device.type == DEVICE, f"{name}: L_{player} must be on the device of the scores")
-    _check_raw_scores(name, game)
+    if "D" in active:
+        _check_raw_scores(name, game, "G" in active)
+    _check_scheduled(name, game)
 
 
 @attrs.frozen
@@ -85,9 +107,10 @@ def _evaluate(name: str, game: Any, player: Player, a: Tensor, b: Tensor) -> _Ev
         f"{name}: L_{player} must be a scalar, the mean over the batch; its shape is {tuple(loss.shape)}",
     )
     require(loss.dtype == a.dtype, f"{name}: L_{player} of scores in {a.dtype} must be in {a.dtype}, not {loss.dtype}")
-    require(
-        loss.requires_grad, f"{name}: L_{player} has no gradient: compute it from the scores with torch's functions"
-    )
+    if not loss.requires_grad:
+        zero = a.device.type == "meta" or loss.item() == 0
+        require(zero, f"{name}: L_{player} has no gradient: compute it from the scores with torch's functions")
+        return _Evaluated(loss, torch.zeros_like(a), torch.zeros_like(b))
     if a.device.type != "meta":
         same = torch.equal(real, a) and torch.equal(fake, b)
         require(same, f"{name}: L_{player} changes the scores in place; the engine needs them unchanged")
@@ -118,6 +141,42 @@ def _check_mean(name: str, game: Any, player: Player) -> None:
     )
 
 
+def _check_many_scores(name: str, game: Any, player: Player) -> None:
+    """The loss of scores (N, P) is that of all of them, (N·P,), or the objective says that it needs (N,)."""
+    a, b = _scores(12, -2, 2), _scores(12, -2, 2)
+    wanted = _evaluate(name, game, player, a, b).loss.item()
+    try:
+        found = _evaluate(name, game, player, a.view(4, 3), b.view(4, 3)).loss.item()
+    except AssertionError as raised:
+        if isinstance(raised.__cause__, ValueError):
+            return
+        raise
+    require(
+        math.isclose(wanted, found, rel_tol=1e-6, abs_tol=1e-9),
+        f"{name}: L_{player} of scores (4, 3) must be that of all 12 scores, {wanted:.6g}, but it is {found:.6g}; take "
+        "means over all scores, or raise ValueError for scores that are not (N,)",
+    )
+
+
+def _is_idle(name: str, game: Any, player: Player) -> bool:
+    """Whether the loss is identically 0: the player is trained by a term beside the objective, or not at all."""
+    at = torch.cat([_scores(16, -3, 3), torch.tensor([-100.0, -10.0, 10.0, 100.0], dtype=torch.float64)])
+    pairs = [_evaluate(name, game, player, a.expand(1), b.expand(1)) for a, b in itertools.product(at, at)]
+    return all(not e.loss.any() and not e.real.any() and not e.fake.any() for e in pairs)
+
+
+def _check_scheduled(name: str, game: Any) -> None:
+    """A scheduled option that moves must change a loss."""
+    a, b = _scores(64, -5, 5), _scores(64, -5, 5)
+    for option, others in scheduled_options(game):
+        effective = any(
+            not torch.equal(_evaluate(name, game, player, a, b).loss, _evaluate(name, other, player, a, b).loss)
+            for other in others
+            for player in PLAYERS
+        )
+        require(effective, f"{name}: {option} is scheduled, but neither loss changes when it moves; is it read at all?")
+
+
 def _check_optimum(name: str, game: Any) -> None:
     """L_D must be smallest at `optimal_score`, if it is defined. Tried for the densities N(0, 1) and N(1, 1)."""
     if type(game).optimal_score is Objective.optimal_score:
@@ -138,13 +197,17 @@ def _check_optimum(name: str, game: Any) -> None:
         )
 
 
-def _check_directions(name: str, game: Any) -> None:
+def _check_directions(name: str, game: Any, both: bool) -> None:
+    """Of L_D, and of L_G where `both`: where L_G is not identically 0."""
     # In most games D is undecided at scores from 0 to ½. With other target codes the band may be elsewhere or narrower.
     bands = list(itertools.product((1.0, 0.2), sorted((0.25 * i for i in range(-12, 13)), key=abs)))
-    for problem in (_discriminator_direction, _generator_direction):
+    for problem in (_discriminator_direction, _generator_direction)[: 1 + both]:
         wrong = problem(name, game, *bands[0])
         if wrong and all(problem(name, game, *band) for band in bands[1:]):
             raise AssertionError(wrong)
+    if not both:
+        require(not game.compares_real, f"{name}: compares_real = True, but L_G is 0 whatever the real scores are")
+        return
     if game.compares_real:
         b = _scores(64, -0.5, -0.05)
         slopes = [_evaluate(name, game, "G", a * torch.ones_like(b), b).fake for a in (-20, 0, 20)]
@@ -185,7 +248,7 @@ def _slope(name: str, game: Any, player: Player, side: str, score: float) -> flo
     return (evaluated.real if side == "a" else evaluated.fake).item()
 
 
-def _check_raw_scores(name: str, game: Any) -> None:
+def _check_raw_scores(name: str, game: Any, both: bool) -> None:
     """Detects scores squashed by σ or a clamp: the gradient vanishes at both ends. Total variation is exempt."""
     a0, a1 = (abs(_slope(name, game, "D", "a", s)) for s in (0.0, -40.0))
     b0, b1 = (abs(_slope(name, game, "D", "b", s)) for s in (0.0, 40.0))
@@ -197,6 +260,8 @@ def _check_raw_scores(name: str, game: Any) -> None:
         f"{name}: L_D's gradient vanishes where D is most wrong: dL_D/da at a = -40 and dL_D/db at b = 40 are 0; "
         "use the raw scores, without a sigmoid, tanh or clamp",
     )
+    if not both:
+        return
     g = [abs(_slope(name, game, "G", "b", s)) for s in (-40.0, 0.0, 40.0)]
     require(
         total_variation or max(g[0], g[2]) > 1e-3 * g[1],

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -15,15 +14,21 @@ from ganframe.components import DataSpec
 from ganframe.data.latents import fixed_latents
 from ganframe.data.real import real_samples
 from ganframe.data.seeds import derive_seeds
+from ganframe.declarations import group_size, mean_scores
 from ganframe.engine.state import Callback, State
+from ganframe.recipes.optimizers import Optimizer
 from ganframe.report import pictures
 from ganframe.storage import log
 from ganframe.storage.log import Record
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training import checkpoint, health
+from ganframe.training.compatibility import refuse_late_state
 from ganframe.training.log import write_line
 from ganframe.training.moving_average import average_into
+from ganframe.training.networks import evaluation
 from ganframe.training.prepare import Trainer
+
+BESIDE = 24  # samples in a picture where each is beside its condition and a real sample
 
 
 def standard_callbacks(
@@ -36,6 +41,8 @@ def standard_callbacks(
     due: list[Callback] = [watch]
     if trainer.schedules:
         due.append(advance(trainer.schedules.values()))
+    if any(config.ramps for config, _ in trainer.optimizers):
+        due.append(move_options(trainer.optimizers))
     if trainer.averaged is not None and settings.ema is not None:
         due.append(average_into(trainer.averaged, settings.ema, settings.ema_warmup))
     write = write_line(trainer.means, records, append, accelerator.log)
@@ -48,6 +55,16 @@ def standard_callbacks(
 
     due.append(every(log_settings.checkpoint_every, settings.steps, save))
     return due
+
+
+def refuse_late_state_of_first_step(trainer: Trainer) -> Callback:
+    """Raises LateState after the first step where it has created weights or buffers, before anything is saved."""
+
+    def callback(state: State) -> None:
+        if state.step == 1:
+            refuse_late_state(trainer.state_keys, state.game)
+
+    return callback
 
 
 def make_watch(trainer: Trainer) -> health.Watch:
@@ -64,17 +81,22 @@ def make_watch(trainer: Trainer) -> health.Watch:
 
 
 def _pictures(trainer: Trainer, folder: RunFolder) -> Callback:
-    """Draws samples of the same latents each time, beside real samples."""
+    """Draws samples of the same latents each time, beside real samples; where data has conditions, of the same ones."""
     spec, recipe, device = trainer.spec, trainer.recipe, trainer.state.device
     seed, points = derive_seeds(recipe.seed).judging, not spec.is_image
     # A square grid. Where the number of classes suits its width, each column is a class.
     columns = spec.classes if spec.classes and 6 <= spec.classes <= 12 else 8
-    z, y = fixed_latents(recipe.latent, spec, 2000 if points else columns**2, seed)
+    shown = 2000 if points else columns**2
+    count = 1000 if points else min(1000, recipe.train.batch_size)
+    if spec.condition is not None:
+        count = max(count, shown)
+    real, conditions = real_samples(trainer.judged, spec, count, seed, device)
+    if pictures.shows_conditions(spec):
+        shown = min(BESIDE, len(real))
+    z, y = fixed_latents(recipe.latent, spec, shown, seed, conditions)
     if spec.classes and not points:
         y = torch.arange(len(z)) % spec.classes
     z, y = z.to(device), y.to(device)
-    count = 1000 if points else min(1000, recipe.train.batch_size)
-    real, _ = real_samples(trainer.data, spec, count, seed, device)
     with torch.no_grad(), torch.random.fork_rng(), evaluation(trainer.sampled):
         watch = health.CollapseWatch(trainer.sampled(z, y))
     return draw_samples(trainer.sampled, spec, z, y, real, folder.samples, watch)
@@ -101,6 +123,17 @@ def advance(schedules: Iterable[LRScheduler]) -> Callback:
     return callback
 
 
+def move_options(optimizers: Iterable[tuple[Optimizer, torch.optim.Optimizer]]) -> Callback:
+    """Sets the options of optimisers that move to their values for the next step."""
+    optimizers = tuple(optimizers)
+
+    def callback(state: State) -> None:
+        for config, optimizer in optimizers:
+            config.move(optimizer, state.step)
+
+    return callback
+
+
 def draw_samples(
     network: nn.Module,
     spec: DataSpec,
@@ -110,7 +143,7 @@ def draw_samples(
     file: Callable[[int], Path],
     inspect: Callable[[Tensor, Tensor, int], None] = lambda fake, real, step: None,
 ) -> Callback:
-    """Draws `network`'s samples of fixed latents, with D's scores in the plane or on the line.
+    """Draws `network`'s samples of fixed latents and y, with D's scores for blank y in the plane or on the line.
 
     `inspect` is called with the samples, real samples and the step.
     """
@@ -119,24 +152,12 @@ def draw_samples(
         D = state.D.network
 
         def scores(x: Tensor) -> Tensor:
-            return D(x.to(state.device), y.new_zeros(len(x)))
+            return mean_scores(D(x.to(state.device), spec.blank(len(x), state.device)))
 
         with torch.no_grad(), evaluation(network, D):
             fakes = network(z, y)
             inspect(fakes, real, state.step)
-            pictures.draw(file(state.step), spec, fakes, real, scores)
+            shown = scores if group_size(D) == 1 else None  # a point has no score of its own
+            pictures.draw(file(state.step), spec, fakes, real, shown, conditions=y)
 
     return callback
-
-
-@contextmanager
-def evaluation(*networks: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the networks; restores their modes afterwards."""
-    modes = [network.training for network in networks]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for network, mode in zip(networks, modes, strict=True):
-            network.train(mode)

@@ -12,11 +12,13 @@ import torch
 
 from ganframe.components import DataSpec
 from ganframe.engine.algorithm import train
-from ganframe.errors import RunError
+from ganframe.errors import RecipeError, RunError
 from ganframe.recipes.tables import Recipe
 from ganframe.training import health
 from ganframe.training.accelerator import process_state_kept
+from ganframe.training.compatibility import LateState, refuse_late_state
 from ganframe.training.describe import device_name
+from ganframe.training.moving_average import decay_at
 from ganframe.training.prepare import prepare
 from ganframe.training.problems import NO_MEMORY, is_out_of_memory
 
@@ -52,6 +54,13 @@ def check(recipe: Recipe) -> CheckResult:
 
     try:
         first = steps(1)
+        start = max((timing.start for timing in recipe.timing.values()), default=0)
+        if start:  # parts that start later are tried too, and the time is that with all of them
+            state.step = start
+            first = max(first, steps(1))
+        refuse_late_state(trainer.state_keys, state.game)
+    except LateState as fault:
+        raise RecipeError([f"{recipe.name}: {fault}"]) from None
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -72,8 +81,9 @@ def check(recipe: Recipe) -> CheckResult:
 
 
 def _full_decay_at(recipe: Recipe) -> int | None:
-    """The first step t with (1 + t) / (warmup + t) ≥ decay."""
+    """The first step t with (1 + t) / (warmup + t) ≥ decay, that of the last step where it is a ramp."""
     if recipe.train.ema is None:
         return None
-    decay = Fraction(str(recipe.train.ema))  # as it is written: 1 - 0.99999 in floats is off by a step
+    last = decay_at(recipe.train.ema, recipe.train.steps)
+    decay = Fraction(str(last))  # as it is written: 1 - 0.99999 in floats is off by a step
     return max(1, math.ceil((recipe.train.ema_warmup * decay - 1) / (1 - decay)))

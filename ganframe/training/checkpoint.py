@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from ganframe.errors import RequestError
+from ganframe.errors import RequestError, RunError
 from ganframe.storage import checkpoints, provenance
 from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import save_generator
+from ganframe.training.compatibility import LateState, refuse_late_state
 from ganframe.training.health import Watch
 from ganframe.training.prepare import Trainer
 
@@ -25,14 +26,21 @@ def save(trainer: Trainer, folder: RunFolder, watch: Watch) -> None:
     Raises NotFinite, and writes nothing, where a value or weight is not finite.
     """
     watch.check(trainer.state)
+    try:
+        refuse_late_state(trainer.state_keys, trainer.state.game)
+    except LateState as fault:  # a penalty that was not due before
+        raise RunError(f"{folder.path}: step {trainer.state.step}: {fault}") from None
     parts = {name: part.state_dict() for name, part in trainer.stateful.items()}
     random_states = gather_object([_random_state(trainer.state.device)])
     if not trainer.accelerator.is_main_process:
         return
     # The checkpoint last: a run has finished when its last checkpoint exists, and then it must have its generator.
     save_generator(folder.generator, trainer.sampled, trainer.spec)
-    training = {"step": trainer.state.step, "parts": parts, "random_states": random_states}
-    versions = provenance.versions(trainer.recipe.components(), trainer.recipe.registry)
+    updates = {"generator": trainer.state.G.updates, "discriminator": trainer.state.D.updates}
+    training = {"step": trainer.state.step, "updates": updates, "parts": parts, "random_states": random_states}
+    versions = provenance.versions(
+        trainer.recipe.components(), trainer.recipe.registry, trainer.recipe.optimizer.of_plugins()
+    )
     keep = trainer.recipe.log.keep
     checkpoints.save_checkpoint(folder, trainer.state.step, trainer.networks, training, keep, versions)
 
@@ -44,9 +52,11 @@ def restore(trainer: Trainer, checkpoint: Path, randomness: bool = True) -> None
     """
     try:
         training = checkpoints.load_checkpoint(checkpoint, trainer.networks)
-        if "parts" not in training:
-            raise RequestError(f"{checkpoint}: was written by an earlier version of ganframe, and cannot be resumed")
-        trainer.state.step = training["step"]
+        step = trainer.state.step = training["step"]
+        # An earlier version did not count: there each step had all its updates.
+        all_of_them = {"generator": step, "discriminator": step * trainer.recipe.train.critic_steps}
+        updates = training.get("updates", all_of_them)
+        trainer.state.G.updates, trainer.state.D.updates = updates["generator"], updates["discriminator"]
         for name, part in trainer.stateful.items():
             if randomness or name not in DRAWN:
                 part.load_state_dict(training["parts"][name])

@@ -1,4 +1,4 @@
-"""Describes a run in its folder: the resolved recipe, and the environment that it runs in."""
+"""Describes a run in its folder: the resolved recipe, the environment that it runs in, some of its conditions."""
 
 from __future__ import annotations
 
@@ -6,24 +6,32 @@ import json
 
 import torch
 
+from ganframe.data.real import conditions
+from ganframe.data.seeds import derive_seeds
 from ganframe.recipes.writing import to_toml
 from ganframe.storage import provenance
+from ganframe.storage.conditions import save_conditions
 from ganframe.storage.files import write_text
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training.prepare import Trainer
 
+KEPT = 64  # conditions, for samples without the dataset
+
 
 def describe_run(trainer: Trainer, folder: RunFolder) -> None:
-    """Writes recipe.toml and environment.json."""
+    """Writes recipe.toml and environment.json, and conditions.safetensors where the data has conditions."""
     recipe = trainer.recipe
     environment = {
-        **provenance.versions(recipe.components(), recipe.registry),
+        **provenance.versions(recipe.components(), recipe.registry, recipe.optimizer.of_plugins()),
         "device": device_name(trainer.state.device),
         "processes": trainer.accelerator.num_processes,
         "precision": recipe.train.precision,
     }
     write_text(folder.recipe, to_toml(recipe))
     write_text(folder.environment, json.dumps(environment, indent=2) + "\n")
+    if trainer.spec.condition is not None and not folder.conditions.is_file():
+        seed = derive_seeds(recipe.seed).judging
+        save_conditions(folder.conditions, conditions(trainer.judged, trainer.spec, KEPT, seed, torch.device("cpu")))
 
 
 def device_name(device: torch.device) -> str:

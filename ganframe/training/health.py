@@ -67,7 +67,7 @@ class Watch:
     def _warn_if_discriminator_has_won(self, state: State) -> None:
         """Warns once where D separates the batch completely and G's gradient has vanished."""
         gradients = [p.grad for p in state.G.parameters if p.grad is not None]
-        if self.warned or not gradients:
+        if self.warned or not gradients or "score_real" not in state.latest:
             return
         norm = get_total_norm(gradients).item()
         if not math.isfinite(norm):  # a step that fp16's scaler skips
@@ -89,13 +89,15 @@ class Watch:
 
 def _non_finite_weights(state: State) -> str | None:
     """A message for the first network with a weight or buffer that is not finite, or None."""
-    for player, network in (("generator", state.G.network), ("discriminator", state.D.network)):
+    terms = [(f"term '{name}'", m) for name, p in state.game.parts.items() for m in (p.generator, p.discriminator) if m]
+    for player, network in (("generator", state.G.network), ("discriminator", state.D.network), *terms):
         named = itertools.chain(network.named_parameters(), network.named_buffers())
         held = {name: tensor.detach() for name, tensor in named if tensor.is_floating_point()}
         # The largest absolute value, not the norm: the sum of squares of finite weights may overflow.
         if held and not get_total_norm(held.values(), INF).isfinite():
             wrong = [name for name, tensor in held.items() if not tensor.isfinite().all()]
-            return f"step {state.step}: weights of the {player} are not finite, for example {wrong[0]}"
+            owner = player if player.startswith("term ") else f"the {player}"
+            return f"step {state.step}: weights of {owner} are not finite, for example {wrong[0]}"
     return None
 
 

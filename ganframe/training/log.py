@@ -37,9 +37,9 @@ class LogMeans:
         Reads from the device, once.
         """
         kept, self.kept = self.kept, []
-        if not kept:
-            return None
         names = dict.fromkeys(name for logs in kept for name in logs)
+        if not names:
+            return None
         rows = {name: torch.stack([logs[name] for logs in kept if name in logs]).float() for name in names}
         means = [row if row.ndim == 1 else row.flatten(1).mean(1) for row in rows.values()]
         # Summed in double precision: then it does not matter how a resumed run groups the steps.

@@ -6,22 +6,31 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ganframe.engine.state import Callback, State
+from ganframe.engine.timing import Ramp
+from ganframe.training.networks import copied
 
 
 def moving_average(network: nn.Module) -> AveragedModel:
     """A copy of `network` for `average_into`: parameters and floating buffers are averaged, other buffers copied."""
-    return AveragedModel(network, use_buffers=True).eval().requires_grad_(False)
+    return AveragedModel(copied(network, network), use_buffers=True).eval().requires_grad_(False)
 
 
-def average_into(averaged: AveragedModel, decay: float, warmup: int) -> Callback:
+def decay_at(decay: float | Ramp, step: int) -> float:
+    """The decay at a generator step."""
+    return decay.at(step) if isinstance(decay, Ramp) else decay
+
+
+def average_into(averaged: AveragedModel, decay: float | Ramp, warmup: int) -> Callback:
     """The exponential moving average of G's weights and of its BatchNorm statistics, which belong to the weights.
 
     The decay at step t is min(decay, (1 + t) / (warmup + t)), so that an average over few steps forgets the initial
-    weights. With warmup ≤ 1 it is `decay` from the start.
+    weights. With warmup ≤ 1 it is `decay` from the start. A ramp gives the decay of each step.
     """
 
     def callback(state: State) -> None:
-        now = decay if warmup <= 1 else min(decay, (1 + state.step) / (warmup + state.step))
+        now = decay_at(decay, state.step)
+        if warmup > 1:
+            now = min(now, (1 + state.step) / (warmup + state.step))
         averaged.multi_avg_fn = get_ema_multi_avg_fn(now)
         averaged.update_parameters(state.G.network)
         for buffer, live in zip(averaged.module.buffers(), state.G.network.buffers(), strict=True):

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
+import attrs
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ganframe.components import DataSpec
+from ganframe.components import Constraint, DataSpec
+from ganframe.declarations import group_size
 from ganframe.recipes.tables import Comparison, Recipe
 from ganframe.training.problems import Problems
+
+T = TypeVar("T")
 
 
 def build_discriminator(recipe: Recipe | Comparison, spec: DataSpec, device: torch.device) -> nn.Module:
@@ -31,6 +39,54 @@ def check_constraints(recipe: Recipe | Comparison, D: nn.Module, problems: Probl
             problems.attempt(f"constraints[{index}]", functools.partial(constraint.check, D))
 
 
+def check_ramps(recipe: Recipe, D: nn.Module, spec: DataSpec, problems: Problems) -> None:
+    """Adds a problem for each ramp of an option that `wrap` reads: it is called once, so the option could not move.
+
+    D is wrapped on copies with the values of both ends, and must give the same scores.
+    """
+    for index, constraint in enumerate(recipe.constraints):
+        timing = recipe.timing.get(f"constraints[{index}]")
+        if timing is None or type(constraint).wrap is Constraint.wrap:
+            continue
+        for name, ramp in timing.ramps.items():
+            first, last = (attrs.evolve(constraint, **{name: value}) for value in (ramp.from_, ramp.to))  # type: ignore[misc]
+            with suppress(ValueError):  # `wrap` itself says what is wrong
+                if not _same_scores(_wrapped(first, D), _wrapped(last, D), spec):
+                    problems.add(
+                        f"constraints[{index}].{name}: is read once, when the discriminator is wrapped, so it cannot "
+                        "move; write a number"
+                    )
+
+
+def _wrapped(constraint: Constraint, D: nn.Module) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return constraint.wrap(copied(D, D))
+
+
+def copied(holder: T, *networks: nn.Module) -> T:
+    """A deep copy of what holds these networks.
+
+    `torch.nn.utils.weight_norm` and `spectral_norm` keep computed weights, with their graph, as attributes. torch does
+    not copy those; they are computed anew before each call.
+    """
+    held = [v for network in networks for module in network.modules() for v in vars(module).values()]
+    return copy.deepcopy(holder, {id(v): v.detach() for v in held if isinstance(v, Tensor) and not v.is_leaf})
+
+
+@torch.no_grad()
+def _same_scores(one: nn.Module, other: nn.Module, spec: DataSpec) -> bool:
+    """Whether two discriminators give the same scores, in training and in evaluation mode."""
+
+    def scores(D: nn.Module, training: bool) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            n = 4 * group_size(D)
+            return D.train(training)(torch.randn(n, *spec.shape), spec.blank(n))
+
+    return all(torch.equal(scores(one, training), scores(other, training)) for training in (True, False))
+
+
 def wrap(recipe: Recipe | Comparison, D: nn.Module, problems: Problems) -> nn.Module:
     """D wrapped by each constraint in turn. Raises RecipeError at the first that fails."""
     for index, constraint in enumerate(recipe.constraints):
@@ -43,3 +99,17 @@ def place(network: nn.Module, spec: DataSpec, device: torch.device) -> nn.Module
     """The network on its device, in training mode, with channels-last weights where samples are images."""
     network = network.to(device).train()
     return network.to(memory_format=torch.channels_last) if spec.is_image else network
+
+
+@contextmanager
+def evaluation(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the networks; restores their modes afterwards."""
+    modules = [module for network in networks for module in network.modules()]
+    modes = [module.training for module in modules]  # of each module: frozen ones stay in evaluation mode
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any, Protocol, cast
 
 import attrs
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset as TorchDataset
 
-from ganframe.components import Constraint, DataSpec
+from ganframe.components import DataSpec, Parts
 from ganframe.data.feed import Feed, Share, open_feed
 from ganframe.data.latents import LatentFeed
+from ganframe.data.real import judging_data
 from ganframe.data.seeds import derive_seeds
+from ganframe.declarations import group_size
 from ganframe.engine.state import Game, Player, State
-from ganframe.plugins.registry import Registry
+from ganframe.errors import RequestError
+from ganframe.recipes.optimizers import Optimizer
 from ganframe.recipes.tables import Recipe
 from ganframe.training import accelerator as processes
-from ganframe.training import compatibility
+from ganframe.training import compatibility, terms
 from ganframe.training.log import LogMeans
 from ganframe.training.moving_average import moving_average
-from ganframe.training.networks import check_constraints, place, wrap
+from ganframe.training.networks import check_constraints, check_ramps, place, wrap
 from ganframe.training.problems import Problems
+from ganframe.training.warm_start import freeze, warm_start
 
 
 class Stateful(Protocol):
@@ -45,8 +50,12 @@ class Trainer:
     accelerator: Accelerator
     state: State
     averaged: AveragedModel | None
+    state_keys: set[tuple[str, str]]
+    optimizers: tuple[tuple[Optimizer, torch.optim.Optimizer], ...]
     schedules: dict[str, LRScheduler]
     means: LogMeans
+    judged: TorchDataset[Any]
+    """Real samples for judging: those that the dataset holds out, or the training data if it holds out none."""
 
     @property
     def data(self) -> TorchDataset[Any]:
@@ -61,8 +70,9 @@ class Trainer:
     @property
     def networks(self) -> dict[str, nn.Module]:
         """The networks whose weights a checkpoint holds."""
-        both = {"generator": self.state.G.network, "discriminator": self.state.D.network}
-        return both if self.averaged is None else {**both, "average": self.averaged}
+        found = {"generator": self.state.G.network, "discriminator": self.state.D.network}
+        found |= dict(terms.saved_parts(self.state.game.parts))
+        return found if self.averaged is None else {**found, "average": self.averaged}
 
     @property
     def stateful(self) -> dict[str, Stateful]:
@@ -80,10 +90,11 @@ class Trainer:
         return {name: part for name, part in parts.items() if part is not None}
 
 
-def prepare(recipe: Recipe) -> Trainer:
+def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     """Builds networks, optimisers and data, and checks that they fit together.
 
-    Raises RecipeError with every part that cannot be built. Seeds torch's random state.
+    Raises RecipeError with every part that cannot be built. Seeds torch's random state. Without `start`, as where a
+    checkpoint is restored afterwards, the run of `train.from` is not read.
     """
     accelerator = processes.make_accelerator(recipe)
     device = accelerator.device
@@ -106,32 +117,59 @@ def prepare(recipe: Recipe) -> Trainer:
         "dataset", lambda: open_feed(recipe.dataset.build(), spec, batch, seeds.data, share, workers)
     )
     problems.raise_any()
+    judged = problems.attempt("dataset: held_out", lambda: judging_data(recipe.dataset, spec, feed.data))
+    problems.raise_any()
 
+    check_ramps(recipe, D, spec, problems)
     D = wrap(recipe, D, problems)
-    G, D = place(G, spec, device), place(D, spec, device)
+    latents = LatentFeed(recipe.latent, seeds.latents, share)
+    _keep_groups(group_size(D), feed, latents, recipe, problems)
+    parts = terms.prepare_parts(recipe, G, D, spec, problems)
+    problems.raise_any()
+    G, D, parts = place(G, spec, device), place(D, spec, device), terms.place_parts(parts, spec, device)
     if share.processes > 1:
-        processes.copy_first_process([G, D])
-    faults = compatibility.faults(recipe, G, D, spec)
-    if not faults and not problems.found and min(batch // share.processes, generator_batch) == 1:
-        faults = compatibility.faults_of_single_samples(recipe, G, D)
+        frozen = [part.frozen for part in parts.values() if part.frozen is not None]
+        processes.copy_first_process([G, D, *(module for _, module in terms.saved_parts(parts)), *frozen])
+    networks = {"generator": G, "discriminator": D}
+    if start and recipe.train.from_ is not None:
+        _warm_start(recipe.train.from_, networks, problems, tell=accelerator.is_main_process)
+    for problem in freeze(recipe.train.freeze, networks):
+        problems.add(problem)
+    game = Game(
+        G,
+        D,
+        recipe.objective,
+        terms.named(recipe.constraints, recipe.registry),
+        autocast,
+        terms.named(recipe.terms, recipe.registry),
+        parts,
+    )
+    faults = compatibility.faults(recipe, game, spec)
+    smallest = min(batch // share.processes, generator_batch) // recipe.train.accumulate
+    if not faults and not problems.found and smallest == 1:
+        faults = compatibility.faults_of_single_samples(recipe, G, D, spec)
     for fault in faults:
         problems.add(fault)
-    networks = {"generator": G, "discriminator": D}
-    optimizers = {name: _optimizer(recipe, name, network, problems) for name, network in networks.items()}
+    players = {name: _player(recipe, name, network, parts, problems) for name, network in networks.items()}
+    step_buffers = _step_buffers(game, problems)
     problems.raise_any()
-    configs = {name: getattr(recipe.optimizer, name).schedule for name in networks}
+    configs = {name: getattr(recipe.optimizer, name) for name in networks}
+    optimizers = {name: player.optimizer for name, player in players.items()}
 
     several = share.processes > 1
     state = State(
-        game=Game(G, D, recipe.objective, _named(recipe.constraints, recipe.registry), autocast),
-        G=Player(G, optimizers["generator"]),
-        D=Player(D, optimizers["discriminator"]),
+        game=game,
+        G=players["generator"],
+        D=players["discriminator"],
         batches=feed,
-        latents=LatentFeed(recipe.latent, seeds.latents, share),
+        latents=latents,
         generator_batch_size=generator_batch,
         device=device,
         scaler=scaler,
         average=functools.partial(processes.average, accelerator) if several else None,
+        timetable=terms.timetable(recipe),
+        accumulate=recipe.train.accumulate,
+        step_buffers=step_buffers,
     )
     averaged = moving_average(G) if recipe.train.ema is not None else None
     # What torch's own generator is used for (dropout, a penalty's ε) must differ between processes.
@@ -142,42 +180,89 @@ def prepare(recipe: Recipe) -> Trainer:
         accelerator=accelerator,
         state=state,
         averaged=averaged,
-        schedules={name: config.build(optimizers[name]) for name, config in configs.items() if config is not None},
+        state_keys=compatibility.state_keys(game),
+        optimizers=tuple((configs[name], optimizers[name]) for name in networks),
+        schedules={
+            name: config.schedule.build(optimizers[name]) for name, config in configs.items() if config.schedule
+        },
         means=LogMeans(lambda own: gather_object([own]), accelerator.is_main_process),
+        judged=judged,
     )
 
 
-def _optimizer(recipe: Recipe, name: str, network: nn.Module, problems: Problems) -> Any:
-    """A player's optimiser. Adds a problem where it cannot be built, or its schedule ends before the training does."""
+def _player(recipe: Recipe, name: str, network: nn.Module, parts: dict[str, Parts], problems: Problems) -> Any:
+    """A player with its optimiser, which trains parts of terms too.
+
+    Adds a problem where the optimiser cannot be built, or its schedule ends before the training does.
+    """
     config = getattr(recipe.optimizer, name)
     if config.schedule is not None:
         problems.attempt(f"optimizer.{name}.schedule", functools.partial(config.schedule.lasts, recipe.train.steps))
-    return problems.attempt(f"optimizer.{name}", functools.partial(config.build, network.parameters()))
+    modules = terms.trained_parts(parts, name)
+    weights = [p for module in (network, *modules) for p in module.parameters()]
+    optimizer = problems.attempt(f"optimizer.{name}", functools.partial(config.build, weights))
+    if optimizer is None:
+        return None
+    config.move(optimizer, 0)
+    return Player(network, optimizer, modules, config.max_norm)
+
+
+def _keep_groups(size: int, feed: Feed, latents: LatentFeed, recipe: Recipe, problems: Problems) -> None:
+    """Processes and parts of a batch share it by whole groups, where D mixes groups of samples."""
+    if size == 1:
+        return
+    feed.share = latents.share = attrs.evolve(latents.share, group=size)
+    each = size * latents.share.processes * recipe.train.accumulate
+    for name in ("batch_size", "generator_batch_size"):
+        given = getattr(recipe.train, name)
+        if given is not None and given % each:
+            problems.add(
+                f"train.{name}: the discriminator mixes groups of {size} samples; it must be a multiple of {each}, "
+                f"not {given}"
+            )
+
+
+def _warm_start(run: str, networks: dict[str, nn.Module], problems: Problems, tell: bool) -> None:
+    """Adds a problem where the run has no weights for these networks; else says what was taken."""
+    try:
+        lines = warm_start(run, networks)
+    except RequestError as error:
+        problems.add(f"train.from: {error}")
+        return
+    for line in lines if tell else ():
+        print(line, file=sys.stderr, flush=True)
+
+
+def _step_buffers(game: Game, problems: Problems) -> list[Tensor]:
+    """The buffers called training_step, in which networks find the step."""
+    modules = [("generator", game.G), ("discriminator", game.D), *terms.saved_parts(game.parts)]
+    named = [(owner, name, buffer) for owner, module in modules for name, buffer in module.named_buffers()]
+    found = [(owner, name, buffer) for owner, name, buffer in named if name.rpartition(".")[2] == "training_step"]
+    for owner, name, buffer in found:
+        if buffer.is_floating_point():
+            problems.add(f"{owner}: the buffer {name} must be an integer, not {buffer.dtype}; it counts steps")
+    return [buffer for _, _, buffer in found]
 
 
 def _batch_sizes(recipe: Recipe, share: Share, problems: Problems) -> tuple[int, int]:
     """The size of D's batch over all processes, and of G's batch in each process."""
     batch = recipe.train.batch_size
     generator_batch = recipe.train.generator_batch_size or batch
+    parts = recipe.train.accumulate
     for name, size in (("batch_size", batch), ("generator_batch_size", generator_batch)):
         if size % share.processes:
             problems.add(f"train.{name}: {share.processes} processes cannot share {size} evenly")
-    if recipe.objective.compares_real and generator_batch != batch:
+        elif size // share.processes % parts:
+            each = size // share.processes
+            problems.add(f"train.accumulate: a batch of {each} in each process has no {parts} equal parts")
+    comparing = ["this objective"] if recipe.objective.compares_real else []
+    comparing += [f"terms[{index}]" for index, term in enumerate(recipe.terms) if term.needs_real is not None]
+    if comparing and generator_batch != batch:
         problems.add(
-            "train.generator_batch_size: this objective compares each fake with a real sample; "
+            f"train.generator_batch_size: {comparing[0]} compares each fake with a real sample; "
             f"it must be batch_size, {batch}"
         )
+    start = recipe.timing["objective"].start if "objective" in recipe.timing else 0
+    if start and not recipe.terms:
+        problems.add("objective.start: until then only terms train the generator, and this recipe has no [[terms]]")
     return batch, generator_batch // share.processes
-
-
-def _named(constraints: tuple[Constraint, ...], registry: Registry) -> dict[str, Constraint]:
-    """The constraints by their names in the log. The second of one name ends in _2."""
-    named: dict[str, Constraint] = {}
-    for constraint in constraints:
-        name = registry.locate(type(constraint))[1]
-        number = 2
-        free = name
-        while free in named:
-            free, number = f"{name}_{number}", number + 1
-        named[free] = constraint
-    return named

@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list
 
 from ganframe.engine.algorithm import train
 from ganframe.engine.state import Callback, State
-from ganframe.errors import RequestError, RunError, warn
+from ganframe.errors import RecipeError, RequestError, RunError, warn
 from ganframe.recipes.reading import load_recipe
 from ganframe.recipes.tables import Recipe
 from ganframe.recipes.writing import to_toml
@@ -25,7 +25,8 @@ from ganframe.storage.log import Record
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training import checkpoint, health
 from ganframe.training.accelerator import process_state_kept
-from ganframe.training.callbacks import make_watch, standard_callbacks
+from ganframe.training.callbacks import make_watch, refuse_late_state_of_first_step, standard_callbacks
+from ganframe.training.compatibility import LateState
 from ganframe.training.describe import describe_run
 from ganframe.training.interrupts import Interrupted, interrupts
 from ganframe.training.prepare import Trainer, prepare
@@ -59,10 +60,15 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
     main = trainer.accelerator.is_main_process
     chosen = [str(run_folder.create(recipe.name, out).path)] if main else [""]
     folder = RunFolder(Path(broadcast_object_list(chosen)[0]))
-    with run_folder.locked(folder) if main else nullcontext(), _failures(folder):
+    try:
+        with run_folder.locked(folder) if main else nullcontext(), _failures(folder):
+            if main:
+                describe_run(trainer, folder)
+            return _train(trainer, folder, [], callbacks)
+    except LateState as fault:
         if main:
-            describe_run(trainer, folder)
-        return _train(trainer, folder, [], callbacks)
+            run_folder.remove(folder)
+        raise RecipeError([f"{recipe.name}: {fault}"]) from None
 
 
 @process_state_kept()
@@ -76,7 +82,8 @@ def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[
     run, where it has finished, or where another process is training in the folder.
     """
     folder = run_folder.existing(path)
-    trainer = prepare(_changed_recipe(folder, overrides))
+    begun = bool(folder.checkpoints())  # else the run of `train.from` is read, as at the first start
+    trainer = prepare(_changed_recipe(folder, overrides), start=not begun)
     main = trainer.accelerator.is_main_process
     with run_folder.locked(folder) if main else nullcontext(), _failures(folder):
         records = _restore_newest(trainer, folder)
@@ -92,7 +99,11 @@ def _changed_recipe(folder: RunFolder, overrides: Iterable[str]) -> Recipe:
         asked = load_recipe(folder.recipe, overrides, kept.registry)
     free = {name: getattr(asked.train, name) for name in ("steps", "workers", "on_nonfinite")}
     allowed = attrs.evolve(kept, train=attrs.evolve(kept.train, **free), log=asked.log, name=asked.name)
-    fixed = [a.name for a in attrs.fields(Recipe) if a.eq and getattr(allowed, a.name) != getattr(asked, a.name)]
+    fixed = {a.name: None for a in attrs.fields(Recipe) if a.eq and getattr(allowed, a.name) != getattr(asked, a.name)}
+    if "timing" in fixed:  # by its places, as a recipe has no table of that name
+        places = [*kept.timing, *(place for place in asked.timing if place not in kept.timing)]
+        fixed |= {place: None for place in places if kept.timing.get(place) != asked.timing.get(place)}
+        del fixed["timing"]
     if fixed:
         raise RequestError(
             f"{folder.path}: a resumed run keeps its recipe, and --set changes {', '.join(fixed)}; "
@@ -118,7 +129,7 @@ def _restore_newest(trainer: Trainer, folder: RunFolder) -> list[Record]:
         if main:
             _say([*damages, f"resuming from {newest}"])
             recipe = trainer.recipe
-            now = provenance.versions(recipe.components(), recipe.registry)
+            now = provenance.versions(recipe.components(), recipe.registry, recipe.optimizer.of_plugins())
             for line in provenance.differences(checkpoints.read_manifest(newest), now):
                 warn(f"{newest}: {line}")
         checkpoint.restore(trainer, newest)
@@ -160,6 +171,8 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
 
     agree = functools.partial(_any_process, accelerator, state)
     due = [*standard_callbacks(trainer, folder, records, watch), *others]
+    if state.step == 0:
+        due.insert(0, refuse_late_state_of_first_step(trainer))
     try:
         with interrupts(agree, save_and_leave) as stop:  # around all rollbacks, so that no signal is lost
             for rollbacks in itertools.count():

@@ -14,7 +14,8 @@ from torch.utils.data import TensorDataset
 import ganframe
 from ganframe import DataSpec
 from ganframe.analysis import divergence
-from ganframe.analysis.divergence import Side, measure
+from ganframe.analysis.divergence import measure
+from ganframe.analysis.sides import Side
 from ganframe.analysis.trained import TrainedGenerator
 from ganframe.components import Dataset
 from ganframe.recipes.reading import load_comparison
@@ -276,3 +277,21 @@ def test_discriminator_is_judged_in_evaluation_mode_and_trained_in_training_mode
     watch("_distance_from_optimum")
     measure(pair("train.steps=2", "log.every=1"), tmp_path / "out")
     assert modes == {name: {("before", True), ("asked", False)} for name in ("_judge", "_distance_from_optimum")}
+
+
+def test_options_of_the_optimiser_move(pair, tmp_path):
+    rate = 'optimizer.discriminator={lr = {from = 0.0, to = 0.01, steps = 6, shape = "constant"}}'
+    history = measure(pair(rate, "train.steps=9", "log.every=3"), tmp_path / "out").history
+    values = [record["value"] for record in history]
+    assert values[0] == values[1] != values[2]
+
+
+class Packs(torch.nn.Module):
+    mixes_groups_of = 3
+
+    def forward(self, x, y):
+        return x.unflatten(0, (-1, 3)).mean((1, 2)).repeat_interleave(3)
+
+
+def test_scores_of_a_discriminator_that_mixes_groups_are_those_of_whole_groups():
+    assert len(divergence._scores(Packs(), torch.randn(2_000, 2))) == 1_998

@@ -77,7 +77,7 @@ def test_label_changes_score_only_if_discriminator_is_conditional(condition, mat
     ],
 )
 def test_condition_without_classes_is_refused(build):
-    with pytest.raises(ValueError, match=r"needs labels, and the data has no classes"):
+    with pytest.raises(ValueError, match=r"needs labels or conditions, and the data has neither"):
         build(DataSpec((1, 8, 8)))
     build(DataSpec((1, 8, 8), classes=3))
 

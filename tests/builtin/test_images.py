@@ -339,6 +339,18 @@ def test_torchvision_layout_of_idx_files_is_read(tmp_path, without_debian, name,
     check_small_mnist(TorchvisionDataset(name, root=str(tmp_path), split=split), split)
 
 
+def test_torchvision_test_split_is_held_out_from_training_if_it_is_there(tmp_path, without_debian):
+    write_idx_files(tmp_path / "MNIST" / "raw", gz=False)
+    config = TorchvisionDataset("MNIST", root=str(tmp_path), download=True, size=16)
+    x, y = config.held_out().tensors
+    expected, labels = TorchvisionDataset("MNIST", root=str(tmp_path), split="test", size=16).build().tensors
+    assert torch.equal(x, expected)
+    assert torch.equal(y, labels)
+    assert TorchvisionDataset("MNIST", root=str(tmp_path), split="test").held_out() is None
+    assert TorchvisionDataset("MNIST", root=str(tmp_path / "empty")).held_out() is None
+    assert Digits().held_out() is None
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_fashion_mnist_is_read_from_gzipped_idx_files(tmp_path, without_debian, split):
     folder = write_idx_files(tmp_path / "fashion-mnist", gz=True)

@@ -5,13 +5,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ganframe import DataSpec
 from ganframe.builtin.layers import (
     ConditionalBatchNorm,
     ConvThenPool,
     Head,
     JoinLabel,
     UpsampleThenConv,
-    classes_for,
+    given_for,
+    joined_channels,
     make_norm,
 )
 
@@ -52,7 +54,7 @@ def test_resampling_convolutions_have_second_derivatives(layer):
 @pytest.mark.parametrize(("dims", "shape"), [(1, (12, 4)), (2, (12, 4, 3, 3))])
 def test_conditional_batch_norm_scales_and_shifts_by_class(dims, shape):
     torch.manual_seed(0)
-    norm = ConditionalBatchNorm(4, classes=3, dims=dims)
+    norm = ConditionalBatchNorm(4, given=3, dims=dims)
     nn.init.normal_(norm.scale.weight)
     nn.init.normal_(norm.shift.weight)
     h, y = torch.randn(shape), torch.tensor([0, 1, 2] * 4)
@@ -64,7 +66,7 @@ def test_conditional_batch_norm_scales_and_shifts_by_class(dims, shape):
 
 
 def test_conditional_batch_norm_gradient_reaches_only_present_classes():
-    norm = ConditionalBatchNorm(4, classes=3, dims=1)
+    norm = ConditionalBatchNorm(4, given=3, dims=1)
     norm(torch.randn(6, 4), torch.tensor([1, 1, 1, 2, 2, 2])).square().sum().backward()
     for table in (norm.scale, norm.shift):
         assert table.weight.grad[0].abs().max() == 0
@@ -75,8 +77,8 @@ def test_conditional_batch_norm_gradient_reaches_only_present_classes():
 def test_conditional_batch_norm_equals_batch_norm_at_start_and_without_classes(dims, plain):
     h, y = torch.randn(6, 4, *[5] * (2 * dims - 2)), torch.arange(6) % 3
     expected = plain(h)
-    torch.testing.assert_close(ConditionalBatchNorm(4, classes=3, dims=dims)(h, y), expected)
-    without = ConditionalBatchNorm(4, classes=None, dims=dims)
+    torch.testing.assert_close(ConditionalBatchNorm(4, given=3, dims=dims)(h, y), expected)
+    without = ConditionalBatchNorm(4, given=None, dims=dims)
     torch.testing.assert_close(without(h, y), expected)
     assert {name: p.shape for name, p in without.norm.named_parameters()} == {"weight": (4,), "bias": (4,)}
 
@@ -109,7 +111,7 @@ def test_join_label_without_classes_returns_input():
 
 def test_head_is_linear_score_plus_label_projection():
     torch.manual_seed(0)
-    head = Head(5, classes=3)
+    head = Head(5, given=3)
     h, y = torch.randn(4, 5), torch.tensor([2, 0, 1, 2])
     embedded = head.embedding.weight[y]
     expected = torch.stack([head.linear(h[i])[0] + torch.dot(embedded[i], h[i]) for i in range(4)])
@@ -119,13 +121,13 @@ def test_head_is_linear_score_plus_label_projection():
 
 def test_head_embedding_is_initialised_like_linear_layer():
     torch.manual_seed(0)
-    head = Head(400, classes=10)
+    head = Head(400, given=10)
     assert 0.9 * 400**-0.5 < head.embedding.weight.abs().max() <= 400**-0.5
     assert abs(head.embedding.weight.mean()) < 0.1 * 400**-0.5
 
 
 def test_head_without_classes_is_linear():
-    head = Head(5, classes=None)
+    head = Head(5, given=None)
     h = torch.randn(1, 5)
     assert head.embedding is None
     assert torch.equal(head(h, torch.tensor([0])), head.linear(h)[:, 0])
@@ -142,10 +144,60 @@ def test_make_norm_returns_requested_norm():
     assert make_norm("none", 6, 2)(x) is x
 
 
-def test_classes_for_matches_condition_and_refuses_data_without_classes():
-    assert classes_for("concat", "concat", 10) == 10
-    assert classes_for("batch_norm", "concat", 10) is None
-    assert classes_for("none", "concat", 10) is None
-    assert classes_for("none", "concat", None) is None
-    with pytest.raises(ValueError, match="condition = 'concat' needs labels, and the data has no classes"):
-        classes_for("concat", "projection", None)
+LABELLED, UNLABELLED = DataSpec((2,), classes=10), DataSpec((2,))
+
+
+def test_given_for_matches_the_option_and_refuses_data_without_labels_and_conditions():
+    assert given_for("concat", "concat", LABELLED) == 10
+    assert given_for("batch_norm", "concat", LABELLED) is None
+    assert given_for("none", "concat", LABELLED) is None
+    assert given_for("none", "concat", UNLABELLED) is None
+    assert given_for("concat", "concat", DataSpec((2,), condition=(3, 4))) == (3, 4)
+    assert given_for("none", "concat", DataSpec((2,), condition=(3, 4))) is None
+    with pytest.raises(ValueError, match="condition = 'concat' needs labels or conditions, and the data has neither"):
+        given_for("concat", "projection", UNLABELLED)
+
+
+@pytest.mark.parametrize("condition", [(3,), (2, 3), (2, 4, 5)])
+def test_join_label_appends_conditions_to_points_as_features(condition):
+    x, y = torch.randn(6, 2), torch.randn(6, *condition)
+    assert torch.equal(JoinLabel(condition)(x, y), torch.cat([x, y.flatten(1)], 1))
+
+
+def test_join_label_appends_vectors_to_images_as_constant_channels():
+    x, y = torch.randn(2, 3, 4, 5), torch.randn(2, 6)
+    got = JoinLabel((6,))(x, y)
+    assert got.shape == (2, 3 + joined_channels((6,), (3, 4, 5)), 4, 5)
+    assert torch.equal(got[:, :3], x)
+    for i, j in ((0, 0), (3, 4)):
+        assert torch.equal(got[:, 3:, i, j], y)
+
+
+def test_join_label_appends_images_of_the_same_size_as_channels():
+    x, y = torch.randn(2, 3, 4, 5), torch.randn(2, 1, 4, 5)
+    assert torch.equal(JoinLabel((1, 4, 5))(x, y), torch.cat([x, y], 1))
+    assert joined_channels((1, 4, 5), (3, 4, 5)) == 1
+    with pytest.raises(ValueError, match=r"4×5 .* the data's have shape \(1, 5, 4\)"):
+        joined_channels((1, 5, 4), (3, 4, 5))
+
+
+def test_head_projects_conditions_linearly():
+    """Miyato & Koyama 2018: ψ(h) + yᵀ Vᵀ h."""
+    head = Head(5, (3,))
+    h, y = torch.randn(4, 5), torch.randn(4, 3)
+    expected = head.linear(h)[:, 0] + torch.einsum("nd,fd,nf->n", y, head.embedding.weight, h)
+    torch.testing.assert_close(head(h, y), expected)
+    assert head(h, 0 * y).equal(head.linear(h)[:, 0])
+
+
+@pytest.mark.parametrize(("dims", "shape"), [(1, (12, 4)), (2, (12, 4, 3, 3))])
+def test_conditional_batch_norm_scales_and_shifts_linearly_in_conditions(dims, shape):
+    norm = ConditionalBatchNorm(4, (3,), dims)
+    h, y = torch.randn(shape), torch.randn(12, 3)
+    plain = norm.norm(h)
+    assert torch.equal(norm(h, y), plain)  # at the start
+    for part in (norm.scale, norm.shift):
+        nn.init.normal_(part.weight)
+    ones = (1,) * (len(shape) - 2)
+    scale, shift = (y @ part.weight.T for part in (norm.scale, norm.shift))
+    torch.testing.assert_close(norm(h, y), (1 + scale).view(12, 4, *ones) * plain + shift.view(12, 4, *ones))

@@ -171,7 +171,7 @@ def test_label_changes_score_only_if_discriminator_is_conditional(condition, mat
     ],
 )
 def test_condition_without_classes_is_refused(build):
-    with pytest.raises(ValueError, match=r"needs labels, and the data has no classes"):
+    with pytest.raises(ValueError, match=r"needs labels or conditions, and the data has neither"):
         build(DataSpec((3, 32, 32)))
     build(DataSpec((3, 32, 32), classes=3))
 

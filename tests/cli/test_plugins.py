@@ -59,7 +59,7 @@ def three_plugins(call, install, monkeypatch):
 @pytest.mark.usefixtures("three_plugins")
 def test_plugins_prints_json(call):
     rows = json.loads(call("plugins", "--json").stdout)
-    keys = {"name", "distribution", "version", "entry_point", "status", "cause", "seconds", "components"}
+    keys = {"name", "distribution", "version", "entry_point", "status", "cause", "seconds", "components", "optimizers"}
     assert all(set(row) == keys for row in rows)
     named = {row["name"]: row for row in rows}
     assert named["builtin"]["entry_point"] == "ganframe.builtin"
@@ -76,6 +76,7 @@ def test_plugins_prints_json(call):
         "status": "loaded",
         "cause": "",
         "components": {"objective": ["odd"]},
+        "optimizers": [],
     }
     assert named["failing"]["status"] == "failed"
     assert named["failing"]["cause"] == (
@@ -193,10 +194,69 @@ def test_describe_component_without_options(call):
     ("arguments", "message"),
     [
         (["objektive"], "unknown kind 'objektive'; did you mean 'objective'?\n"),
-        (["loss"], "unknown kind 'loss'; known: constraint, dataset, discriminator, generator, objective\n"),
+        (
+            ["loss"],
+            "unknown kind 'loss'; known: constraint, dataset, discriminator, generator, objective, ",
+        ),
         (["objective", "wgn"], "unknown objective 'wgn'; did you mean 'wgan'?\n"),
         (["objective", "mlp"], "unknown objective 'mlp'; "),
     ],
 )
 def test_describe_unknown_names(call, arguments, message):
     assert call("describe", *arguments, code=2).stderr.startswith(message)
+
+
+def test_optimizers_of_plugins_are_listed_and_described(call, install):
+    source = """
+    import torch
+    from ganframe import hookimpl
+
+    class Slow(torch.optim.Optimizer):
+        \"\"\"Slow descent.
+
+        With more to say.
+        \"\"\"
+        def __init__(self, params, lr: float, betas: tuple[float, float] = (0.0, 0.9)) -> None:
+            super().__init__(params, {"lr": lr})
+
+        def step(self, closure=None):
+            pass
+
+    @hookimpl
+    def ganframe_optimizers():
+        return {"Slow": Slow}
+    """
+    install("slow", source)
+    assert "optimizers: Slow" in call("plugins").output
+    (row,) = (row for row in json.loads(call("plugins", "--json").stdout) if row["name"] == "slow")
+    assert (row["components"], row["optimizers"]) == ({}, ["Slow"])
+    assert re.search(r"optimizer +Slow +slow +Slow descent\.", call("describe").output)
+    assert "Slow descent." in call("describe", "optimizers").output
+    shown = call("describe", "optimizer", "slow:Slow").output
+    assert shown.startswith("optimizer slow:Slow, from slow 1.0")
+    assert "With more to say." in shown
+    assert "Its options: lr, betas [0.0, 0.9]" in shown
+    assert "unknown optimizer 'Slwo'; did you mean 'Slow'?" in call("describe", "optimizer", "Slwo", code=2).output
+
+
+def test_describe_names_a_component_that_is_the_default_of_an_option(call, install):
+    source = """
+import attrs
+from ganframe import Objective, hookimpl, option
+
+@attrs.frozen
+class Plain(Objective):
+    weight: float = option(1.0, help="weight")
+
+@attrs.frozen
+class Both(Objective):
+    one: Plain = option(Plain(), help="a game")
+
+@hookimpl
+def ganframe_objectives():
+    return {"plain": Plain, "both": Both}
+"""
+    install("two-games", source, plugin="games")
+    printed = call("describe", "objective", "both").output
+    assert "games:plain" in printed
+    assert "Plain(" not in printed

@@ -317,3 +317,14 @@ def test_check_names_the_step_at_which_the_moving_average_decay_is_reached(call,
             lines = [x for x in call("check", tiny(), *options).stdout.splitlines() if x.startswith("moving average")]
             line = f"moving average decay {decay} is reached at step {reached:,}, after the last step"
             assert lines == [line] * expected
+
+
+def test_check_trains_with_all_parts_that_start_later(call, tiny, monkeypatch):
+    from ganframe.engine import algorithm
+
+    seen = []
+    descend = algorithm.descend
+    monkeypatch.setattr(algorithm, "descend", lambda state, player: seen.append(state.step) or descend(state, player))
+    call("check", tiny('[[constraints]]\nuse = "gradient_penalty"\nstart = 1000\n'))
+    assert seen[0] == 0
+    assert max(seen) >= 1000

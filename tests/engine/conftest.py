@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
 from typing import ClassVar
 
 import attrs
@@ -79,10 +80,23 @@ def make_state(make):
     `G` and `D` are options of the built-in MLPs; `D` may be a network.
     """
 
+    def player(network, parts):
+        return Player(network, SGD([p for m in (network, *parts) for p in m.parameters()]), parts)
+
     def component(kind, given):
         return make(kind, given) if isinstance(given, str) else given
 
-    def build(objective="non_saturating", constraints=(), G=None, D=None, generator_batch=8, autocast=None, **options):
+    def build(
+        objective="non_saturating",
+        constraints=(),
+        G=None,
+        D=None,
+        generator_batch=8,
+        autocast=None,
+        terms=None,
+        parts=None,
+        **options,
+    ):
         torch.manual_seed(0)
         spec = DataSpec((2,), 3)
         G = make("generator", "mlp", hidden=(8,), **(G or {})).build(spec, 4)
@@ -94,9 +108,11 @@ def make_state(make):
         named = {str(i): constraint for i, constraint in enumerate(constraints)}
         source = torch.Generator().manual_seed(1)
         return State(
-            game=Game(G, D, component("objective", objective), named, **({"autocast": autocast} if autocast else {})),
-            G=Player(G, SGD(G.parameters())),
-            D=Player(D, SGD(D.parameters())),
+            game=Game(
+                G, D, component("objective", objective), named, autocast or nullcontext, terms or {}, parts or {}
+            ),
+            G=player(G, [part.generator for part in (parts or {}).values()]),
+            D=player(D, [part.discriminator for part in (parts or {}).values()]),
             batches=lambda: (torch.randn(8, 2, generator=source), torch.randint(3, (8,), generator=source)),
             latents=lambda n: torch.randn(n, 4, generator=source),
             generator_batch_size=generator_batch,

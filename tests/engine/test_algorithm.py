@@ -301,6 +301,7 @@ def test_lazy_penalty_has_the_mean_gradient_of_one_in_every_step(make_state, mak
         state = with_learning_rate(make_state("wgan", constraints, D=linear), 0.0)
         mean, taken = torch.zeros(2), []
         for _ in range(8):
+            state.latest = {}
             discriminator_step(state)
             mean += linear.w.grad / 8
             taken.append("penalty_0" in state.latest)

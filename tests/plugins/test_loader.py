@@ -12,6 +12,9 @@ def hook(function):
     return f"from ganframe import hookimpl\n@hookimpl\ndef {function}"
 
 
+NOTHING = "TypeError: no hook returns a component or an optimizer; the hooks are ganframe_generators, "
+
+
 @pytest.fixture
 def assert_failed(install_objectives):
     """assert_failed(cause): the plugin "failing" is in the registry with this cause, and others are not affected."""
@@ -52,7 +55,7 @@ def assert_failed(install_objectives):
         ),
         (hook("ganframe_objectives(): raise OSError('no disk')"), "OSError: no disk"),
         (hook("ganframe_objectives(): exit(3)"), "SystemExit: 3"),
-        ("pass", "TypeError: no hook returns a component; the hooks are ganframe_generators, "),
+        ("pass", NOTHING),
         ("def ganframe_objectives(): return {}", "TypeError: ganframe_objectives: the decorator @hookimpl is missing"),
     ],
 )
@@ -62,6 +65,7 @@ def test_failing_module_is_recorded_with_its_cause(install, assert_failed, sourc
 
 
 NOT_ATTRS = "TypeError: objective 'bad': Bad is not an attrs class; decorate it with @attrs.frozen"
+MUTABLE = "TypeError: objective 'bad': Bad can be changed, and no checkpoint would keep the change; decorate it with "
 NO_OBJECTIVE = "TypeError: objective 'bad': <class 'failing.Bad'> is not a subclass of ganframe.Objective"
 
 
@@ -83,7 +87,7 @@ NO_OBJECTIVE = "TypeError: objective 'bad': <class 'failing.Bad'> is not a subcl
         ("{3: Good}", "", "TypeError: objective 3: a name must be"),
         ("[Good]", "", "TypeError: ganframe_objectives returned a list, not a table: "),
         ("None", "", "TypeError: ganframe_objectives returned None, not a table"),
-        ("{}", "", "TypeError: no hook returns a component; the hooks are ganframe_generators, "),
+        ("{}", "", NOTHING),
         (
             "{'good': Good}",
             "def ganframe_constraints(): return {}",
@@ -93,6 +97,19 @@ NO_OBJECTIVE = "TypeError: objective 'bad': <class 'failing.Bad'> is not a subcl
             "{'good': Good}",
             "@hookimpl(specname='ganframe_objectives')\ndef more(): return {'good': Good}",
             "TypeError: objective 'good' is given twice",
+        ),
+        (
+            "{'bad': Bad}",
+            "@attrs.define\nclass Bad(Objective):\n    margin: float = option(1.0, help='')",
+            MUTABLE,
+        ),
+        ("{'bad': Bad}", "@attrs.define(slots=False)\nclass Bad(Objective): pass", MUTABLE),
+        ("{'bad': Bad}", "@attrs.mutable\nclass Bad(Objective): pass", MUTABLE),
+        (
+            "{'bad': Bad}",
+            "@attrs.frozen\nclass Bad(Objective):\n    twice: float = attrs.field(init=False, default=2.0)",
+            "TypeError: objective 'bad': the option 'twice' has init=False, so a recipe that was written could not be "
+            "read again; make it a property",
         ),
         (
             "{'bad': Bad}",
@@ -166,3 +183,50 @@ def test_changes_of_torchs_global_state_are_undone(install_objectives, load_plug
         assert greedy.status == "loaded"
         undone = f"it changed {named} at import, for the whole process; that was undone"
         assert greedy.cause == (undone if named else "")
+
+
+OPTIMIZERS = """
+import torch
+from ganframe import hookimpl
+
+class Slow(torch.optim.SGD):
+    pass
+
+class Closed(torch.optim.SGD):
+    def step(self, closure):
+        closure()
+
+@hookimpl
+def ganframe_optimizers():
+    return {table}
+"""
+
+
+def test_plugin_may_offer_only_optimizers(install, load_plugin):
+    install("slow", OPTIMIZERS.format(table="{'Slow': Slow}"))
+    slow = load_plugin("slow")
+    assert (slow.status, slow.cause, slow.components) == ("loaded", "", {})
+    assert {name: cls.__name__ for name, cls in slow.optimizers.items()} == {"Slow": "Slow"}
+
+
+@pytest.mark.parametrize(
+    ("table", "cause"),
+    [
+        ("{'bad': Slow([torch.zeros(1)])}", "TypeError: optimizer 'bad': give the class, Slow, not an instance of it"),
+        ("{'bad': torch.nn.Linear}", "TypeError: optimizer 'bad': <class 'torch.nn.modules.linear.Linear'> is not a "),
+        ("{'bad': 'Adam'}", "TypeError: optimizer 'bad': 'Adam' is not a subclass of torch.optim.Optimizer"),
+        ("{'bad': Closed}", "TypeError: optimizer 'bad': its step needs closure, but it is called without arguments"),
+        ("{'bad': torch.optim.LBFGS}", "TypeError: optimizer 'bad': its step needs closure"),
+        ("{'a:b': Slow}", "TypeError: optimizer 'a:b': a name must be a non-empty string without ':'"),
+        ("None", "TypeError: ganframe_optimizers returned None, not a table"),
+        ("{}", NOTHING),
+    ],
+)
+def test_invalid_optimizers_are_recorded_with_their_cause(install, assert_failed, table, cause):
+    install("failing", OPTIMIZERS.format(table=table))
+    assert_failed(cause)
+
+
+def test_class_of_a_frozen_class_with_define_is_frozen_too(install_objectives, load_plugin):
+    install_objectives("child", "{'child': Child}", "@attrs.define\nclass Child(Good): pass")
+    assert load_plugin("child").status == "loaded"

@@ -241,3 +241,44 @@ def test_component_of_no_plugin_cannot_be_located():
 
     with pytest.raises(RequestError, match="Stray is offered by no loaded plugin"):
         registry.load().locate(Stray)
+
+
+# ------------------------------------------------------------------------------------------------------- optimisers
+
+
+@pytest.fixture
+def install_optimizer(install):
+    """install_optimizer(name): a plugin that offers an optimiser `Slow`."""
+    source = """
+    import torch
+    from ganframe import hookimpl
+
+    class Slow(torch.optim.SGD):
+        pass
+
+    @hookimpl
+    def ganframe_optimizers():
+        return {"Slow": Slow}
+    """
+    return lambda name: install(name, source)
+
+
+def test_optimizers_are_found_by_name_and_by_full_name(install_optimizer):
+    install_optimizer("slow")
+    loaded = registry.load()
+    Slow = loaded.optimizer("Slow")
+    assert Slow is loaded.optimizer("slow:Slow") is sys.modules["slow"].Slow
+    assert (loaded.full_name(Slow), loaded.locate(Slow)[0].name) == ("slow:Slow", "slow")
+    assert loaded.offers(Slow)
+    assert "Slow" not in {name for _, _, name, _ in loaded}  # it is no component
+
+
+def test_unknown_and_ambiguous_optimizers_are_refused(install_optimizer):
+    install_optimizer("slow")
+    with pytest.raises(RequestError, match=r"^unknown optimizer 'Slo'; did you mean 'Slow'"):
+        registry.load().optimizer("Slo")
+    with pytest.raises(RequestError, match=r"^unknown objective 'Slow'; 'Slow' is of kind optimizer"):
+        registry.load().find("objective", "Slow")
+    install_optimizer("slower")
+    with pytest.raises(RequestError, match=r"^optimizer 'Slow' is offered by 2 plugins; choose 'slow:Slow'"):
+        registry.load().optimizer("Slow")

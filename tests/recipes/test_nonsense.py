@@ -78,11 +78,11 @@ NONSENSE = {
     "missing folder": (["dataset={use='image_folder', root='none'}"], "dataset: none: no such folder"),
     "generator conditioned on data without labels": (
         ["dataset={use='swiss_roll'}", "generator.condition=concat"],
-        "generator: condition = 'concat' needs labels, and the data has no classes; use condition = 'none'",
+        "generator: condition = 'concat' needs labels or conditions, and the data has neither; use condition = 'none'",
     ),
     "discriminator conditioned on data without labels": (
         ["dataset={use='image_folder', root='same'}", "train.batch_size=3", "discriminator.condition=projection"],
-        "discriminator: condition = 'projection' needs labels, and the data has no classes",
+        "discriminator: condition = 'projection' needs labels or conditions, and the data has neither",
     ),
     "no steps": (["train.steps=0"], "train.steps: must be >= 1, not 0"),
     "no discriminator steps": (["train.critic_steps=0"], "train.critic_steps: must be >= 1, not 0"),
@@ -283,9 +283,11 @@ ODD = [
     *(None, True, False, 0, -1, 1, 2**63, 10**30, -(10**400), 0.0, -0.0, 1e308, math.nan, math.inf, -math.inf),
     *("", " ", "x" * 5000, "é\u2028\n", "\x00", "../..", "mlp", "builtin:mlp", ":", "::", "Adam", "nan"),
     *([], [[]], [[[]]], [None], [{}], [0, "a", {}], {}, {"use": "mlp"}, {"use": ""}, {"use": []}, {"use": {}}),
+    *({"from": 1.0, "to": 2.0, "steps": 3}, {"from": 1, "to": "x"}, {"from": {}, "to": [], "steps": 0, "shape": 3}),
     *({"use": 1}, {"x": {"y": {"z": []}}}, {"": {}}, {"use": "ring", "modes": 10**30}, {"use": "Adam", "lr": "1"}),
 ]
 NAMES = ["use", "seed", "name", "constraints", "train", "steps", "schedule", "optimizer", "trian", "", "a.b", "é", "😀"]
+NAMES += ["every", "start", "from", "terms", "timing", "freeze", "max_norm", "lr", "ema"]
 
 
 def places(value, path=()):

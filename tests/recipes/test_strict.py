@@ -10,7 +10,7 @@ from attrs.validators import gt
 
 from ganframe import Constraint, component, option
 from ganframe.plugins.registry import load
-from ganframe.recipes.strict import Problem, as_leaf, as_table, join, make_converter, problems, shown
+from ganframe.recipes.strict import Problem, as_leaf, as_table, join, make_converter, problems, shown, split_index
 
 
 @attrs.frozen
@@ -30,6 +30,9 @@ class Outer:
     fixed: Literal[1, "one", True] = "one"
     flag: bool = False
     constraints: tuple[Constraint, ...] = ()
+    lambda_: float = option(1.0, help="", validator=gt(0))
+    number_or_table: float | Inner | None = None
+    component_or_list: Constraint | tuple[int, ...] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.maybe == 13:
@@ -191,3 +194,29 @@ def test_as_table_returns_the_table_itself():
 def test_problem_in_a_group_has_the_place_of_the_group():
     group = ExceptionGroup("", [Problem("use", "missing"), ExceptionGroup("", [ValueError("wrong")])])
     assert list(problems(group, "table")) == [("table.use", "missing"), ("table", "wrong")]
+
+
+def test_name_in_toml_is_without_the_underscore_that_python_needs(converter, found):
+    assert converter.structure({"inner": {"size": 3}, "lambda": 2}, Outer).lambda_ == 2.0
+    assert found({"inner": {"size": 3}, "lambda": "x"}) == ["lambda: must be a number, not 'x'"]
+    assert found({"inner": {"size": 3}, "lambda": 0}) == ["lambda: must be > 0, not 0.0"]
+    assert found({"inner": {"size": 3}, "lambda_": 2}) == ["lambda_: unknown table; did you mean 'lambda'?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("number_or_table", "x", "number_or_table: must be a number, not 'x'"),
+        ("number_or_table", {"size": "x"}, "number_or_table.size: must be an integer, not 'x'"),
+        ("component_or_list", {"use": "nope"}, "component_or_list.use: unknown constraint 'nope'"),
+        ("component_or_list", [1, "x"], "component_or_list[1]: must be an integer, not 'x'"),
+    ],
+)
+def test_mistake_in_a_union_is_that_of_the_member_which_was_meant(found, name, value, problem):
+    (line,) = found({"inner": {"size": 3}, name: value})
+    assert line.startswith(problem)
+
+
+def test_place_has_a_name_and_perhaps_an_index():
+    assert split_index("betas[1]") == ("betas", 1)
+    assert split_index("lr") == ("lr", None)

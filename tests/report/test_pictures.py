@@ -49,6 +49,29 @@ def scattered(monkeypatch):
     return found
 
 
+def test_images_are_drawn_beside_their_conditions_and_real_samples_in_one_size(tmp_path):
+    """A grey condition of half the size, a red fake, a black real sample; two such triples below each other."""
+    spec = DataSpec((3, 48, 48), condition=(1, 24, 24))
+    conditions = torch.stack([torch.full((1, 24, 24), grey) for grey in (1.0, 0.0)])
+    fake = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(2, 3, 48, 48)
+    draw(tmp_path / "x.png", spec, fake, -torch.ones(5, 3, 48, 48), conditions=conditions)
+    got = pixels(tmp_path / "x.png")
+    assert got.shape == (2 * 50 + 2, 3 * 50 + 2, 3)
+    for row, grey in ((2, 255), (52, 128)):
+        for column, colour in ((2, [grey] * 3), (52, [255, 0, 0]), (102, [0, 0, 0])):
+            assert (got[row : row + 48, column : column + 48] == colour).all()
+
+
+def test_conditions_that_are_no_images_are_not_drawn(tmp_path):
+    fake = torch.randn(4, 1, 8, 8)
+    for name, spec, conditions in (
+        ("a", DataSpec((1, 8, 8), condition=(5,)), torch.randn(4, 5)),
+        ("b", DataSpec((1, 8, 8)), None),
+    ):
+        draw(tmp_path / f"{name}.png", spec, fake, conditions=conditions)
+    assert (pixels(tmp_path / "a.png") == pixels(tmp_path / "b.png")).all()
+
+
 def test_three_axes_that_are_not_an_image_are_drawn_as_points(tmp_path, scattered):
     spec = DataSpec((2, 3, 4), is_image=False)
     draw(tmp_path / "points.png", spec, torch.randn(6, 2, 3, 4), torch.randn(5, 2, 3, 4))

@@ -10,7 +10,7 @@ import attrs
 import pytest
 import torch
 
-from ganframe import Objective, component, testing
+from ganframe import Objective, component, option, testing
 
 BUILT_IN = [
     (testing.check_objective, "objective", "vanilla"),
@@ -56,6 +56,27 @@ def test_component_of_another_kind_is_refused(check, kind, name):
         check(other)
     with pytest.raises(AssertionError, match="subclass of ganframe"):
         check(None)
+
+
+@attrs.frozen
+class Doubled(Objective):
+    """Twice the losses of another objective: an option whose type is a base class, and one of a class."""
+
+    of: Objective = option(component("objective", "vanilla")(), help="any objective")
+    others: tuple[Nothing, ...] = option((Nothing(), Nothing()), help="of a class that no hook offers")
+
+    def discriminator_loss(self, real, fake):
+        return 2 * self.of.discriminator_loss(real, fake)
+
+    def generator_loss(self, fake, real=None):
+        return 2 * self.of.generator_loss(fake, real)
+
+
+def test_options_that_are_components_are_checked():
+    testing.check_objective(Doubled)
+    testing.check_objective(Doubled(of=component("objective", "wgan")()))
+    with pytest.raises(AssertionError, match=r"cannot be read from a recipe with its own options: of\.use: unknown"):
+        testing.check_objective(Doubled(of=component("constraint", "spectral_norm")()))
 
 
 def test_checks_fail_under_python_O():

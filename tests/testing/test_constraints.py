@@ -12,10 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
-from ganframe import Constraint, mixes_samples, option
+from ganframe import Constraint, group_size, mean_scores, mixes_samples, option, score_gradients
+from ganframe.declarations import has_many_scores
 from ganframe.testing import check_constraint
 
 WRONG: list = []
+
+
+class Flipped(nn.Module):
+    """D on augmented images in training mode. Points are refused."""
+
+    def __init__(self, inner, augment):
+        super().__init__()
+        self.inner, self.augment = inner, augment
+
+    def forward(self, x, *args, **kwargs):
+        if x.ndim != 4:
+            raise ValueError("images only")
+        return self.inner(self.augment(x) if self.training else x, *args, **kwargs)
 
 
 def wrong(cause: str):
@@ -78,7 +92,7 @@ class MeanInsideGrad(GP):
         return torch.autograd.grad(D(x, y).mean(), x, create_graph=True)[0]
 
 
-@wrong("with dropout in D .* a sum or a norm taken over the batch")
+@wrong("over random masks or points .* a sum or a norm taken over the batch")
 class SumOverTwoPasses(Constraint):
     """Consistency term, summed over the batch."""
 
@@ -788,8 +802,8 @@ class Wrapped(nn.Module):
         super().__init__()
         self.D, self.before, self.after = D, before or (lambda x, training: x), after or (lambda scores: scores)
 
-    def forward(self, x, y):
-        return self.after(self.D(self.before(x, self.training), y))
+    def forward(self, x, *args, **kwargs):
+        return self.after(self.D(self.before(x, self.training), *args, **kwargs))
 
 
 @wrong(r"shape \(1,\) .*their shape is \(1, 1\)")
@@ -882,6 +896,142 @@ class DropsLabels(Constraint):
         return nn.Sequential(nn.Identity(), D)
 
 
+# ------------------------------------------------------------------------------- wrong: memory, schedules, declarations
+
+
+@wrong(r"r1_calls is registered by penalty .* \(Unexpected key in state_dict\); register it in wrap")
+class RegistersInPenalty(Constraint):
+    """Lazy R1 whose counter appears in the first step."""
+
+    input_gradients = True
+
+    def penalty(self, D, real, fake):
+        if not hasattr(D, "r1_calls"):
+            D.register_buffer("r1_calls", torch.zeros((), dtype=torch.long))
+        D.r1_calls += 1
+        return score_gradients(D, real.scores, real.x).square().sum(1).mean() if int(D.r1_calls) % 4 == 1 else None
+
+
+@wrong("what a constraint remembers must be a buffer or a weight in what wrap returns")
+class CountsInAnAttribute(Constraint):
+    """Lazy drift whose counter is not in the state dict."""
+
+    def penalty(self, D, real, fake):
+        D.calls = getattr(D, "calls", 0) + 1
+        return 1e-3 * real.scores.square().mean() if D.calls % 4 == 1 else None
+
+
+CALLS = []
+
+
+@wrong("must not depend on the batch size|must be a buffer or a weight in what wrap returns")
+class CountsInAGlobal(Constraint):
+    """Drift that grows with a number which belongs to no run."""
+
+    def penalty(self, D, real, fake):
+        CALLS.append(0)
+        return 1e-3 * len(CALLS) * real.scores.square().mean()
+
+    def check(self, D):
+        CALLS.clear()
+
+
+@wrong("gamma is scheduled, but wrap reads it, and wrap is called once")
+class CapturedByWrap(Constraint):
+    """The scale of samples is read once, although it is said to move."""
+
+    gamma: float = option(0.1, help="of the scale", scheduled=True)
+
+    def wrap(self, D):
+        return Wrapped(D, before=lambda x, training: x * (1 + self.gamma))
+
+    def penalty(self, D, real, fake):
+        return self.gamma * real.scores.square().mean()
+
+
+@wrong("gamma is scheduled, but neither the penalty nor the projection changes")
+class ReadFromABuffer(Constraint):
+    """The weight is kept in a buffer, so it stays what it was."""
+
+    gamma: float = option(0.1, help="weight", scheduled=True)
+
+    def wrap(self, D):
+        D.register_buffer("gamma", torch.tensor(self.gamma))
+        return D
+
+    def penalty(self, D, real, fake):
+        return D.gamma.to(real.scores) * real.scores.square().mean()
+
+
+@wrong("where D mixes groups of 2 samples .* differentiate by ganframe.score_gradients")
+class R1OfSingleSamples(Constraint):
+    """R1 whose gradient of one sample holds the scores of its group."""
+
+    input_gradients = True
+
+    def penalty(self, D, real, fake):
+        (g,) = torch.autograd.grad(real.scores.sum(), real.x, create_graph=True)
+        return g.flatten(1).square().sum(1).mean()
+
+
+@wrong("where D returns three equal scores for each sample .* the penalty must be that of one score")
+class SumOfScores(Constraint):
+    """Drift that grows with the number of scores."""
+
+    def penalty(self, D, real, fake):
+        return 1e-3 * real.scores.square().sum() / len(real.scores)
+
+
+@wrong("does not fill the dict extras|raised TypeError.*forward\\(self, x, \\*args, \\*\\*kwargs\\)")
+class DropsExtras(Constraint):
+    """A network around D that takes x and y only."""
+
+    def wrap(self, D):
+        class Around(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.D = D
+
+            def forward(self, x, y):
+                return self.D(x, y)
+
+        return Around()
+
+
+@wrong("a penalty must be ≥ 0 unless it reads scores only")
+class NegativeGradients(Constraint):
+    """A penalty that rewards steep gradients."""
+
+    input_gradients = True
+
+    def penalty(self, D, real, fake):
+        return -score_gradients(D, real.scores, real.x).square().sum(1).mean()
+
+
+@wrong("penalty must be a tensor, not NoneType")
+class NeverSays(Constraint):
+    """A penalty without a value, and nothing that it could look for."""
+
+    def penalty(self, D, real, fake):
+        return None
+
+
+@wrong("over random masks or points .* a sum or a norm taken over the batch")
+class SumOverNoise(Constraint):
+    """The distance of scores under noise, summed over the batch."""
+
+    def penalty(self, D, real, fake):
+        return (real.scores - D(real.x + torch.randn_like(real.x), real.y)).square().sum()
+
+
+@wrong("mixes samples")
+class MixesImages(Constraint):
+    """An augmentation of images that takes its numbers from the whole batch."""
+
+    def wrap(self, D):
+        return Flipped(D, lambda x: x - x.mean())
+
+
 @pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
 @pytest.mark.parametrize(("constraint", "cause"), WRONG)
 def test_wrong_constraint_is_refused(constraint, cause):
@@ -935,10 +1085,7 @@ class GradientPenalty(Constraint):
         eps = torch.rand([len(real.x)] + [1] * (real.x.dim() - 1), device=real.x.device, dtype=real.x.dtype)
         x = (eps * real.x + (1 - eps) * fake.x).detach().requires_grad_(True)
         scores = D(x, real.y)
-        grads = torch.autograd.grad(
-            scores, x, grad_outputs=torch.ones_like(scores), create_graph=True, retain_graph=True, only_inputs=True
-        )[0]
-        excess = grads.reshape(len(x), -1).norm(2, dim=1) - 1
+        excess = score_gradients(D, scores, x).norm(2, dim=1) - 1
         return self.weight * (excess.relu() if self.one_sided else excess).pow(2).mean()
 
 
@@ -954,17 +1101,18 @@ class R(Constraint):
         sides = {"real": [real], "fake": [fake], "both": [real, fake]}[self.side]
         value = 0
         for side in sides:
-            (g,) = torch.autograd.grad(side.scores.sum(), side.x, create_graph=True)
-            value = value + self.gamma / 2 * g.flatten(1).square().sum(1).mean()
+            value = value + self.gamma / 2 * score_gradients(D, side.scores, side.x).square().sum(1).mean()
         return value
 
 
 @attrs.frozen
 class R1BySecondCall(Constraint):
-    """R1 that calls D again on the real samples."""
+    """R1 that calls D again on the real samples. It refuses a D for which its own gradient would be wrong."""
 
     def check(self, D):
         refuse(D)
+        if group_size(D) > 1 or has_many_scores(D):
+            raise ValueError("one score and no groups, please")
 
     def penalty(self, D, real, fake):
         x = real.x.detach().clone().requires_grad_()
@@ -985,8 +1133,7 @@ class DRAGAN(Constraint):
         spread = 0.5 * real.x.std()
         noise = torch.rand_like(real.x) if self.noise == "uniform" else torch.randn_like(real.x)
         x = (real.x + spread * noise).detach().requires_grad_()
-        (g,) = torch.autograd.grad(D(x, real.y).sum(), x, create_graph=True)
-        return 10 * (g.flatten(1).norm(dim=1) - 1).square().mean()
+        return 10 * (score_gradients(D, D(x, real.y), x).norm(dim=1) - 1).square().mean()
 
 
 @attrs.frozen
@@ -1007,7 +1154,7 @@ class Consistency(Constraint):
         handle = last.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0].flatten(1)))
         first, second = D(real.x, real.y), D(real.x, real.y)
         handle.remove()
-        distance = (first - second).square() + 0.1 * (features[0] - features[1]).square().mean(1)
+        distance = mean_scores((first - second).square()) + 0.1 * (features[0] - features[1]).square().mean(1)
         return self.weight * (distance - self.margin).relu().mean()
 
 
@@ -1017,6 +1164,8 @@ class GPWithConsistency(Constraint):
 
     def check(self, D):
         refuse(D)
+        if group_size(D) > 1:
+            raise ValueError("the inputs of the last layer are not those of single samples")
 
     def penalty(self, D, real, fake):
         return GradientPenalty().penalty(D, real, fake) + Consistency().penalty(D, real, fake)
@@ -1087,15 +1236,16 @@ class LazyR1(Constraint):
     every: int = option(4, help="k")
     input_gradients = True
 
+    def wrap(self, D):
+        D.register_buffer("r1_calls", torch.zeros((), dtype=torch.long))
+        return D
+
     def penalty(self, D, real, fake):
-        if not hasattr(D, "r1_calls"):
-            D.register_buffer("r1_calls", torch.zeros((), dtype=torch.long))
         due = int(D.r1_calls) % self.every == 0
         D.r1_calls += 1
         if not due:
             return None
-        (g,) = torch.autograd.grad(real.scores.sum(), real.x, create_graph=True)
-        return self.every * self.gamma / 2 * g.flatten(1).square().sum(1).mean()
+        return self.every * self.gamma / 2 * score_gradients(D, real.scores, real.x).square().sum(1).mean()
 
 
 class Noisy(nn.Module):
@@ -1103,8 +1253,8 @@ class Noisy(nn.Module):
         super().__init__()
         self.D, self.std = D, std
 
-    def forward(self, x, y):
-        return self.D(x + self.std * torch.randn_like(x) if self.training else x, y)
+    def forward(self, x, *args, **kwargs):
+        return self.D(x + self.std * torch.randn_like(x) if self.training else x, *args, **kwargs)
 
 
 @attrs.frozen
@@ -1205,8 +1355,8 @@ class RecordsFeatures(nn.Module):
         last = [m for m in D.modules() if isinstance(m, nn.Linear)][-1]
         last.register_forward_pre_hook(lambda module, inputs: setattr(self, "features", inputs[0].flatten(1)))
 
-    def forward(self, x, y):
-        return self.D(x, y)
+    def forward(self, x, *args, **kwargs):
+        return self.D(x, *args, **kwargs)
 
 
 @attrs.frozen
@@ -1218,10 +1368,130 @@ class FeatureDrift(Constraint):
 
     def penalty(self, D, real, fake):
         scores = D(real.x, real.y)
-        return 1e-3 * (D.features.square().mean(1) + scores.square()).mean()
+        return 1e-3 * (D.features.square().mean(1) + mean_scores(scores.square())).mean()
+
+
+@attrs.frozen
+class Balance(Constraint):
+    """As BEGAN's balance (Berthelot et al. 2017): k moves with the scores, and the penalty may be negative."""
+
+    rate: float = option(0.1, help="of k", scheduled=True)
+
+    def wrap(self, D):
+        D.register_buffer("k", torch.zeros(()))
+        return D
+
+    def penalty(self, D, real, fake):
+        value = -(0.5 + D.k) * fake.scores.mean()
+        D.k.add_((self.rate * (real.scores - fake.scores).mean().detach()).to(D.k)).clamp_(0, 1)
+        return value
+
+
+@attrs.frozen
+class Looks(Constraint):
+    """As ADA's look at the scores (Karras et al. 2020): a penalty without a value, for what the wrapper does."""
+
+    def wrap(self, D):
+        D.register_buffer("p", torch.zeros(()))
+        D.register_forward_pre_hook(lambda D, given: (given[0] * (1 - D.p), *given[1:]) if D.training else None)
+        return D
+
+    def penalty(self, D, real, fake):
+        D.p.add_(0.01 * real.scores.detach().sign().mean().to(D.p)).clamp_(0, 0.5)
+
+
+@attrs.frozen
+class Multiplier(Constraint):
+    """As Sobolev GAN (Mroueh et al. 2018): the multiplier of E‖∇D‖² = 1 is a buffer."""
+
+    rho: float = option(0.1, help="ρ", scheduled=True)
+    input_gradients = True
+
+    def wrap(self, D):
+        D.register_buffer("multiplier", torch.zeros(()))
+        return D
+
+    def penalty(self, D, real, fake):
+        excess = score_gradients(D, real.scores, real.x).square().sum(1).mean() - 1
+        value = D.multiplier.clone() * excess + self.rho / 2 * excess.square()
+        D.multiplier.add_((self.rho * excess.detach()).to(D.multiplier))
+        return value
+
+
+class Headed(nn.Module):
+    def __init__(self, D):
+        super().__init__()
+        self.D, self.head = D, nn.Linear(1, 1)
+
+    def forward(self, x, *args, **kwargs):
+        scores = self.D(x, *args, **kwargs)
+        return scores + 0.1 * self.head(scores[..., None]).squeeze(-1)
+
+
+@attrs.frozen
+class Head(Constraint):
+    """A head with random weights, and a penalty that depends on it."""
+
+    gamma: float = option(1.0, help="γ", scheduled=True)
+    input_gradients = True
+
+    def wrap(self, D):
+        return Headed(D)
+
+    def penalty(self, D, real, fake):
+        return self.gamma / 2 * score_gradients(D, real.scores, real.x).square().sum(1).mean()
+
+
+@attrs.frozen
+class ScheduledClipping(Constraint):
+    """An option that project reads."""
+
+    c: float = option(0.01, help="c", scheduled=True)
+
+    def project(self, D):
+        for p in D.parameters():
+            p.data.clamp_(-self.c, self.c)
+
+
+@attrs.frozen
+class NeedsOneScore(Constraint):
+    """Says in penalty that it needs scores (N,)."""
+
+    def penalty(self, D, real, fake):
+        if real.scores.ndim > 1:
+            raise ValueError("drift needs one score for each sample")
+        return (1e-3 * real.scores.square()).mean()
+
+
+@attrs.frozen
+class Flips(Constraint):
+    """An augmentation of images, which has no meaning for points."""
+
+    def wrap(self, D):
+        return Flipped(D, lambda x: x.flip(3))
+
+
+@attrs.frozen
+class FlipConsistency(Constraint):
+    """The distance of the scores of an image and of its mirror image, of half of the images."""
+
+    def penalty(self, D, real, fake):
+        if real.x.ndim != 4:
+            raise ValueError("images only")
+        chosen = torch.rand(len(real.x), 1, 1, 1, device=real.x.device) < 0.5
+        flipped = torch.where(chosen, real.x.detach().flip(3), real.x.detach())
+        return (real.scores - D(flipped, real.y)).square().mean()
 
 
 RIGHT = [
+    Flips,
+    FlipConsistency,
+    Balance,
+    Looks,
+    Multiplier,
+    Head,
+    ScheduledClipping,
+    NeedsOneScore,
     GradientPenalty,
     GradientPenalty(weight=0.1),
     GradientPenalty(one_sided=True),

@@ -79,11 +79,22 @@ def test_drawing_restores_modes_and_changes_neither_networks_nor_random_state(st
         assert all(torch.equal(v, stored[k]) for k, v in network.state_dict().items())
 
 
+def test_discriminator_that_mixes_groups_is_not_drawn_at_points(state, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(callbacks.pictures, "draw", lambda *args, **others: drawn.append(args[4]))
+    draw, *_ = drawing(state.G.network, tmp_path)
+    draw(state)
+    state.D.network.mixes_groups_of = 3  # of the 6,400 points of a picture one would be left
+    draw(state)
+    assert callable(drawn[0])
+    assert drawn[1] is None
+
+
 def test_samples_and_scores_are_drawn_in_evaluation_mode(state, tmp_path, monkeypatch):
     train(state, 2, 1)
     seen = {}
 
-    def note(file, spec, fake, real, scores):
+    def note(file, spec, fake, real, scores, conditions):
         seen.update(file=file, fake=fake, real=real, scores=scores(real), grad=torch.is_grad_enabled())
 
     monkeypatch.setattr(pictures, "draw", note)

@@ -11,7 +11,7 @@ import torch
 import ganframe
 from ganframe.engine.algorithm import train
 from ganframe.engine.state import State
-from ganframe.storage import run_folder
+from ganframe.storage import checkpoints, run_folder
 from ganframe.training import checkpoint
 from ganframe.training.callbacks import advance, make_watch
 from ganframe.training.moving_average import average_into
@@ -117,10 +117,11 @@ def test_checkpoint_holds_every_stateful_part_of_trainer_and_state(trainer):
     assert {a.name for a in attrs.fields(State)} == {
         *("game", "G", "D", "batches", "latents", "scaler", "step"),  # saved
         *("generator_batch_size", "device", "average"),  # decided by the recipe and the launch
+        *("timetable", "accumulate", "step_buffers"),  # decided by the recipe and the launch
         *("labels", "latest"),  # set anew in each discriminator step
     }
     assert {a.name for a in attrs.fields(Trainer)} == {
-        *("recipe", "spec", "accelerator"),
+        *("recipe", "spec", "accelerator", "state_keys", "optimizers", "judged"),
         *("state", "averaged", "schedules", "means"),  # saved
     }
 
@@ -132,3 +133,22 @@ def test_checkpoint_of_another_recipe_is_refused(trainer, make_recipe, tmp_path)
     checkpoint.save(other, folder, make_watch(other))
     with pytest.raises(ganframe.RequestError, match="step-000000: does not fit its run's recipe: KeyError: 'schedule"):
         checkpoint.restore(trainer, folder.checkpoint(0))
+
+
+def test_checkpoint_without_counts_of_updates_is_resumed(make_recipe, tmp_path, monkeypatch):
+    """As an earlier version wrote them, where each step had all its updates."""
+    monkeypatch.chdir(tmp_path)
+    recipe = make_recipe(train={"steps": 4, "batch_size": 8, "critic_steps": 3})
+    ganframe.run(recipe, "run")
+    load = checkpoints.load_checkpoint
+    found = {}
+
+    def without(*args):
+        found.update(load(*args))
+        return {name: part for name, part in found.items() if name != "updates"}
+
+    monkeypatch.setattr(checkpoints, "load_checkpoint", without)
+    trainer = prepare(recipe)
+    checkpoint.restore(trainer, tmp_path / "run" / "checkpoints" / "step-000004")
+    updates = {"generator": trainer.state.G.updates, "discriminator": trainer.state.D.updates}
+    assert updates == found["updates"] == {"generator": 4, "discriminator": 12}

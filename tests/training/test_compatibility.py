@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import ganframe
+from ganframe import Objective
 from ganframe.training import compatibility
 from ganframe.training.prepare import prepare
 
@@ -57,7 +58,9 @@ class Given:
     ("player", "network", "problem"),
     [
         ("generator", Flat(), "returns samples of shape (64,); the data has (1, 8, 8)"),
-        ("discriminator", Flat(), "returns scores of shape (2, 64) for 2 samples, not (2,)"),
+        ("discriminator", Flat(), "returns scores of shape (2, 64) for 2 samples, not (2,); set many_scores = True on"),
+        ("discriminator", Mixing(many_scores=True), "the score of one sample depends on another sample; "),
+        ("discriminator", Mixing(mixes_groups_of=2), "the score of one sample depends on another sample; "),
         ("generator", WithoutLabels(), "G(z, y) raised TypeError: WithoutLabels.forward() takes 2 positional"),
         ("discriminator", WithoutLabels(), "D(x, y) raised TypeError: WithoutLabels.forward() takes 2 positional"),
         ("discriminator", Mixing(), "the score of one sample depends on another sample; "),
@@ -66,6 +69,63 @@ class Given:
 def test_networks_that_cannot_train_are_refused(make_recipe, refused, player, network, problem):
     (found,) = refused(attrs.evolve(make_recipe(), **{player: Given(network)}))
     assert found.startswith(f"built: {player}: {problem}")
+
+
+class Pairs(Mixing):
+    """Mixes the two samples of a pair alone."""
+
+    def forward(self, x, y):
+        pairs = zip(x.split(2), y.split(2), strict=True)
+        return torch.cat([Mixing.forward(self, *pair) for pair in pairs])
+
+
+class Many(Flat):
+    many_scores = True
+
+
+@pytest.mark.parametrize("network", [Many(), Pairs(mixes_groups_of=2)])
+def test_declared_scores_and_groups_are_accepted(make_recipe, network):
+    prepare(attrs.evolve(make_recipe(), discriminator=Given(network)))
+
+
+@attrs.frozen
+class NeedsOneScore(Objective):
+    def discriminator_loss(self, real, fake):
+        if real.ndim != 1:
+            raise ValueError("one score for each sample is needed")
+        return (fake - real).mean()
+
+    def generator_loss(self, fake, real=None):
+        return -fake.mean()
+
+
+def test_objective_is_tried_on_scores_as_the_discriminator_gives_them(make_recipe, refused):
+    recipe = attrs.evolve(make_recipe(), objective=NeedsOneScore())
+    prepare(recipe)
+    (found,) = refused(attrs.evolve(recipe, discriminator=Given(Many())))
+    assert "one score for each sample is needed" in found
+
+
+class SeesConditions(Flat):
+    """Fails unless y are conditions."""
+
+    def forward(self, z, y):
+        assert y.shape[1:] == (1, 8, 8), y.shape
+        return super().forward(z, y)[:, 0]
+
+
+def test_networks_are_tried_with_blank_conditions(conditional):
+    recipe = ganframe.load_recipe(conditional())
+
+    class First(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = SeesConditions()
+
+        def forward(self, x, y):
+            return self.inner(x[:, 0], y)
+
+    prepare(attrs.evolve(recipe, discriminator=Given(First())))
 
 
 def test_discriminator_that_declares_mixing_is_accepted_with_separate_calls(make_recipe):
@@ -88,10 +148,10 @@ def test_trial_changes_neither_networks_nor_random_state(make_recipe):
 def test_trial_updates_no_running_statistics_and_no_power_iteration(make_recipe, tables, monkeypatch):
     changed = []
 
-    def watched(recipe, G, D, spec, faults=compatibility.faults):
-        before = [b.clone() for b in D.buffers()]
-        found = faults(recipe, G, D, spec)
-        changed.extend(not torch.equal(b, a) for b, a in zip(before, D.buffers(), strict=True))
+    def watched(recipe, game, spec, faults=compatibility.faults):
+        before = [b.clone() for b in game.D.buffers()]
+        found = faults(recipe, game, spec)
+        changed.extend(not torch.equal(b, a) for b, a in zip(before, game.D.buffers(), strict=True))
         return found
 
     monkeypatch.setattr(compatibility, "faults", watched)

@@ -105,6 +105,13 @@ def test_means_are_over_the_steps_since_the_last_record(state):
         assert means.take(last) == pytest.approx(means_of(steps[begun:]), abs=1e-6)
 
 
+def test_steps_that_report_nothing_have_no_means():
+    means = LogMeans()
+    means.kept = [{}, {}]  # as before the objective and all terms start
+    assert means.fold(2) is None
+    assert means.take(2) == {}
+
+
 def test_penalty_counts_only_in_the_steps_that_report_it(state):
     state.game = attrs.evolve(state.game, constraints={"lazy": Lazy()})
     means, steps = LogMeans(), []

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 import ganframe
+from ganframe import load_recipe
 from ganframe.engine.algorithm import train
-from ganframe.training.moving_average import average_into, moving_average
+from ganframe.engine.timing import Ramp
+from ganframe.training.moving_average import average_into, decay_at, moving_average
+from ganframe.training.prepare import prepare
 
 
 @pytest.mark.parametrize(
@@ -85,3 +88,25 @@ def test_moving_average_is_a_frozen_copy_in_evaluation_mode(state):
     assert all(p.requires_grad for p in state.G.network.parameters())
     own = {p.data_ptr() for p in state.G.network.parameters()}
     assert own.isdisjoint(p.data_ptr() for p in averaged.parameters())
+
+
+def test_decay_of_a_ramp_is_that_of_the_step():
+    ramp = Ramp(0.5, 0.9, 4)
+    assert [decay_at(ramp, step) for step in (0, 2, 4, 9)] == pytest.approx([0.5, 0.7, 0.9, 0.9])
+    assert decay_at(0.99, 3) == 0.99
+
+
+def test_average_with_a_ramp_follows_its_formula(tiny):
+    overrides = ["train.ema={from=0.2, to=0.8, steps=4}", "train.ema_warmup=0"]
+    trainer = prepare(load_recipe(tiny(), overrides))
+    expected = [p.detach().clone() for p in trainer.state.G.network.parameters()]
+    average = average_into(trainer.averaged, trainer.recipe.train.ema, 0)
+
+    def follow(state):
+        average(state)
+        for mean, weight in zip(expected, state.G.network.parameters(), strict=True):
+            mean.lerp_(weight.detach(), 1 - trainer.recipe.train.ema.at(state.step) if state.step > 1 else 1.0)
+
+    train(trainer.state, 6, 1, [follow])
+    for mean, weight in zip(expected, trainer.averaged.module.parameters(), strict=True):
+        assert torch.allclose(mean, weight, atol=1e-6)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
+import pytest
+import torch
 from torch import nn
+
+from ganframe.training.moving_average import moving_average
+from ganframe.training.networks import copied
 
 R3GAN = Path(__file__).parents[2] / "plugins" / "ganframe-r3gan"
 
@@ -42,3 +47,16 @@ def test_refusal_of_a_gradient_penalty_names_the_module_that_mixes_samples(make_
     assert problem.startswith("built: constraints[0]: ")
     assert "mixes samples" in problem
     assert "MixesSamples" in problem
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("normalise", [torch.nn.utils.weight_norm, torch.nn.utils.spectral_norm])
+def test_networks_with_the_older_normalisations_of_torch_are_copied(normalise):
+    network = nn.Sequential(normalise(nn.Linear(2, 3)), nn.Tanh())
+    x = torch.randn(4, 2)
+    network(x).sum().backward()
+    copy, averaged = copied(network, network), moving_average(network)
+    torch.testing.assert_close(copy.eval()(x), network.eval()(x))
+    torch.testing.assert_close(averaged(x), network(x))
+    copy(x).sum().backward()
+    assert all(p.grad is not None for p in copy.parameters())

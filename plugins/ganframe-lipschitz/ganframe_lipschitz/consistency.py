@@ -13,7 +13,7 @@ import torch
 from attrs.validators import ge
 from torch import Tensor, nn
 
-from ganframe import Constraint, Scored, option
+from ganframe import Constraint, Scored, mean_scores, option
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 FEATURES = 0.1  # weight of the distance of D₋, the second-to-last layer (Wei et al. 2018)
@@ -64,5 +64,7 @@ class Consistency(Constraint):
             scores = D(torch.cat([x, x]), torch.cat([y, y]))  # one call; each copy has its own dropout mask
         first, second = scores.chunk(2)
         first_features, second_features = features[-1].flatten(1).chunk(2)
-        distance = (first - second).square() + FEATURES * (first_features - second_features).square().mean(1)
+        distance = mean_scores((first - second).square()) + FEATURES * (first_features - second_features).square().mean(
+            1
+        )
         return self.weight * (distance - self.margin).relu().mean()

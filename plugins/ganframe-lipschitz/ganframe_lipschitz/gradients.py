@@ -7,16 +7,14 @@ import torch
 from attrs.validators import ge
 from torch import Tensor, nn
 
-from ganframe import Constraint, Scored, option, refuse_mixed_samples
+from ganframe import Constraint, Scored, option, refuse_mixed_samples, score_gradients
 
 
 def _gradient_norms(D: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """‖∇D(x)‖₂ of each sample, (N,), differentiable with respect to D's weights."""
+    """‖∇D(x)‖₂ of each sample, or of each group where D mixes groups, differentiable with respect to D's weights."""
     x = x.requires_grad_()
-    # The sum, not the mean: the gradient of each sample's score must not depend on the batch size.
-    (gradient,) = torch.autograd.grad(D(x, y).sum(), x, create_graph=True)
     # vector_norm has gradient 0 at 0; the square root of a sum of squares has gradient NaN.
-    return torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return torch.linalg.vector_norm(score_gradients(D, D(x, y), x), dim=1)
 
 
 @attrs.frozen
@@ -27,7 +25,7 @@ class LipschitzPenalty(Constraint):
     optimal Wasserstein critic can have away from the lines of transport. One ε per sample and one norm per sample.
     """
 
-    weight: float = option(10.0, help="λ, the weight of the penalty", validator=ge(0))
+    weight: float = option(10.0, help="λ, the weight of the penalty", validator=ge(0), scheduled=True)
 
     def check(self, D: nn.Module) -> None:
         refuse_mixed_samples(D)
@@ -48,7 +46,7 @@ class DRAGAN(Constraint):
     equal, δ is 0.
     """
 
-    weight: float = option(10.0, help="λ, the weight of the penalty", validator=ge(0))
+    weight: float = option(10.0, help="λ, the weight of the penalty", validator=ge(0), scheduled=True)
     scale: float = option(0.5, help="standard deviation of δ, relative to that of the real batch", validator=ge(0))
 
     def check(self, D: nn.Module) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import ganframe
-from ganframe import Constraint, DataSpec, Scored, refuse_mixed_samples
+from ganframe import Constraint, DataSpec, Scored, refuse_mixed_samples, score_gradients
 from ganframe.testing import check_constraint
 
 
@@ -391,7 +391,7 @@ class GradientPenalty(Constraint):
         return between(real, fake, (len(real.x), *ones(real.x)))
 
     def gradient(self, D, x, y):
-        return torch.autograd.grad(D(x, y).sum(), x, create_graph=True)[0]
+        return score_gradients(D, D(x, y), x)
 
     def norms(self, gradient):
         return torch.linalg.vector_norm(gradient.flatten(1), dim=1)
@@ -403,6 +403,11 @@ class GradientPenalty(Constraint):
 
 def mistake(base, doc, **methods):
     return attrs.frozen(type("Mistake", (base,), {"__doc__": doc, **methods}))
+
+
+def flat_sum(self, D, x, y):
+    """The gradient in the shape of the samples."""
+    return torch.autograd.grad(D(x, y).sum(), x, create_graph=True)[0]
 
 
 def batch_std(x):
@@ -425,7 +430,7 @@ MISTAKES = {
         "norm",
     ),
     "a norm along one axis": (
-        mistake(GradientPenalty, "LP.", norms=lambda self, g: g.norm(dim=1)),
+        mistake(GradientPenalty, "LP.", gradient=flat_sum, norms=lambda self, g: g.norm(dim=1)),
         "norm per sample",
     ),
     "√ of a sum of squares": (

@@ -6,12 +6,11 @@ Each works with any discriminator in which the samples of a batch are independen
 from __future__ import annotations
 
 import attrs
-import torch
 from attrs.validators import ge
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ganframe import Constraint, Objective, Scored, option
+from ganframe import Constraint, Objective, Scored, option, score_gradients
 
 
 def _score_difference(real: Tensor, fake: Tensor | None) -> Tensor:
@@ -47,18 +46,18 @@ class RelativisticPairing(Objective):
         return softplus(-_score_difference(fake, real)).mean()
 
 
-def _penalty(gamma: float, side: Scored) -> Tensor:
+def _penalty(gamma: float, D: nn.Module, side: Scored) -> Tensor:
     """γ/2 · E‖∇D‖², one squared gradient norm per sample."""
-    # The sum, not the mean: the gradient of each sample's score must not depend on the batch size.
-    (gradient,) = torch.autograd.grad(side.scores.sum(), side.x, create_graph=True)
-    return gamma / 2 * gradient.flatten(1).square().sum(1).mean()
+    return gamma / 2 * score_gradients(D, side.scores, side.x).square().sum(1).mean()
 
 
 @attrs.frozen
 class _ZeroCentred(Constraint):
     """Base of R1 and R2. With `input_gradients`, ganframe raises an error for a discriminator that mixes samples."""
 
-    gamma: float = option(1.0, help="γ: the penalty is γ/2 times the mean squared gradient norm", validator=ge(0))
+    gamma: float = option(
+        1.0, help="γ: the penalty is γ/2 times the mean squared gradient norm", validator=ge(0), scheduled=True
+    )
     input_gradients = True
 
 
@@ -70,7 +69,7 @@ class R1(_ZeroCentred):
     """
 
     def penalty(self, D: nn.Module, real: Scored, fake: Scored) -> Tensor:
-        return _penalty(self.gamma, real)
+        return _penalty(self.gamma, D, real)
 
 
 @attrs.frozen
@@ -82,4 +81,4 @@ class R2(_ZeroCentred):
     """
 
     def penalty(self, D: nn.Module, real: Scored, fake: Scored) -> Tensor:
-        return _penalty(self.gamma, fake)
+        return _penalty(self.gamma, D, fake)

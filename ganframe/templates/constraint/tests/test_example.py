@@ -19,7 +19,7 @@ def test_conformance():
 def test_penalty_of_a_linear_discriminator():
     x = torch.randn(8, 2, requires_grad=True)
     side = ganframe.Scored(x, torch.zeros(8, dtype=torch.long), x @ torch.tensor([3.0, 4.0]))
-    assert Example(gamma=2.0).penalty(None, side, side).item() == pytest.approx(25.0)
+    assert Example(gamma=2.0).penalty(torch.nn.Identity(), side, side).item() == pytest.approx(25.0)
 
 
 def test_recipe_trains(tmp_path):

@@ -1,0 +1,139 @@
+"""The two sides of a comparison: samples of a dataset or of a run's generator, a part for training and one to judge."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Subset, TensorDataset
+
+from ganframe.analysis.trained import CHUNK, TrainedGenerator, load_generator
+from ganframe.components import Dataset, DataSpec, Distribution
+from ganframe.data.latents import sample_prior
+from ganframe.data.real import judging_data
+from ganframe.data.seeds import derive_seeds
+from ganframe.errors import RecipeError
+from ganframe.recipes.tables import Comparison, FromRun
+
+HELD_OUT = 0.2  # of a finite set
+
+
+@attrs.frozen
+class Side:
+    """One side of a comparison: the samples of a dataset or a generator, without labels and conditions."""
+
+    source: Dataset | TrainedGenerator
+    seed: int
+
+    @property
+    def spec(self) -> DataSpec:
+        spec = self.source.spec
+        return DataSpec(spec.shape, is_image=spec.is_image)
+
+    @functools.cached_property
+    def data(self) -> Any:
+        """Built once, so that the held-out part and the training part belong to one set."""
+        return Generated(self.source) if isinstance(self.source, TrainedGenerator) else self.source.build()
+
+    @functools.cached_property
+    def judged(self) -> Any:
+        """What a dataset holds out; None for others."""
+        if isinstance(self.source, TrainedGenerator):
+            return None
+        found = judging_data(self.source, self.source.spec, self.data)
+        return None if found is self.data else found
+
+    def part(self, held_out: bool) -> Any:
+        """Samples (x, y) to train with, or to judge. Of data with conditions y is blank.
+
+        Of a dataset that holds out samples, all others and those; all of a distribution, which never runs out; random
+        parts of another finite set.
+        """
+        part = self._part(held_out)
+        return part if self.source.spec.condition is None else _without_conditions(part)
+
+    def _part(self, held_out: bool) -> Any:
+        data = self.data
+        if self.judged is not None:
+            return self.judged if held_out else data
+        if isinstance(data, Distribution):
+            return data
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.seed))
+        count = max(1, round(HELD_OUT * len(data)))
+        rows = order[:count] if held_out else order[count:]
+        return _rows(data, rows)
+
+
+def _rows(data: TorchDataset[Any], rows: Tensor) -> TorchDataset[Any]:
+    if isinstance(data, TensorDataset):
+        return TensorDataset(*(tensor[rows] for tensor in data.tensors))
+    return Subset(data, rows.tolist())
+
+
+def _without_conditions(data: TorchDataset[Any]) -> TorchDataset[Any]:
+    """The same samples with y = 0."""
+    if isinstance(data, TensorDataset):
+        x = data.tensors[0]
+        return TensorDataset(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
+    return _DrawnAlone(data) if isinstance(data, Distribution) else _ItemsAlone(data)
+
+
+class _DrawnAlone(Distribution):
+    def __init__(self, data: Distribution) -> None:
+        self.data = data
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        x = self.data.draw(n, generator)[0]
+        return x, torch.zeros(n, dtype=torch.long, device=x.device)
+
+
+class _ItemsAlone(TorchDataset[Any]):
+    def __init__(self, data: TorchDataset[Any]) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.data[index][0], 0
+
+
+class Generated(Distribution):
+    """The samples of a trained generator, as a distribution; under its conditions, drawn uniformly, if it has any."""
+
+    def __init__(self, generator: TrainedGenerator) -> None:
+        self.generator = generator
+
+    @torch.no_grad()
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        z = sample_prior(self.generator.prior, n, generator)
+        conditions = self.generator.conditions
+        choices = (self.generator.spec.classes or 1) if conditions is None else len(conditions)
+        y = torch.randint(choices, (n,), generator=generator, device=generator.device)
+        if conditions is not None:
+            y = conditions.to(generator.device)[y]
+        network = self.generator.to(generator.device)
+        return torch.cat([network(*part) for part in zip(z.split(CHUNK), y.split(CHUNK), strict=True)]), y
+
+
+def open_sides(comparison: Comparison) -> tuple[Side, Side]:
+    """Both sides of a comparison. Raises RecipeError where they do not fit together."""
+    seed = derive_seeds(comparison.seed).data
+    against = comparison.against
+    other = load_generator(against.run, comparison.registry) if isinstance(against, FromRun) else against
+    try:
+        sides = Side(comparison.dataset, seed), Side(other, seed + 1)
+        shapes = [side.spec.shape for side in sides]
+    except (ValueError, OSError) as error:
+        raise RecipeError([f"{comparison.name}: {error}"]) from None
+    if isinstance(other, TrainedGenerator) and other.spec.condition is not None and other.conditions is None:
+        problem = "against: the run keeps no conditions to sample under (its conditions.safetensors is missing)"
+        raise RecipeError([f"{comparison.name}: {problem}"])
+    if shapes[0] != shapes[1]:
+        problem = f"against: its samples have shape {shapes[1]}, and the dataset's {shapes[0]}"
+        raise RecipeError([f"{comparison.name}: {problem}"])
+    return sides

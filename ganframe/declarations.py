@@ -1,0 +1,81 @@
+"""What a network declares about itself by attributes of its modules, and the gradient of its scores that follows.
+
+`mixes_samples = True`: the output for one sample depends on the whole batch. `mixes_groups_of = m`: only on the m
+consecutive samples of its group. `many_scores = True`: a discriminator returns (N, …) scores, not (N,).
+`gives_extras = True`: a discriminator takes a third argument, `extras`, a dict that it fills with tensors (N, …).
+
+Declarations are looked for in all modules of a network, so they hold inside a wrapper too.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def mixes_samples(network: nn.Module) -> bool:
+    """Whether the output for one sample depends on other samples of the batch, as with BatchNorm.
+
+    Batch normalisation is recognised. Any other module that mixes samples (a minibatch statistic) must have the
+    attribute `mixes_samples = True`, or the network that contains it must. A network that mixes samples only within
+    declared groups does not count: see `group_size`.
+    """
+    return bool(_mixing_modules(network))
+
+
+def refuse_mixed_samples(D: nn.Module) -> None:
+    """Raises ValueError if D mixes samples; for the `check` of constraints that differentiate D by samples."""
+    mixing = _mixing_modules(D)
+    if mixing:
+        raise ValueError(
+            "gradients of single samples need a discriminator that treats samples independently, but its "
+            f"{mixing[0]} mixes samples; use a discriminator without it (built-in: norm = 'layer' or 'none')"
+        )
+
+
+def group_size(network: nn.Module) -> int:
+    """The number m of consecutive samples that the network may mix; 1 if it treats samples independently.
+
+    Each module that mixes within groups has the attribute `mixes_groups_of`. m is their least common multiple. Batches
+    are multiples of m, and processes share a batch by whole groups.
+    """
+    return math.lcm(*(getattr(module, "mixes_groups_of", 1) for module in network.modules()))
+
+
+def has_many_scores(D: nn.Module) -> bool:
+    """Whether D may return scores (N, …): of patches, of several scales, or a vector for each sample."""
+    return any(getattr(module, "many_scores", False) for module in D.modules())
+
+
+def has_extras(D: nn.Module) -> bool:
+    """Whether D(x, y, extras) fills the dict `extras`, as with {"features": (N, …)}."""
+    return any(getattr(module, "gives_extras", False) for module in D.modules())
+
+
+def mean_scores(scores: Tensor) -> Tensor:
+    """The mean score (N,) of each sample, from scores (N,) or (N, …)."""
+    return scores if scores.ndim == 1 else scores.flatten(1).mean(1)
+
+
+def score_gradients(D: nn.Module, scores: Tensor, x: Tensor) -> Tensor:
+    """∇D at each sample, (N, numbers of a sample), for penalties: it can be differentiated again.
+
+    `scores` are D's scores of x, which requires grad. Of scores (N, …) the mean of each sample is differentiated: their
+    sum would grow with their number. Where D mixes groups of m samples, each group counts as one sample: the result is
+    (N/m, m · numbers of a sample), the gradient of the group's mean score by all of its samples.
+    """
+    size = group_size(D)
+    each = mean_scores(scores)
+    if size > 1:
+        each = each.unflatten(0, (-1, size)).mean(1)
+    (gradient,) = torch.autograd.grad(each.sum(), x, create_graph=True)
+    return gradient.reshape(len(each), -1)
+
+
+def _mixing_modules(network: nn.Module) -> list[str]:
+    """The type names of the modules that mix samples."""
+    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    found = [m for m in network.modules() if isinstance(m, batch_norms) or getattr(m, "mixes_samples", False)]
+    return [type(module).__name__ for module in found]

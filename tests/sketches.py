@@ -1,0 +1,302 @@
+"""Methods that are hard to express, each as small as it can be: what the protocol must carry. Used by test_protocol.py.
+
+The networks are a few linear layers; what matters is what passes between the parts of a recipe.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+from ganframe import Dataset, DataSpec, Discriminator, Generator, Parts, Term, hookimpl, mean_scores, option
+
+# ------------------------------------------------------------------------------------------------- StyleGAN2 (2020)
+
+
+class StyleNetwork(nn.Module):
+    """G(z) = synthesis(mapping(z))."""
+
+    def __init__(self, data: DataSpec, latent_dim: int) -> None:
+        super().__init__()
+        self.mapping = nn.Sequential(nn.Linear(latent_dim, 16), nn.LeakyReLU(0.2), nn.Linear(16, 16))
+        self.synthesis = nn.Sequential(nn.Linear(16, 32), nn.LeakyReLU(0.2), nn.Linear(32, math.prod(data.shape)))
+        self.shape = data.shape
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.synthesis(self.mapping(z)).unflatten(1, self.shape)
+
+
+@attrs.frozen
+class Style(Generator):
+    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
+        return StyleNetwork(data, latent_dim)
+
+
+class RunningMean(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("length", torch.zeros(()))
+        self.length: Tensor
+
+
+@attrs.frozen
+class PathLengths(Term):
+    """weight · E(‖Jᵀy‖ - a)², a the running mean of the lengths (Karras et al. 2020, eq. 4)."""
+
+    weight: float = option(2.0, help="weight", scheduled=True)
+    decay: float = option(0.99, help="decay of the running mean")
+
+    def prepare(self, G: nn.Module, D: nn.Module, data: DataSpec) -> Parts:
+        if not hasattr(G, "mapping") or not hasattr(G, "synthesis"):
+            raise ValueError("path lengths need a generator with a mapping and a synthesis network")
+        return Parts(generator=RunningMean())
+
+    def generator_term(self, turn) -> Tensor:
+        w = turn.G.mapping(turn.fake.z)
+        x = turn.G.synthesis(w)
+        direction = torch.randn_like(x) / math.sqrt(x[0].numel())
+        (slope,) = torch.autograd.grad((x * direction).sum(), w, create_graph=True)
+        lengths = torch.linalg.vector_norm(slope, dim=1)
+        mean = turn.parts.generator.length
+        mean.copy_(torch.lerp(lengths.detach().mean(), mean, self.decay))
+        return self.weight * (lengths - mean).square().mean()
+
+
+# ------------------------------------------------------------------------------------------------- CycleGAN (2017)
+
+
+@attrs.frozen
+class TwoDomains(Dataset):
+    """Unpaired points of two domains: x = (a, b), and as condition the pair itself, which G translates."""
+
+    @property
+    def spec(self) -> DataSpec:
+        return DataSpec((2, 2), condition=(2, 2), is_image=False)
+
+    def build(self) -> TensorDataset:
+        generator = torch.Generator().manual_seed(0)
+        a = torch.randn(256, 2, generator=generator)
+        b = torch.randn(256, 2, generator=generator) * 0.3 + 2
+        pairs = torch.stack([a, b], dim=1)
+        return TensorDataset(pairs, pairs)
+
+
+class BothWays(nn.Module):
+    """G(z, (a, b)) = (the a that b becomes, the b that a becomes)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_a, self.to_b = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([self.to_a(y[:, 1]), self.to_b(y[:, 0])], dim=1)
+
+
+@attrs.frozen
+class Translators(Generator):
+    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
+        return BothWays()
+
+
+class TwoJudges(nn.Module):
+    many_scores = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Sequential(nn.Linear(2, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1)) for _ in range(2))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([self.a(x[:, 0]), self.b(x[:, 1])], dim=1)
+
+
+@attrs.frozen
+class Judges(Discriminator):
+    def build(self, data: DataSpec) -> nn.Module:
+        return TwoJudges()
+
+
+@attrs.frozen
+class Cycle(Term):
+    """weight · E|G(G(y)) - y|, the cycle of both directions (Zhu et al. 2017, eq. 2)."""
+
+    weight: float = option(10.0, help="weight")
+
+    def generator_term(self, turn) -> Tensor:
+        back = turn.G(turn.fake.z, turn.fake.x)
+        return self.weight * (back - turn.fake.y).abs().mean()
+
+
+# ------------------------------------------------------------------------------------------------- HiFi-GAN (2020)
+
+
+@attrs.frozen
+class Tones(Dataset):
+    """Short sounds (1, 64), conditioned on their spectrum (33,)."""
+
+    @property
+    def spec(self) -> DataSpec:
+        return DataSpec((1, 64), condition=(33,))
+
+    def build(self) -> TensorDataset:
+        generator = torch.Generator().manual_seed(0)
+        time, pitch = torch.arange(64), torch.rand(256, 1, generator=generator) * 0.4 + 0.1
+        x = torch.sin(pitch * time)
+        return TensorDataset(x[:, None], torch.fft.rfft(x).abs())
+
+
+class Periods(nn.Module):
+    """Scores of several periods and scales, of different lengths, side by side, and all their features."""
+
+    many_scores = True
+    gives_extras = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judges = nn.ModuleList(nn.Conv2d(1, 4, (5, 1), (3, 1)) for _ in range(3))
+        self.heads = nn.ModuleList(nn.Conv2d(4, 1, (3, 1)) for _ in range(3))
+
+    def forward(self, x: Tensor, y: Tensor, extras: dict[str, Tensor] | None = None) -> Tensor:
+        scores = []
+        for period, judge, head in zip((1, 2, 4), self.judges, self.heads, strict=True):
+            h = F.leaky_relu(judge(x.unflatten(2, (-1, period))), 0.1)
+            scores.append(head(h).flatten(1))
+            if extras is not None:
+                extras[f"features_{period}"] = h
+        if extras is not None:
+            extras["features"] = torch.cat([extras[f"features_{p}"].flatten(1) for p in (1, 2, 4)], dim=1)
+        return torch.cat(scores, dim=1)
+
+
+@attrs.frozen
+class MultiPeriod(Discriminator):
+    def build(self, data: DataSpec) -> nn.Module:
+        return Periods()
+
+
+@attrs.frozen
+class Features(Term):
+    """E|f(x) - f(G(y))| over the features of every judge (Kong et al. 2020, eq. 4)."""
+
+    needs_real: ClassVar[str] = "scores"
+    needs_extras: ClassVar[tuple[str, ...]] = ("features_1", "features_2", "features_4")
+
+    def generator_term(self, turn) -> Tensor:
+        pairs = [(turn.real.extras[name], turn.fake.extras[name]) for name in self.needs_extras]
+        return sum((real.detach() - fake).abs().mean() for real, fake in pairs)
+
+
+@attrs.frozen
+class Spectrum(Term):
+    """weight · E|spectrum of G(y) - y| (the mel loss of Kong et al. 2020, eq. 3)."""
+
+    weight: float = option(45.0, help="weight", scheduled=True)
+
+    def generator_term(self, turn) -> Tensor:
+        return self.weight * (torch.fft.rfft(turn.fake.x[:, 0]).abs() - turn.fake.y).abs().mean()
+
+
+# ------------------------------------------------------------------------------------------------- CTGAN (2019)
+
+
+@attrs.frozen
+class People(Dataset):
+    """A table: age (a number), town (one of 3), job (one of 4). The condition asks for one town or one job."""
+
+    @property
+    def spec(self) -> DataSpec:
+        return DataSpec((8,), condition=(7,), columns=(1, 3, 4))
+
+    def build(self) -> TensorDataset:
+        generator = torch.Generator().manual_seed(0)
+        town, job = torch.randint(3, (512,), generator=generator), torch.randint(4, (512,), generator=generator)
+        age = (town - 1 + 0.1 * torch.randn(512, generator=generator))[:, None]
+        one_hot = torch.cat([F.one_hot(town, 3), F.one_hot(job, 4)], dim=1).float()
+        asked = torch.rand(512, 1, generator=generator) < 0.5  # for the town, or for the job
+        mask = torch.cat([asked.expand(-1, 3), ~asked.expand(-1, 4)], dim=1)
+        return TensorDataset(torch.cat([age, one_hot], dim=1), one_hot * mask)
+
+    def decode(self, x: Tensor) -> list[tuple[float, int, int]]:
+        return [(row[0].item(), int(row[1:4].argmax()), int(row[4:].argmax())) for row in x]
+
+
+@attrs.frozen
+class AsAsked(Term):
+    """Cross-entropy between what the condition asks for and what G gives (Xu et al. 2019, section 4.3)."""
+
+    def prepare(self, G: nn.Module, D: nn.Module, data: DataSpec) -> None:
+        if data.columns is None or data.condition is None:
+            raise ValueError("this term needs a table with columns and a conditional vector")
+
+    def generator_term(self, turn) -> Tensor:
+        given = turn.fake.x[:, 1:]
+        return -(turn.fake.y * given.clamp_min(1e-6).log()).sum(1).mean()
+
+
+# ---------------------------------------------------------------------------------------------- Progressive GAN (2018)
+
+
+class Growing(nn.Module):
+    """An MLP whose second stage is faded in between two steps."""
+
+    def __init__(self, data: DataSpec, latent_dim: int, start: int, fade: int) -> None:
+        super().__init__()
+        self.coarse, self.fine = (nn.Linear(latent_dim, math.prod(data.shape)) for _ in range(2))
+        self.register_buffer("training_step", torch.zeros((), dtype=torch.long))
+        self.training_step: Tensor
+        self.start, self.fade, self.shape = start, fade, data.shape
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        alpha = ((self.training_step - self.start) / self.fade).clamp(0, 1)
+        return ((1 - alpha) * self.coarse(z) + alpha * self.fine(z)).unflatten(1, self.shape)
+
+
+@attrs.frozen
+class Progressive(Generator):
+    start: int = option(2, help="step at which the second stage begins")
+    fade: int = option(4, help="steps over which it is faded in")
+
+    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
+        return Growing(data, latent_dim, self.start, self.fade)
+
+
+@attrs.frozen
+class Drift(Term):
+    """weight · E D(x)² (Karras et al. 2018)."""
+
+    weight: float = option(1e-3, help="weight")
+
+    def discriminator_term(self, turn) -> Tensor:
+        return self.weight * mean_scores(turn.real.scores).square().mean()
+
+
+@hookimpl
+def ganframe_generators():
+    return {"style": Style, "translators": Translators, "progressive": Progressive}
+
+
+@hookimpl
+def ganframe_discriminators():
+    return {"judges": Judges, "multi_period": MultiPeriod}
+
+
+@hookimpl
+def ganframe_datasets():
+    return {"two_domains": TwoDomains, "tones": Tones, "people": People}
+
+
+@hookimpl
+def ganframe_terms():
+    return {
+        "path_lengths": PathLengths,
+        "cycle": Cycle,
+        "features": Features,
+        "spectrum": Spectrum,
+        "as_asked": AsAsked,
+        "drift": Drift,
+    }
