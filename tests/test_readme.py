@@ -196,3 +196,56 @@ def test_shown_packages_are_those_there_are():
     assert folders == {p.parent.name for p in (ROOT / "ganframe").glob("*/__init__.py")} | {"templates"}
     modules = {*re.findall(r"^  (\w+)\.py", tree, re.MULTILINE)}
     assert modules == {p.stem for p in (ROOT / "ganframe").glob("*.py")} - {"__init__", "__main__"}
+
+
+# -------------------------------------------------------------------------------------------------- published methods
+
+METHODS = re.split(
+    r",\s+",
+    """Minimax, NS, WGAN, clipping, GP, SN, LSGAN, hinge, f-GAN, RaGAN, R3GAN, LP, DRAGAN, CT, TTUR, WGAN-div, EBGAN,
+    BEGAN, LeCam, Fisher, Sobolev, DiffAugment, ADA, bCR, zCR, PacGAN, minibatch deviation, projection, SAGAN, WaveGAN,
+    AC-GAN, ReACGAN/ContraGAN, SSGAN, InfoGAN, feature matching, K+1, MMD-GAN, Cramér, optimistic Adam, BigGAN,
+    Progressive GAN, StyleGAN2, projected GAN, pix2pix, CycleGAN, SRGAN, video prediction, text-conditioned, HiFi-GAN,
+    CTGAN, VAE-GAN, ALI/BiGAN, AAE, ADD, DMD, DP-GAN, Unrolled, consensus, LOGAN, extragradient, CGD, TimeGAN""",
+)
+
+
+def methods() -> list[list[str]]:
+    """The rows of the page: method, shown, believed, out of scope."""
+    lines = PLUGINS[PLUGINS.index("\n| method | shown") + 1 :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_methods_page_has_each_method_in_one_column():
+    assert [row[0] for row in methods()] == METHODS
+    for row in methods():
+        assert len(row) == 4, row
+        assert sum(map(bool, row[1:])) == 1, row
+
+
+def test_methods_page_shows_what_the_registry_has(install_package):
+    for package in PACKAGES:
+        install_package(package)
+    registry = load()
+    there = {(plugin.distribution, kind, name) for plugin, kind, name, _ in registry}
+    there |= {(plugin.distribution, "optimizer", name) for plugin in registry.plugins for name in plugin.optimizers}
+    for method, shown, *_ in methods():
+        package, named = "ganframe", re.search(r"`(ganframe-\w+)`", shown)
+        if named:
+            package = named[1]
+        words = re.findall(r"(\w+)s? (`\w+`(?: and `\w+`)*)", shown)
+        parts = [(kind, name) for kind, names in words for name in re.findall(r"`(\w+)`", names)]
+        for kind, name in parts:
+            kind = kind.removesuffix("s")
+            if kind in (*KINDS, "optimizer"):
+                assert (package, kind, name) in there, (method, kind, name)
+        files = re.findall(r"recipe `([\w./-]+\.toml)`", shown)
+        assert all((ROOT / "recipes" / f).exists() or (ROOT / "plugins" / f).exists() for f in files), method
+        assert not shown or files or any(kind.removesuffix("s") in (*KINDS, "optimizer") for kind, _ in parts), method
+
+
+def test_sketches_that_the_methods_page_names_are_trained():
+    for method, _, believed, _ in methods():
+        if "tests/sketches.py" in believed:
+            sketch = method.lower().replace(" ", "_").replace("-", "_")
+            assert f'"{sketch}": {{' in (ROOT / "tests" / "test_protocol.py").read_text(encoding="utf-8"), method
