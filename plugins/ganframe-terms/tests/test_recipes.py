@@ -16,7 +16,7 @@ FEW = ["train.steps=4", "train.batch_size=32", "log.every=1", "log.samples_every
 RECIPES = {
     "acgan_digits": {"term_class_head_discriminator", "term_class_head_generator"},
     "completion_digits": {"term_l1", "term_mode_seeking"},
-    "feature_matching_ring": {"term_feature_matching"},
+    "feature_matching_digits": {"term_feature_matching"},
     "infogan_digits": {"term_info_discriminator", "term_info_generator"},
     "semi_supervised_digits": {"term_semi_supervised", "term_feature_matching"},
 }
@@ -26,9 +26,9 @@ SAME = [
     *(f"optimizer.{player}={{use='SGD', lr=0.05}}" for player in ("generator", "discriminator")),
 ]
 OWN = {
-    "acgan_digits": ["generator.condition='concat'", "discriminator.dropout=0.0"],
+    "acgan_digits": ["generator.condition='concat'"],
     "completion_digits": ["discriminator.dropout=0.0"],
-    "feature_matching_ring": [],
+    "feature_matching_digits": [],
     "infogan_digits": ["discriminator.dropout=0.0"],
     "semi_supervised_digits": ["discriminator.of.dropout=0.0"],
 }
