@@ -51,7 +51,7 @@ def distances(name: str, beta1: float, seed: int) -> list[float]:
             found.append((abs(mean - 3), abs(slope)))
 
     players = ("generator", "discriminator")
-    changes = [f"seed={seed}", "train.steps=1500", "log.checkpoint_every=1500"]
+    changes = [f"seed={seed}", "log.checkpoint_every=1500"]
     changes += [f"optimizer.{player}.use='{name}'" for player in players]
     changes += [f"optimizer.{player}.betas=[{beta1}, 0.999]" for player in players]
     with tempfile.TemporaryDirectory() as folder:

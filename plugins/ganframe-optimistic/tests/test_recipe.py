@@ -59,7 +59,7 @@ def test_wrong_option_is_refused_at_its_place(option):
 
 @pytest.mark.slow
 def test_optimistic_adam_learns_the_mean_where_adam_circles(tmp_path):
-    """D's slope and the error of G's mean after 1,000 steps; the batch leaves noise of about 0.1 in both."""
+    """D's slope and the error of G's mean after 1,000 steps; batches leave noise of about 0.05 in both."""
 
     def distance(name):
         adam = [f"optimizer.{player}.use='{name}'" for player in ("generator", "discriminator")]
@@ -74,7 +74,7 @@ def test_optimistic_adam_learns_the_mean_where_adam_circles(tmp_path):
         ganframe.run(recipe, tmp_path / name, [remember])
         return sum(found) / len(found)
 
-    assert distance("OptimisticAdam") < distance("Adam") / 2
+    assert distance("OptimisticAdam") < distance("Adam") / 4
 
 
 @pytest.mark.slow
