@@ -17,6 +17,8 @@ from ganframe.declarations import mean_scores
 from ganframe.engine.scoring import same_parametrized_weights
 from ganframe.engine.state import Batch, Callback, Game, Logs, Player, State
 
+NO_PARTS = Parts()
+
 
 def train(state: State, steps: int, critic_steps: int, callbacks: Iterable[Callback] = ()) -> None:
     """Algorithm 1 from `state.step` to `steps`, with k = `critic_steps`."""
@@ -166,9 +168,6 @@ def log_suffix(term: Term, player: str) -> str:
     """What follows term_<name> in the log: the player's name where the term adds to both losses."""
     both = all(getattr(type(term), m) is not getattr(Term, m) for m in ("discriminator_term", "generator_term"))
     return f"_{player}" if both else ""
-
-
-NO_PARTS = Parts()
 
 
 def _turns(game: Game, real: Scored | None, fake: Scored) -> Iterator[tuple[str, Term, Turn]]:

@@ -83,6 +83,7 @@ class Timetable:
 
     def __init__(self, timings: Mapping[str, Timing] | None = None) -> None:
         self.timings = dict(timings or {})
+        self.full: Game | None = None
         self.games: dict[tuple[str, ...], Game] = {}
 
     def game(self, full: Game, step: int, update: int) -> Game:
@@ -90,6 +91,8 @@ class Timetable:
         if not self.timings:
             full.step = step
             return full
+        if full is not self.full:  # a callback may have replaced it
+            self.full, self.games = full, {}
         due = tuple(name for name, timing in self.timings.items() if timing.is_due(step, update))
         if due not in self.games:  # decided once for each combination
             self.games[due] = self._reduced(full, due)

@@ -354,3 +354,13 @@ def test_projection_sees_its_options_move_and_is_never_left_out(make_state):
     for state.step in range(3):
         discriminator_step(state)
     assert max(p.abs().max().item() for p in state.D.parameters) == pytest.approx(0.01)
+
+
+def test_game_that_is_replaced_is_played_from_the_next_step(make_state):
+    state = make_state(constraints=["r1"], timetable=Timetable({"penalty_0": Timing(every=2)}))
+    discriminator_step(state)
+    state.game = attrs.evolve(state.game, constraints={})
+    state.latest = {}
+    discriminator_step(state)
+    discriminator_step(state)
+    assert "penalty_0" not in state.latest
