@@ -76,8 +76,8 @@ class DataSpec:
 
     `shape` is (C, H, W) for images with values in [-1, 1], (D,) for points of any scale, or any other shape. `classes`
     is the number of classes, for data with labels y (N,). `condition` is the shape of one condition, for data with
-    conditions y (N, *condition), float: an image to translate, past frames, an embedding. Data has labels or
-    conditions, not both, and may have neither.
+    conditions y (N, *condition), float: an image to translate, past frames, an embedding. Conditions with three axes
+    have values in [-1, 1], as images have. Data has labels or conditions, not both, and may have neither.
 
     `is_image` is True by default for shapes with three axes: DataSpec((16, 21, 3), is_image=False) describes 16 frames
     of 21 joints in space. `columns` are the widths of the blocks of a row of a table, whose sum is D: 1 for a number,
@@ -114,7 +114,8 @@ class Scored:
     """One side of a step, real or fake: samples x (N, *shape), their y, and D's scores (N,), or (N, …) if it has many.
 
     `z` are the latents of fakes. `extras` is what else D returned, as {"features": (N, …)}, where a term needs it.
-    `scores` is None for real samples in a generator step if no part of the recipe needs them.
+    `scores` is None where D was not called: for real samples in a generator step if no part of the recipe needs them,
+    and for both sides before the objective starts, unless a term declares that it reads scores or extras.
     """
 
     x: Tensor
@@ -166,10 +167,9 @@ class Dataset:
     def build(self) -> TorchDataset[Any]:
         """Returns a torch dataset of items (x, y), with y = 0 if the data has neither labels nor conditions.
 
-        x is a float tensor, or a uint8 image, which the engine scales from 0..255 to [-1, 1] on the device. A condition
-        y is one of both too. A
-        `torch.utils.data.TensorDataset` is kept on the device and indexed there; a `Distribution` is sampled on the
-        device; any other dataset is read through a DataLoader.
+        x is a float tensor, or a uint8 image, which the engine scales from 0..255 to [-1, 1] on the device; so is y if
+        it is a condition. A `torch.utils.data.TensorDataset` is kept on the device and indexed there; a `Distribution`
+        is sampled on the device; any other dataset is read through a DataLoader.
         """
         raise NotImplementedError
 
@@ -283,7 +283,8 @@ class Turn:
 
     In a discriminator step both sides have scores, and fake.x has no gradient. In a generator step fake.x and its
     scores have G's gradient; `real` is None unless the term's `needs_real` or the objective asks for it, and then
-    real.y is fake.y: the fakes are made with the conditions of the real batch.
+    real.y is fake.y: the fakes are made with the conditions of the real batch. Before `[objective] start` there are no
+    discriminator steps, and fake.scores is None too unless a term declares needs_real = "scores" or `needs_extras`.
     """
 
     G: nn.Module
@@ -307,6 +308,12 @@ class Parts:
     generator: nn.Module | None = None
     discriminator: nn.Module | None = None
     frozen: nn.Module | None = None
+
+    @property
+    def trained(self) -> dict[str, nn.Module]:
+        """The modules that are trained and saved, by the player that they are trained with."""
+        both = {"generator": self.generator, "discriminator": self.discriminator}
+        return {player: module for player, module in both.items() if module is not None}
 
 
 class Term:

@@ -184,8 +184,7 @@ def state_keys(game: Game) -> set[tuple[str, str]]:
     """(owner, name) of every weight and buffer that a checkpoint holds."""
     owners = [("generator", game.G), ("discriminator", game.D)]
     for name, part in game.parts.items():
-        trained = {"generator": part.generator, "discriminator": part.discriminator}
-        owners += [(f"term '{name}': its {player} part", module) for player, module in trained.items() if module]
+        owners += [(f"term '{name}': its {player} part", module) for player, module in part.trained.items()]
     return {(owner, key) for owner, module in owners for key in module.state_dict()}
 
 

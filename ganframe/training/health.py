@@ -89,14 +89,13 @@ class Watch:
 
 def _non_finite_weights(state: State) -> str | None:
     """A message for the first network with a weight or buffer that is not finite, or None."""
-    terms = [(f"term '{name}'", m) for name, p in state.game.parts.items() for m in (p.generator, p.discriminator) if m]
-    for player, network in (("generator", state.G.network), ("discriminator", state.D.network), *terms):
+    terms = [(f"term '{name}'", m) for name, part in state.game.parts.items() for m in part.trained.values()]
+    for owner, network in (("the generator", state.G.network), ("the discriminator", state.D.network), *terms):
         named = itertools.chain(network.named_parameters(), network.named_buffers())
         held = {name: tensor.detach() for name, tensor in named if tensor.is_floating_point()}
         # The largest absolute value, not the norm: the sum of squares of finite weights may overflow.
         if held and not get_total_norm(held.values(), INF).isfinite():
             wrong = [name for name, tensor in held.items() if not tensor.isfinite().all()]
-            owner = player if player.startswith("term ") else f"the {player}"
             return f"step {state.step}: weights of {owner} are not finite, for example {wrong[0]}"
     return None
 

@@ -20,7 +20,6 @@ from ganframe.training.networks import place
 from ganframe.training.problems import Problems
 
 C = TypeVar("C")
-TRAINED = ("generator", "discriminator")
 
 
 def named(components: Iterable[C], registry: Registry) -> dict[str, C]:
@@ -78,25 +77,23 @@ def place_parts(parts: dict[str, Parts], spec: DataSpec, device: torch.device) -
     """The parts on their device: trained ones in training mode, frozen ones in evaluation mode, without gradients."""
 
     def placed(part: Parts) -> Parts:
-        both = {name: getattr(part, name) and place(getattr(part, name), spec, device) for name in TRAINED}
+        trained = {player: place(module, spec, device) for player, module in part.trained.items()}
         frozen = part.frozen and part.frozen.to(device).eval().requires_grad_(False)
-        return Parts(**both, frozen=frozen)
+        return Parts(**trained, frozen=frozen)
 
     return {name: placed(part) for name, part in parts.items()}
 
 
 def trained_parts(parts: dict[str, Parts], player: str) -> list[nn.Module]:
     """The modules that are trained with a player."""
-    return [getattr(part, player) for part in parts.values() if getattr(part, player) is not None]
+    return [part.trained[player] for part in parts.values() if player in part.trained]
 
 
 def saved_parts(parts: dict[str, Parts]) -> Iterator[tuple[str, nn.Module]]:
     """(name of the file, module) of all parts that a checkpoint holds."""
     for name, part in parts.items():
-        for player in TRAINED:
-            module = getattr(part, player)
-            if module is not None:
-                yield f"term.{quote(name, safe='')}.{player}", module
+        for player, module in part.trained.items():
+            yield f"term.{quote(name, safe='')}.{player}", module
 
 
 def timetable(recipe: Recipe) -> Timetable:
