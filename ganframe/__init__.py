@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ganframe.analysis.arithmetic import arithmetic
     from ganframe.analysis.interpolation import interpolate
     from ganframe.analysis.trained import load_generator
+    from ganframe.batches import whole_batch
     from ganframe.components import (
         Constraint,
         Dataset,
@@ -61,6 +62,7 @@ _HOME = {
     **dict.fromkeys(
         ("group_size", "mean_scores", "mixes_samples", "refuse_mixed_samples", "score_gradients"), "declarations"
     ),
+    "whole_batch": "batches",
     **dict.fromkeys(("Ramp", "Timing"), "engine.timing"),
 }
 
@@ -83,6 +85,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "option",
     "refuse_mixed_samples",
     "score_gradients",
+    "whole_batch",
     "component",
     "load_recipe",
     "run",

@@ -29,6 +29,7 @@ ORDER = [
     "engine",  # Algorithm 1, scoring, state
     "hookspecs",
     "components",
+    "batches",  # the whole batch of several processes
     "declarations",  # what networks declare about themselves
     "errors",
 ]

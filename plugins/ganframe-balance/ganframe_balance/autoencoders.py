@@ -17,7 +17,7 @@ from attrs.validators import and_, deep_iterable, ge, gt, le
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ganframe import DataSpec, Discriminator, Objective, Parts, Term, Turn, group_size, mean_scores, option
+from ganframe import DataSpec, Discriminator, Objective, Parts, Term, Turn, group_size, mean_scores, option, whole_batch
 
 
 @attrs.frozen
@@ -137,8 +137,8 @@ class EBGAN(Objective):
 class PullingAway(Term):
     """weight · mean over pairs i ≠ j of cos²(S_i, S_j) in G's loss, S the features of fakes (Zhao et al. 2016, eq. 5).
 
-    It asks for fakes with different features: with `autoencoder`, the codes. The pairs are those of the batch, and with
-    several processes those of the part of the batch in each process.
+    It asks for fakes with different features: with `autoencoder`, the codes. The pairs are those of the batch of all
+    processes.
     """
 
     needs_extras: ClassVar[tuple[str, ...]] = ("features",)
@@ -146,7 +146,7 @@ class PullingAway(Term):
     weight: float = option(0.1, help="weight of the term", validator=gt(0), scheduled=True)
 
     def generator_term(self, turn: Turn) -> Tensor:
-        features = normalize(turn.fake.extras["features"].flatten(1), dim=1)
+        features = normalize(whole_batch(turn.fake.extras["features"].flatten(1)), dim=1)
         n = len(features)
         # The sum over all pairs is ‖SSᵀ‖²; each of the n pairs i = j has the cosine 1.
         squares = (features @ features.T).square()

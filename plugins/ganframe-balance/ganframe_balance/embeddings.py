@@ -1,7 +1,6 @@
 """Games on vectors: D returns an embedding h(x) of each sample, and the losses compare two sets of vectors.
 
-Both losses are means over pairs of different samples of the batch, so they are unbiased. With several processes the
-pairs are those of the part of the batch in each process.
+Both losses are means over pairs of different samples of the batch, that of all processes, so they are unbiased.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from ganframe import (
     option,
     refuse_mixed_samples,
     score_gradients,
+    whole_batch,
 )
 
 
@@ -81,7 +81,7 @@ class MMD(Objective):
         return self._squared(_required(real), fake)
 
     def _squared(self, real: Tensor, fake: Tensor) -> Tensor:
-        real, fake = _vectors(real), _vectors(fake)
+        real, fake = whole_batch(_vectors(real)), whole_batch(_vectors(fake))
         within = _mean_of_different(self._kernel(real, real)) + _mean_of_different(self._kernel(fake, fake))
         return within - 2 * self._kernel(real, fake).mean()
 
@@ -103,13 +103,13 @@ class Cramer(Objective):
     scores_are_vectors: ClassVar[bool] = True
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        real, fake = _vectors(real), _vectors(fake)
+        real, fake = whole_batch(_vectors(real)), whole_batch(_vectors(fake))
         of_real = _distances(real, fake).mean() - _norms(real).mean()
         of_fake = _mean_of_different(_distances(fake, fake)) - _norms(fake).mean()
         return of_fake - of_real
 
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        real, fake = _vectors(_required(real)), _vectors(fake)
+        real, fake = whole_batch(_vectors(_required(real))), whole_batch(_vectors(fake))
         return 2 * _distances(real, fake).mean() - _mean_of_different(_distances(fake, fake))
 
 

@@ -12,7 +12,17 @@ import torch
 from attrs.validators import gt
 from torch import Tensor, nn
 
-from ganframe import DataSpec, Parts, Term, Turn, mean_scores, option, refuse_mixed_samples, score_gradients
+from ganframe import (
+    DataSpec,
+    Parts,
+    Term,
+    Turn,
+    mean_scores,
+    option,
+    refuse_mixed_samples,
+    score_gradients,
+    whole_batch,
+)
 
 
 class Multiplier(nn.Module):
@@ -64,7 +74,7 @@ class Fisher(_Augmented):
 
     def moment(self, turn: Turn) -> Tensor:
         assert turn.real is not None
-        real, fake = mean_scores(turn.real.scores), mean_scores(turn.fake.scores)
+        real, fake = (whole_batch(mean_scores(side.scores)) for side in (turn.real, turn.fake))
         return (real.square().mean() + fake.square().mean()) / 2
 
 
@@ -85,4 +95,4 @@ class Sobolev(_Augmented):
         assert turn.real is not None
         points = torch.cat([turn.real.x.detach(), turn.fake.x.detach()]).requires_grad_()
         gradients = score_gradients(turn.D, turn.D(points, torch.cat([turn.real.y, turn.fake.y])), points)
-        return gradients.square().sum(1).mean()
+        return whole_batch(gradients.square().sum(1)).mean()

@@ -8,8 +8,7 @@ from attrs.validators import ge, optional
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ganframe import DataSpec, Discriminator, Parts, Term, Turn, option
-from ganframe_terms.batch import batch_mean
+from ganframe import DataSpec, Discriminator, Parts, Term, Turn, option, whole_batch
 from ganframe_terms.networks import feature_width, read_extra, refuse_known_labels
 
 
@@ -73,7 +72,7 @@ class SemiSupervised(Term):
         logits, y = turn.real.extras["logits"], turn.real.y
         known = y < logits.shape[1]
         losses = cross_entropy(logits, y.where(known, 0), reduction="none").where(known, 0)
-        share = batch_mean(known.to(losses.dtype)).clamp(min=1 / (1 << 20))
+        share = whole_batch(known.to(losses.dtype)).mean().clamp(min=1 / (1 << 20))
         return self.weight * losses.mean() / share
 
 

@@ -6,8 +6,7 @@ import attrs
 from attrs.validators import ge
 from torch import Tensor, nn
 
-from ganframe import DataSpec, Objective, Term, Turn, option
-from ganframe_terms.batch import batch_mean
+from ganframe import DataSpec, Objective, Term, Turn, option, whole_batch
 from ganframe_terms.networks import feature_width
 
 
@@ -29,7 +28,7 @@ class FeatureMatching(Term):
 
     def generator_term(self, turn: Turn) -> Tensor:
         assert turn.real is not None
-        real, fake = (batch_mean(side.extras["features"].flatten(1)) for side in (turn.real, turn.fake))
+        real, fake = (whole_batch(side.extras["features"].flatten(1)).mean(0) for side in (turn.real, turn.fake))
         return self.weight * (real.detach() - fake).square().sum()
 
 

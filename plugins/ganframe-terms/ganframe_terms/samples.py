@@ -6,8 +6,7 @@ import attrs
 from attrs.validators import ge, gt
 from torch import Tensor, nn
 
-from ganframe import DataSpec, Term, Turn, option
-from ganframe_terms.batch import batch_mean
+from ganframe import DataSpec, Term, Turn, option, whole_batch
 
 
 @attrs.frozen
@@ -52,6 +51,6 @@ class ModeSeeking(Term):
             raise ValueError("compares pairs of fakes, and there is one; use larger batches")
         # A shift by half of the batch pairs the same latents if processes share the batch.
         other = z.roll(len(z) // 2, 0)
-        samples = batch_mean((turn.fake.x - turn.G(other, y)).abs().flatten(1).mean(1))
-        latents = batch_mean((z - other).abs().flatten(1).mean(1))
+        samples = whole_batch((turn.fake.x - turn.G(other, y)).abs().flatten(1).mean(1)).mean()
+        latents = whole_batch((z - other).abs().flatten(1).mean(1)).mean()
         return self.weight / (samples / latents + self.epsilon)
