@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         Turn,
         option,
     )
+    from ganframe.data.image_files import read_image, read_image_header
+    from ganframe.data.image_listing import find_images, is_hidden
     from ganframe.declarations import (
         group_size,
         mean_scores,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
         score_gradients,
     )
     from ganframe.engine.timing import Ramp, Timing
-    from ganframe.errors import RecipeError, RequestError, RunError
+    from ganframe.errors import RecipeError, RequestError, RunError, warn
     from ganframe.hookspecs import hookimpl
     from ganframe.plugins.registry import component
     from ganframe.recipes.reading import load_recipe
@@ -53,7 +55,9 @@ _HOME = {
     "arithmetic": "analysis.arithmetic",
     "interpolate": "analysis.interpolation",
     **dict.fromkeys(("Run", "resume", "run"), "training.run"),
-    **dict.fromkeys(("RecipeError", "RequestError", "RunError"), "errors"),
+    **dict.fromkeys(("RecipeError", "RequestError", "RunError", "warn"), "errors"),
+    **dict.fromkeys(("read_image", "read_image_header"), "data.image_files"),
+    **dict.fromkeys(("find_images", "is_hidden"), "data.image_listing"),
     **dict.fromkeys(
         ("Constraint", "Dataset", "DataSpec", "Discriminator", "Distribution", "Generator", "Objective", "option"),
         "components",
@@ -78,14 +82,19 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "Scored",
     "Term",
     "Turn",
+    "find_images",
     "group_size",
     "hookimpl",
+    "is_hidden",
     "mean_scores",
     "mixes_samples",
     "option",
+    "read_image",
+    "read_image_header",
     "refuse_mixed_samples",
     "score_gradients",
     "whole_batch",
+    "warn",
     "component",
     "load_recipe",
     "run",

@@ -10,57 +10,72 @@ from torch import Tensor
 
 from ganframe.components import DataSpec
 from ganframe.data.feed import as_y, check_condition
-from ganframe.errors import RequestError
+from ganframe.data.image_files import read_image
+from ganframe.data.image_listing import SUFFIXES, find_images, is_image
+from ganframe.errors import RequestError, warn
 
-IMAGES = (".png", ".jpg", ".jpeg")
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
-
-def read_conditions(path: str | Path, spec: DataSpec) -> Tensor:
+def read_conditions(path: str | Path, spec: DataSpec, kept: Tensor | None = None) -> Tensor:
     """Conditions (k, *condition) as networks take them, for a generator of `spec`, from a file or a folder of images.
 
-    An image, .png or .jpg, is one condition. An array, .npy, is one condition or (k, *condition), in floats as they
-    are in training, or in uint8 if they are images. Images of a folder are taken in the order of their names. Raises
-    RequestError where the generator takes no conditions, and where these are not of its shape: nothing is resized.
+    An image is one condition, read as in training: upright, transparency on white, all levels. An array, .npy, is one
+    condition or (k, *condition), in floats as they are in training, or in uint8 if they are images. Images of a folder
+    are taken in the order of their names, hidden ones are not. `kept` are conditions of the run, to compare scales.
+
+    Raises RequestError where the generator takes no conditions, and where these are not of its shape or scale: nothing
+    is resized.
     """
     path, wanted = Path(path), spec.condition
     if wanted is None:
         raise RequestError(f"--condition {path}: this generator takes no conditions")
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
+        files, others = find_images(path, wanted[0])
         if not files:
-            raise RequestError(f"--condition {path}: the folder has no images; names of images end in .png or .jpg")
-        return torch.cat([_image(file, spec) for file in files])
-    if path.suffix.lower() in IMAGES:
-        return _image(path, spec)
-    if path.suffix.lower() == ".npy":
-        return _array(path, spec)
-    raise RequestError(f"--condition {path}: it must be an image (.png, .jpg), an array (.npy) or a folder of images")
+            raise RequestError(f"--condition {path}: the folder has no images")
+        if others:
+            kinds = ", ".join(others)
+            warn(f"--condition {path}: not read: {others.total()} of its files, which are no images ({kinds})")
+        return torch.cat([_read(file, spec, kept) for file in files])
+    if path.suffix.lower() not in (*SUFFIXES, ".npy") and not is_image(path):
+        raise RequestError(
+            f"--condition {path}: it must be an image (.png, .jpg), an array (.npy) or a folder of images"
+        )
+    return _read(path, spec, kept)
 
 
-def _image(file: Path, spec: DataSpec) -> Tensor:
+def _read(file: Path, spec: DataSpec, kept: Tensor | None) -> Tensor:
+    return _array(file, spec) if file.suffix.lower() == ".npy" else _image(file, spec, kept)
+
+
+def _image(file: Path, spec: DataSpec, kept: Tensor | None) -> Tensor:
     """(1, C, H, W)."""
-    from PIL import Image
-
     assert spec.condition is not None
-    if len(spec.condition) != 3 or spec.condition[0] not in _MODES:
+    if len(spec.condition) != 3:
         raise RequestError(f"--condition {file}: conditions of shape {spec.condition} are no images; give a .npy")
+    if kept is not None and (scale := _other_scale(kept)):
+        raise RequestError(f"--condition {file}: {scale}, and images have -1 to 1; give a .npy on that scale")
     channels, height, width = spec.condition
     try:
-        with Image.open(file) as image:
-            size, pixels = image.size, np.asarray(_in_8_bits(image).convert(_MODES[channels]))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # PIL raises all of these
-        raise RequestError(f"--condition {file}: cannot be read as an image: {_without_path(error)}") from None
+        pixels = read_image(file, channels)
+    except ValueError as error:
+        raise RequestError(f"--condition {error}") from None
+    size = pixels.shape[2], pixels.shape[1]
     if size != (width, height):
         raise RequestError(f"--condition {file}: has {size[0]}×{size[1]} pixels, and the run's have {width}×{height}")
-    return as_y(torch.from_numpy(pixels.copy()).view(1, height, width, channels).permute(0, 3, 1, 2), spec)
+    return as_y(pixels[None], spec)
 
 
-def _in_8_bits(image):  # type: ignore[no-untyped-def]
-    """Scales 16 bits a pixel to 8, where `convert` would clip at 255."""
-    from PIL import Image
-
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I;16") else image
+def _other_scale(kept: Tensor) -> str | None:
+    """What the scale of a run's conditions is, where it is not that of images, -1 for black and 1 for white."""
+    if not kept.numel():
+        return None
+    low, high = (value.item() for value in kept.aminmax())
+    found = f"the conditions of the run lie between {low:.3g} and {high:.3g}"
+    if low < -1 or high > 1:
+        return found
+    levels = (kept + 1) * 127.5
+    of_8_bits = bool((levels - levels.round()).abs().max() < 1e-3)
+    return found if low >= 0 and not of_8_bits else None
 
 
 def _array(file: Path, spec: DataSpec) -> Tensor:

@@ -4,7 +4,8 @@ from ganframe import hookimpl
 from ganframe.builtin.constraints import GradientPenalty, SpectralNorm, WeightClipping
 from ganframe.builtin.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganframe.builtin.distributions import Gaussian1D, Grid, Ring, SwissRoll
-from ganframe.builtin.images import Digits, ImageFolder, TorchvisionDataset
+from ganframe.builtin.image_folder import ImageFolder
+from ganframe.builtin.images import Digits, TorchvisionDataset
 from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
 from ganframe.builtin.objectives import WGAN, NonSaturating, Vanilla
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator

@@ -1,4 +1,4 @@
-"""Image datasets: scikit-learn's handwritten digits, image folders, and torchvision's datasets by name.
+"""Image datasets: scikit-learn's handwritten digits, and torchvision's datasets by name; `image_folder` is beside.
 
 A dataset that fits in memory is one uint8 tensor. torchvision, PIL and scikit-learn are imported only when images are
 read.
@@ -6,12 +6,9 @@ read.
 
 from __future__ import annotations
 
-import collections
 import functools
 import gzip
-import math
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,12 +21,12 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
-from ganframe import Dataset, DataSpec, RunError, option
+from ganframe import Dataset, DataSpec, option
+from ganframe.builtin.image_folder import ImageFolder as ImageFolder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _PREFIX = {"train": "train", "test": "t10k"}
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
@@ -59,120 +56,6 @@ class Digits(Dataset):
         digits = load_digits()
         images = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
         return TensorDataset(_resized(images[:, None], self.size), torch.from_numpy(digits.target).long())
-
-
-@attrs.frozen
-class ImageFolder(Dataset):
-    """Images from a folder; if it contains only subfolders, each subfolder is a class.
-
-    All images must have the same size unless `size` is set, which scales the shorter side and crops the centre.
-    """
-
-    root: str = option(help="path of the folder")
-    size: int | None = option(None, help="pixels along each side after scaling and cropping", validator=optional(ge(1)))
-    channels: Literal[1, 3] = option(3, help="3 for colour, 1 for greyscale")
-    memory: float = option(
-        2.0, help="GiB up to which images are kept in memory; larger datasets are read from disk", validator=ge(0)
-    )
-
-    @property
-    def spec(self) -> DataSpec:
-        files, classes = self._files()
-        if self.size is not None:
-            return DataSpec((self.channels, self.size, self.size), classes)
-        width, height = self._one_size(files)
-        return DataSpec((self.channels, height, width), classes)
-
-    def build(self) -> TorchDataset[Any]:
-        files, _ = self._files()
-        lazy = _Files([file for file, _ in files], [label for _, label in files], self.size, self.channels)
-        if len(files) * math.prod(self.spec.shape) > self.memory * 2**30:
-            return lazy
-        images, broken = [], []
-        for index, (file, _) in enumerate(files):
-            try:
-                images.append(lazy[index][0])
-            except RunError:
-                broken.append(file)
-        if broken:
-            named = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
-            raise ValueError(f"{len(broken)} of {len(files)} images cannot be read: {named}; remove or replace them")
-        return TensorDataset(torch.stack(images), torch.tensor(lazy.labels))
-
-    def _files(self) -> tuple[list[tuple[Path, int]], int | None]:
-        """Image files with their labels, sorted by name, and the number of classes."""
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise ValueError(f"{root}: no such folder")
-        files = [(file, 0) for file in _images_in(root)]
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if files and any(True for folder in folders for _ in _images_in(folder, deep=True)):
-            raise ValueError(
-                f"{root}: images both in the folder itself and in its subfolders; move one of the two groups"
-            )
-        if files or not folders:
-            classes = None
-        else:
-            files = [(file, label) for label, folder in enumerate(folders) for file in _images_in(folder, deep=True)]
-            classes = len(folders)
-        if not files:
-            raise ValueError(f"{root}: no images found; image names end in {', '.join(SUFFIXES)}")
-        if classes is not None and (empty := {*range(classes)} - {label for _, label in files}):
-            named = ", ".join(folders[label].name for label in sorted(empty))
-            raise ValueError(f"{root}: classes without images: {named}; fill these folders or remove them")
-        return files, classes
-
-    def _one_size(self, files: list[tuple[Path, int]]) -> tuple[int, int]:
-        """(width, height), read from the image headers only."""
-        from PIL import Image, UnidentifiedImageError
-
-        sizes: dict[tuple[int, int], list[Path]] = collections.defaultdict(list)
-        for file, _ in files:
-            try:
-                with Image.open(file) as image:
-                    sizes[image.size].append(file)
-            except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-                raise ValueError(f"{file}: cannot be read as an image; remove or replace it") from error
-        if len(sizes) > 1:
-            common = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
-            shown = ", ".join(f"{len(paths)} of {w}×{h} ({paths[0].name})" for (w, h), paths in common)
-            raise ValueError(
-                f"{self.root}: images have {len(sizes)} different sizes: {shown}; set `size` to resize them"
-            )
-        return next(iter(sizes))
-
-
-def _images_in(folder: Path, deep: bool = False) -> Iterator[Path]:
-    found = folder.rglob("*") if deep else folder.iterdir()
-    return iter(sorted(p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()))
-
-
-class _Files(TorchDataset[tuple[Tensor, int]]):
-    """Images read from disk at each access: x uint8 (C, H, W), y the index of the folder."""
-
-    def __init__(self, files: list[Path], labels: list[int], size: int | None, channels: int) -> None:
-        self.files, self.labels, self.size, self.channels = files, labels, size, channels
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
-        try:
-            with Image.open(self.files[index]) as image:
-                return _pixels(_converted(image, self.channels), self.size), self.labels[index]
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # PIL raises all of these
-            raise RunError(f"{self.files[index]}: cannot be read as an image: {error}") from error
-
-
-def _converted(image: Image, channels: int) -> Image:
-    """Converts to RGB or greyscale with 8 bits per channel."""
-    from PIL import Image
-
-    if image.mode.startswith("I;16"):  # convert would clip 16-bit values at 255
-        image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-    return image.convert("RGB" if channels == 3 else "L")
 
 
 def _pixels(image: Image, size: int | None) -> Tensor:

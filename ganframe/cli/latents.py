@@ -10,6 +10,8 @@ from ganframe.cli.common import Command, as_request_error, blocking, options, re
 from ganframe.errors import RequestError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ganframe.analysis.trained import TrainedGenerator
 
 CONDITION = "An image (.png, .jpg), an array (.npy) or a folder of images; by default those that the run keeps."
@@ -29,7 +31,16 @@ def _load(run: str, label: int | None, condition: str | None) -> TrainedGenerato
     if label is not None and condition is not None:
         raise RequestError("--label and --condition: give one of them, as the data of the run has labels or conditions")
     G = ganframe.load_generator(run)
-    return G if condition is None else G.with_conditions(read_conditions(condition, G.spec))
+    return G if condition is None else G.with_conditions(read_conditions(condition, G.spec, G.conditions))
+
+
+def _tell_left_out(file: Path, G: TrainedGenerator) -> None:
+    """Says so where a picture cannot show all channels of the samples."""
+    from ganframe.errors import warn
+    from ganframe.report import pictures
+
+    if file.suffix != ".npy" and (line := pictures.channels_left_out(G.spec)):
+        warn(line)
 
 
 @click.command(cls=Command)
@@ -63,6 +74,7 @@ def sample(run: str, count: int, seed: int, label: int | None, condition: str | 
             np.save(file, samples.numpy())
         else:
             pictures.draw(file, G.spec, samples, conditions=y)
+    _tell_left_out(file, G)
     click.echo(f"{count} samples: {file}")
 
 
@@ -109,6 +121,7 @@ def interpolate(
             pictures.draw_animation(file, samples.unbind(1))
         else:
             pictures.draw(file, G.spec, samples.flatten(0, 1), columns=steps)
+    _tell_left_out(file, G)
     click.echo(f"{len(pairs)} paths of {steps} samples: {file}")
 
 

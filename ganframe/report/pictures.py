@@ -33,9 +33,10 @@ def draw(
 ) -> None:
     """Writes a picture of fakes (N, *shape) to `file`, with real samples and the discriminator's scores where given.
 
-    Images are drawn as a grid of `columns`, by default about square. Samples of any other shape are flattened to
-    points: densities in one dimension; a scatter with contours of the scores in two; a scatter in space in three; in
-    more, a scatter of the two principal components of the real samples, or of the fakes if there are no real ones.
+    Images are drawn as a grid of `columns`, by default about square; those of four channels with their opacity.
+    Samples of any other shape are flattened to points: densities in one dimension; a scatter with contours of the
+    scores in two; a scatter in space in three; in more, a scatter of the two principal components of the real samples,
+    or of the fakes if there are no real ones.
 
     `conditions` are the y of the fakes. If they are images too, each is drawn to the left of its fake, and the real
     sample of the same place to the right.
@@ -74,9 +75,8 @@ def _side_by_side(panels: Sequence[Tensor]) -> tuple[Tensor, int]:
     from torch.nn.functional import interpolate
 
     size = [max(images.shape[axis] for images in panels) for axis in (2, 3)]
-    colour = any(images.shape[1] >= 3 for images in panels)
-    shown = [images[:, :3] if images.shape[1] >= 3 else images[:, :1] for images in panels]
-    shown = [interpolate(images.expand(-1, 3 if colour else 1, -1, -1), size) for images in shown]
+    channels = max(_channels(images) for images in panels)
+    shown = [interpolate(_with_channels(images, channels), size) for images in panels]
     columns = max(1, round(math.sqrt(len(panels[0]) / len(panels))))
     return torch.stack(shown, 1).flatten(0, 1), len(panels) * columns
 
@@ -85,7 +85,9 @@ def draw_animation(file: Path, frames: Sequence[Tensor]) -> None:
     """Writes an animated GIF of frames, each a grid of images (N, C, H, W), played forwards and backwards."""
     there = [_grid(images.detach().float().cpu(), None) for images in frames]
     first, *rest = [*there, *there[-2:0:-1]]
-    first.save(file, save_all=True, append_images=rest, duration=100, loop=0)
+    # Transparent frames are shown alone, each on what is behind the animation.
+    disposal = 2 if first.mode == "RGBA" else 0
+    first.save(file, save_all=True, append_images=rest, duration=100, loop=0, disposal=disposal)
 
 
 def _grid(images: Tensor, columns: int | None) -> Image:
@@ -93,12 +95,39 @@ def _grid(images: Tensor, columns: int | None) -> Image:
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
 
-    images = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
+    images = _with_channels(images, _channels(images))
     factor = max(1, 48 // images.shape[-1])
     images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     columns = columns or math.ceil(math.sqrt(len(images)))
-    grid = make_grid(images, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=0.5)
+    colours, alpha = images[:, :3], images[:, 3:]
+    grid = make_grid(colours, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=0.5)
+    if alpha.shape[1]:
+        opacity = make_grid(alpha, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=1.0)[:1]
+        grid = torch.cat([grid, opacity])
     return to_pil_image(grid.mul(255).add(0.5).clamp(0, 255).byte())
+
+
+def _channels(images: Tensor) -> int:
+    """How many channels of images (N, C, H, W) a picture shows: grey, red, green and blue, or those and opacity."""
+    return {3: 3, 4: 4}.get(images.shape[1], 3 if images.shape[1] > 4 else 1)
+
+
+def _with_channels(images: Tensor, channels: int) -> Tensor:
+    """Images (N, C, H, W) with 1, 3 or 4 channels: grey ones become colours, opaque ones get an opacity."""
+    shown = images[:, : _channels(images)]
+    if channels > 1 and shown.shape[1] == 1:
+        shown = shown.expand(-1, 3, -1, -1)
+    if channels == 4 and shown.shape[1] == 3:
+        shown = torch.cat([shown, torch.ones_like(shown[:, :1])], 1)
+    return shown
+
+
+def channels_left_out(spec: DataSpec) -> str | None:
+    """What pictures of these samples do not show, for people; None where they show all channels."""
+    if not spec.is_image or spec.shape[0] in (1, 3, 4):
+        return None
+    shown = "the first of 2 channels" if spec.shape[0] == 2 else f"the first 3 of {spec.shape[0]} channels"
+    return f"pictures show {shown}; .npy has all"
 
 
 def _scatter(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | None) -> None:

@@ -1,0 +1,202 @@
+"""Images of your own, from a folder. PIL is imported only when images are read."""
+
+from __future__ import annotations
+
+import collections
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from attrs.validators import ge, gt, optional
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import TensorDataset
+
+from ganframe import (
+    Dataset,
+    DataSpec,
+    RunError,
+    find_images,
+    is_hidden,
+    option,
+    read_image,
+    read_image_header,
+    warn,
+)
+
+
+def _check_colour(_: Any, __: Any, name: str) -> None:
+    from PIL.ImageColor import getrgb
+
+    try:
+        getrgb(name)
+    except (ValueError, AttributeError):
+        raise ValueError(f'{name!r} is no colour: write a name, as "white", or "#rrggbb"') from None
+
+
+@attrs.frozen
+class ImageFolder(Dataset):
+    """Images from a folder; if it contains only subfolders, each subfolder is a class.
+
+    All images must have the same size unless `size` is set, which scales the shorter side and crops the centre. They
+    are read as a viewer shows them: turned as EXIF says, transparent ones on `background`. With 4 channels opacity is
+    the fourth. Images of more than 8 bits keep their levels, as floats. Other numbers of channels are read from arrays
+    (.npy, .npz), (channels, H, W) or (H, W, channels), and from TIFF files in which each page is a channel.
+
+    Hidden files are passed by, and linked folders followed. What is no image is counted in a warning.
+    """
+
+    root: str = option(help="path of the folder")
+    size: int | None = option(None, help="pixels along each side after scaling and cropping", validator=optional(ge(1)))
+    channels: int = option(
+        3, help="3 for colour, 1 for greyscale, 4 for colour and opacity; others from arrays and TIFF", validator=ge(1)
+    )
+    background: str = option(
+        "white", help='what transparent images are laid on: a colour by name or "#rrggbb"', validator=_check_colour
+    )
+    white: float | None = option(
+        None,
+        help="value of white in images of more than 8 bits; by default the largest that the file declares",
+        validator=optional(gt(0)),
+    )
+    memory: float = option(
+        2.0, help="GiB up to which images are kept in memory; larger datasets are read from disk", validator=ge(0)
+    )
+
+    @property
+    def spec(self) -> DataSpec:
+        files, classes = self._files()
+        if self.size is not None:
+            return DataSpec((self.channels, self.size, self.size), classes)
+        width, height = self._one_size(files)
+        return DataSpec((self.channels, height, width), classes)
+
+    def build(self) -> TorchDataset[Any]:
+        left_out = collections.Counter[str]()
+        files, _ = self._files(left_out)
+        shape = self.spec.shape
+        deep, paged = self._surveyed(files)
+        self._tell(left_out, paged)
+        lazy = _Files([file for file, _ in files], [label for _, label in files], self, deep)
+        if len(files) * math.prod(shape) * (4 if deep else 1) > self.memory * 2**30:
+            return lazy
+        images, broken, reasons = [], [], []
+        for index, (file, _) in enumerate(files):
+            try:
+                images.append(lazy[index][0])
+            except RunError as error:
+                broken.append(file)
+                reasons.append(str(error).removeprefix(f"{file}: "))
+        if broken:
+            named = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
+            raise ValueError(
+                f"{len(broken)} of {len(files)} images cannot be read: {named} ({reasons[0]}); remove or replace them"
+            )
+        x = torch.stack(images)
+        if deep and (largest := x.max().item()) < -0.75:
+            share = (largest + 1) / 2
+            warn(
+                f"{self.root}: no value is above {share:.1%} of white, so all images are dark; if they hold fewer bits "
+                "than their files declare, set dataset.white to the value that is white"
+            )
+        return TensorDataset(x, torch.tensor(lazy.labels))
+
+    def _files(self, left_out: collections.Counter[str] | None = None) -> tuple[list[tuple[Path, int]], int | None]:
+        """Image files with their labels, sorted by name, and the number of classes. Adds to `left_out` by kind."""
+        root = Path(self.root).expanduser()
+        if not root.is_dir():
+            raise ValueError(f"{root}: no such folder")
+        left_out = collections.Counter() if left_out is None else left_out
+
+        def images_in(folder: Path, deep: bool = False) -> list[Path]:
+            found, others = find_images(folder, self.channels, deep)
+            left_out.update(others)
+            return found
+
+        files = [(file, 0) for file in images_in(root)]
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name) and not _is_above(p, root))
+        inside = [images_in(folder, deep=True) for folder in folders]
+        if files and any(inside):
+            raise ValueError(
+                f"{root}: images both in the folder itself and in its subfolders; move one of the two groups"
+            )
+        if files or not folders:
+            classes = None
+        else:
+            files = [(file, label) for label, found in enumerate(inside) for file in found]
+            classes = len(folders)
+        if not files:
+            kinds = ".png, .jpg, .webp, .tif, .npy and others" if self.channels in (1, 3, 4) else ".npy, .npz, .tif"
+            there = f"; the folder has {_counted(left_out)}" if left_out else ""
+            raise ValueError(f"{root}: no images found; image names end in {kinds}{there}")
+        if classes is not None and (empty := {*range(classes)} - {label for _, label in files}):
+            named = ", ".join(folders[label].name for label in sorted(empty))
+            raise ValueError(f"{root}: classes without images: {named}; fill these folders or remove them")
+        return files, classes
+
+    def _one_size(self, files: list[tuple[Path, int]]) -> tuple[int, int]:
+        """(width, height), read from the image headers only."""
+        sizes: dict[tuple[int, int], list[Path]] = collections.defaultdict(list)
+        for file, _ in files:
+            header = read_image_header(file, self.channels)
+            sizes[header.width, header.height].append(file)
+        if len(sizes) > 1:
+            common = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
+            shown = ", ".join(f"{len(paths)} of {w}×{h} ({paths[0].name})" for (w, h), paths in common)
+            raise ValueError(
+                f"{self.root}: images have {len(sizes)} different sizes: {shown}; set `size` to resize them"
+            )
+        return next(iter(sizes))
+
+    def _surveyed(self, files: list[tuple[Path, int]]) -> tuple[bool, int]:
+        """Whether one of the images has more than 8 bits, and how many have pages that are not read."""
+        deep, paged = False, 0
+        for file, _ in files:
+            try:
+                header = read_image_header(file, self.channels)
+            except ValueError:
+                continue  # reading the image says what is wrong with it
+            deep = deep or header.deep
+            paged += header.pages not in (1, self.channels)
+        return deep, paged
+
+    def _tell(self, left_out: collections.Counter[str], paged: int) -> None:
+        """Counts in one line what the folder has and is not read."""
+        parts = [_counted(left_out)] if left_out else []
+        if paged:
+            parts.append(f"all but the first page or frame of {paged} {'image' if paged == 1 else 'images'}")
+        if parts:
+            warn(f"{self.root}: not read: {'; '.join(parts)}")
+
+
+def _is_above(link: Path, root: Path) -> bool:
+    return root.resolve().is_relative_to(link.resolve())
+
+
+def _counted(left_out: collections.Counter[str]) -> str:
+    """ "5 files that are no images (3 .txt, 2 .mp4)"."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common(5))
+    total = left_out.total()
+    return f"{total} {'file that is no image' if total == 1 else 'files that are no images'} ({kinds})"
+
+
+class _Files(TorchDataset[tuple[Tensor, int]]):
+    """Images read from disk at each access: x (C, H, W), uint8 or floats if one is deep; y the index of the folder."""
+
+    def __init__(self, files: list[Path], labels: list[int], options: ImageFolder, deep: bool) -> None:
+        self.files, self.labels, self.options, self.deep = files, labels, options, deep
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        own = self.options
+        try:
+            x = read_image(self.files[index], own.channels, own.size, own.background, own.white)
+        except ValueError as error:
+            raise RunError(str(error)) from error
+        if self.deep and x.dtype == torch.uint8:
+            x = x.float().div_(127.5).sub_(1)
+        return x, self.labels[index]
