@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Iterable
 
@@ -33,5 +34,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def warn(message: str) -> None:
-    """Prints a warning for the user on standard error."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    """Prints a warning for the user on standard error; of several processes on a machine, only the first does."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from ganframe import (
     read_image_header,
     warn,
 )
+
+_warn_once = functools.cache(warn)  # a dataset may be built several times, as by `divergence`
 
 
 def _check_colour(_: Any, __: Any, name: str) -> None:
@@ -97,7 +100,7 @@ class ImageFolder(Dataset):
         x = torch.stack(images)
         if deep and (largest := x.max().item()) < -0.75:
             share = (largest + 1) / 2
-            warn(
+            _warn_once(
                 f"{self.root}: no value is above {share:.1%} of white, so all images are dark; if they hold fewer bits "
                 "than their files declare, set dataset.white to the value that is white"
             )
@@ -168,7 +171,7 @@ class ImageFolder(Dataset):
         if paged:
             parts.append(f"all but the first page or frame of {paged} {'image' if paged == 1 else 'images'}")
         if parts:
-            warn(f"{self.root}: not read: {'; '.join(parts)}")
+            _warn_once(f"{self.root}: not read: {'; '.join(parts)}")
 
 
 def _is_above(link: Path, root: Path) -> bool:

@@ -138,8 +138,11 @@ def _colour_levels(image: Image) -> float | None:
     rawmode = _rawmode(image)
     if image.format == "PPM" and isinstance(rawmode, int):
         return float(rawmode) if rawmode > 255 and image.mode == "RGB" else None
-    if image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(_SAMPLE_FORMAT) == (_SIGNED,):  # type: ignore[attr-defined]
-        raise Unsuitable("it has signed values, which declare no value that is white: save it as unsigned")
+    if image.format == "TIFF" and image.mode[0] not in "IF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        if image.mode == "L" and tags.get(_SAMPLE_FORMAT) == (_SIGNED,):
+            raise Unsuitable("it has signed values, which declare no value that is white: save it as unsigned")
+        return 65535.0 if max(tags.get(_BITS, (1,))) > 8 else None
     return 65535.0 if ";16" in str(rawmode) and image.mode not in ("L", "I") else None
 
 
@@ -165,13 +168,13 @@ def _values(image: Image, file: Path, page: int) -> Array:
         both = _unpacked(image, "RGBA").astype(np.uint16)
         return both[..., ::2] * 256 + both[..., 1::2]
     layout, _, order = str(rawmode).partition(";16")
-    if layout not in ("RGB", "RGBX", "RGBA", "CMYK") or order not in "LBN" or len(image.tile) == 0:  # type: ignore[attr-defined]
+    if layout not in ("RGB", "RGBX", "RGBA", "CMYK") or order not in ("L", "B", "N"):
         raise Unsuitable(f"PIL keeps 8 of its 16 bits in this layout ({rawmode}): save it as another PNG or TIFF")
     native = "L" if sys.byteorder == "little" else "B"
     swapped = "B" if (native if order == "N" else order) == "L" else "L"
     from PIL import Image as images
 
-    with images.open(file) as again:
+    with file.open("rb") as stream, images.open(stream) as again:
         again.seek(page)
         lower = _unpacked(again, f"{layout};16{swapped}")  # with the bytes the other way round
     return np.asarray(upright(image)).astype(np.uint16) * 256 + lower

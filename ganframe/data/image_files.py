@@ -131,7 +131,8 @@ def _naming(file: Path) -> Iterator[None]:
 def _opened(file: Path) -> Iterator[Image]:
     from PIL import Image
 
-    with _naming(file), Image.open(file) as image:
+    # Of a file that PIL opened by its name, it maps some TIFF files into memory, and then does not turn them.
+    with _naming(file), file.open("rb") as stream, Image.open(stream) as image:
         yield image
 
 
