@@ -162,7 +162,7 @@ class ImageFolder(Dataset):
             except ValueError:
                 continue  # reading the image says what is wrong with it
             deep = deep or header.deep
-            paged += header.pages not in (1, self.channels)
+            paged += header.unread > 0
         return deep, paged
 
     def _tell(self, left_out: collections.Counter[str], paged: int) -> None:

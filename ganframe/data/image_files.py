@@ -31,12 +31,15 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, O
 
 @attrs.frozen
 class ImageHeader:
-    """What the header of an image file says: its size as it is shown, whether it has more than 8 bits, its pages."""
+    """What the header of an image file says: its size as shown, and whether it has more than 8 bits a channel.
+
+    `unread` is the number of pages or frames that `read_image` leaves out.
+    """
 
     width: int
     height: int
     deep: bool
-    pages: int = 1
+    unread: int = 0
 
 
 def read_image(
@@ -60,9 +63,8 @@ def read_image(
         with _naming(file):
             return _of_planes(deep_images.array_planes(file, channels, white), size, False)
     with _opened(file) as image:
-        frames = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-        if channels == frames > 1 and len(image.getbands()) == 1:
-            pages = [_page(image, file, index, 1, None, background, white) for index in range(frames)]
+        if _pages_are_channels(image, channels):
+            pages = [_page(image, file, index, 1, None, background, white) for index in range(channels)]
             if len({page.shape for page in pages}) > 1:
                 raise Unsuitable("its pages have different sizes, and each is a channel")
             if len({page.dtype for page in pages}) > 1:
@@ -77,9 +79,9 @@ def read_image(
 
 
 def read_image_header(file: str | Path, channels: int = 3) -> ImageHeader:
-    """Size, depth and number of pages of an image file, without decoding its pixels.
+    """Size, depth and pages of an image file, read with as many channels, without decoding its pixels.
 
-    `channels` tells an array (channels, H, W) from one (H, W, channels). Raises ValueError as `read_image` does.
+    Raises ValueError as `read_image` does.
     """
     file = Path(file)
     if file.suffix.lower() in ARRAYS:
@@ -88,6 +90,7 @@ def read_image_header(file: str | Path, channels: int = 3) -> ImageHeader:
             return ImageHeader(width, height, deep)
     with _opened(file) as image:
         pages = getattr(image, "n_frames", 1)
+        unread = 0 if _pages_are_channels(image, channels) else pages - 1
         width, height = image.size
         if image.format == "TIFF":  # whether PIL swaps the sides itself depends on its version
             width, height = int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])  # type: ignore[attr-defined]
@@ -98,7 +101,7 @@ def read_image_header(file: str | Path, channels: int = 3) -> ImageHeader:
             for index in range(1, pages):
                 image.seek(index)
                 deep = deep or deep_images.is_deep(image)
-        return ImageHeader(width, height, deep, pages)
+        return ImageHeader(width, height, deep, unread)
 
 
 def as_signed(x: Tensor) -> Tensor:
@@ -134,6 +137,12 @@ def _opened(file: Path) -> Iterator[Image]:
     # Of a file that PIL opened by its name, it maps some TIFF files into memory, and then does not turn them.
     with _naming(file), file.open("rb") as stream, Image.open(stream) as image:
         yield image
+
+
+def _pages_are_channels(image: Image, channels: int) -> bool:
+    """Whether an opened file is a TIFF of as many grey pages."""
+    grey = image.format == "TIFF" and len(image.getbands()) == 1
+    return grey and channels == getattr(image, "n_frames", 1) > 1
 
 
 def _orientation(image: Image, file: Path) -> int:

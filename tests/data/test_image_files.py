@@ -157,7 +157,7 @@ def test_files_that_are_no_images_are_named_in_one_line(tmp_path, content):
 def test_pages_of_a_tiff_are_channels(tmp_path):
     pages = [Image.fromarray(np.full((4, 6), 10 * i, np.uint8)) for i in range(5)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    assert read_image_header(tmp_path / "a.tif").pages == 5
+    assert [read_image_header(tmp_path / "a.tif", channels).unread for channels in (5, 3)] == [0, 4]
     assert read_image(tmp_path / "a.tif", 5)[:, 0, 0].tolist() == [0, 10, 20, 30, 40]
     assert read_image(tmp_path / "a.tif", 5, size=2).shape == (5, 2, 2)
     assert read_image(tmp_path / "a.tif", 3).shape == (3, 4, 6)
@@ -171,7 +171,7 @@ def test_first_frame_of_an_animation_is_read(tmp_path):
         frames[0].save(
             tmp_path / name, save_all=True, append_images=frames[1:], **({"lossless": True} if "w" in name else {})
         )
-        assert read_image_header(tmp_path / name).pages == 2
+        assert read_image_header(tmp_path / name).unread == 1
         assert (read_image(tmp_path / name, 1) == 10).all()
 
 
