@@ -82,12 +82,29 @@ def _side_by_side(panels: Sequence[Tensor]) -> tuple[Tensor, int]:
 
 
 def draw_animation(file: Path, frames: Sequence[Tensor]) -> None:
-    """Writes an animated GIF of frames, each a grid of images (N, C, H, W), played forwards and backwards."""
+    """Writes an animated GIF of frames, each a grid of images (N, C, H, W), played forwards and backwards.
+
+    Of images of four channels, what is less than half opaque is clear.
+    """
     there = [_grid(images.detach().float().cpu(), None) for images in frames]
     first, *rest = [*there, *there[-2:0:-1]]
-    # Transparent frames are shown alone, each on what is behind the animation.
-    disposal = 2 if first.mode == "RGBA" else 0
-    first.save(file, save_all=True, append_images=rest, duration=100, loop=0, disposal=disposal)
+    if first.mode != "RGBA":
+        first.save(file, save_all=True, append_images=rest, duration=100, loop=0)
+        return
+    first, *rest = [_see_through(frame) for frame in (first, *rest)]
+    # Each frame is removed before the next (2), whose clear pixels would else show it.
+    first.save(file, save_all=True, append_images=rest, duration=100, loop=0, transparency=_CLEAR, disposal=2)
+
+
+_CLEAR = 255  # of a palette
+
+
+def _see_through(frame: Image) -> Image:
+    """RGBA with a palette of 255 colours and a clear one. A GIF has no half-opaque pixels, and PIL loses clear ones."""
+    found = frame.convert("RGB").quantize(_CLEAR)
+    found.paste(_CLEAR, mask=frame.getchannel("A").point([255] * 128 + [0] * 128))
+    found.info["transparency"] = _CLEAR
+    return found
 
 
 def _grid(images: Tensor, columns: int | None) -> Image:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import ganframe
+from ganframe import DataSpec, RequestError
 from ganframe.analysis.arithmetic import decode_result
 from ganframe.analysis.conditions import read_conditions
 
@@ -53,10 +54,67 @@ def test_sample_takes_a_picture_an_array_or_a_folder(call, images):
     assert torch.equal(sampled(call, images), G.sample(6))
 
 
-def test_picture_of_16_bits_is_scaled_to_8(images):
-    spec = ganframe.load_generator(images).spec
-    Image.fromarray(np.full((8, 8), 257 * 100, dtype=np.uint16)).save("deep.png")
-    torch.testing.assert_close(read_conditions("deep.png", spec), torch.full((1, 1, 8, 8), 100 / 127.5 - 1))
+GREY = DataSpec((3, 8, 8), condition=(1, 8, 8))
+
+
+def test_picture_of_16_bits_keeps_its_levels(tmp_path):
+    values = np.arange(64, dtype=np.uint16).reshape(8, 8) + 25_700
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    y = read_conditions(tmp_path / "deep.png", GREY)
+    torch.testing.assert_close((y[0, 0] + 1) / 2 * 65535, torch.from_numpy(values).float(), atol=0.01, rtol=0)
+
+
+def test_condition_is_upright_and_on_white(tmp_path):
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[:4, :, 3] = 255  # black above, transparent below
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    y = read_conditions(tmp_path / "a.png", GREY)
+    assert (y[0, 0, :4] == 1).all()
+    assert (y[0, 0, 4:] == -1).all()
+
+
+def test_images_of_any_kind_and_arrays_in_a_folder_are_conditions(tmp_path, capsys):
+    for index, name in enumerate(("0.PNG", "1.gif", "2.jfif", "3")):
+        Image.new("L", (8, 8), 255 * (index % 2)).save(tmp_path / name, "PNG")
+    (tmp_path / "._0.png").write_bytes(b"")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    y = read_conditions(tmp_path, GREY)
+    assert y[:, 0, 0, 0].tolist() == [-1, 1, -1, 1]
+    assert read_conditions(tmp_path / "3", GREY).shape == (1, 1, 8, 8)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "notes.txt").write_text("text")
+    read_conditions(tmp_path, GREY)
+    assert "not read: 1 of its files, which are no images (.txt)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.npy", "b.npy"])
+def test_a_folder_of_arrays_is_read(tmp_path, name):
+    np.save(tmp_path / name, np.full((1, 8, 8), 0.5))
+    assert (read_conditions(tmp_path, GREY) == 0.5).all()
+
+
+SCALES = {
+    "images of 8 bits": (torch.tensor([0.0, 128, 255]) / 127.5 - 1, True),
+    "bright images of 8 bits": (torch.tensor([200.0, 255]) / 127.5 - 1, True),
+    "floats of images": (torch.tensor([-0.9131, 0.3]), True),
+    "floats from 0 to 1": (torch.tensor([0.0, 0.3, 1.0]), False),
+    "floats from 0 to 255": (torch.tensor([0.0, 255.0]), False),
+    "heights": (torch.tensor([-20.0, 8000.0]), False),
+}
+
+
+@pytest.mark.parametrize("kind", SCALES)
+def test_an_image_is_refused_where_the_conditions_of_the_run_have_another_scale(tmp_path, kind):
+    values, right = SCALES[kind]
+    kept = values.view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    file = grey(tmp_path / "a.png", 255)
+    if right:
+        assert (read_conditions(file, GREY, kept) == 1).all()
+        return
+    with pytest.raises(RequestError, match=r"the conditions of the run lie between .* give a \.npy on that scale"):
+        read_conditions(file, GREY, kept)
 
 
 def test_sample_takes_vectors_from_an_array(call, vectors):

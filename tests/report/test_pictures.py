@@ -8,7 +8,7 @@ from mpl_toolkits.mplot3d import Axes3D
 from PIL import Image
 
 from ganframe import DataSpec
-from ganframe.report.pictures import draw, draw_animation, draw_steepness
+from ganframe.report.pictures import channels_left_out, draw, draw_animation, draw_steepness
 
 
 def pixels(file):
@@ -60,6 +60,54 @@ def test_images_are_drawn_beside_their_conditions_and_real_samples_in_one_size(t
     for row, grey in ((2, 255), (52, 128)):
         for column, colour in ((2, [grey] * 3), (52, [255, 0, 0]), (102, [0, 0, 0])):
             assert (got[row : row + 48, column : column + 48] == colour).all()
+
+
+def glass(n=4):
+    """Images of four channels: the left half red and opaque, the right half blue, of which a third is seen."""
+    x = torch.full((n, 4, 48, 48), -1.0)
+    x[:, 0, :, :24], x[:, 2, :, 24:] = 1, 1
+    x[:, 3, :, :24], x[:, 3, :, 24:] = 1, 2 / 3 - 1
+    return x
+
+
+def test_images_of_four_channels_are_drawn_with_their_opacity(tmp_path):
+    draw(tmp_path / "x.png", DataSpec((4, 48, 48)), glass())
+    got = Image.open(tmp_path / "x.png")
+    assert got.mode == "RGBA"
+    assert got.size == (102, 102)
+    assert got.getpixel((10, 10)) == (255, 0, 0, 255)
+    assert got.getpixel((40, 10)) == (0, 0, 255, 85)
+    assert got.getpixel((0, 0))[3] == 255  # the lines between images are seen
+
+
+def test_conditions_beside_images_of_four_channels_are_opaque(tmp_path):
+    spec = DataSpec((4, 48, 48), condition=(1, 48, 48))
+    draw(tmp_path / "x.png", spec, glass(1), conditions=torch.ones(1, 1, 48, 48))
+    got = Image.open(tmp_path / "x.png")
+    assert got.getpixel((10, 10)) == (255, 255, 255, 255)
+    assert got.getpixel((92, 10)) == (0, 0, 255, 85)
+
+
+def test_animation_of_four_channels_is_transparent_in_every_frame(tmp_path):
+    clear = glass()
+    clear[:, 3] = -1
+    moving = [glass(), clear, glass()]
+    draw_animation(tmp_path / "x.gif", moving)
+    with Image.open(tmp_path / "x.gif") as got:
+        opacity = []
+        for frame in range(got.n_frames):
+            got.seek(frame)
+            opacity.append(got.convert("RGBA").getpixel((10, 10))[3])
+    assert opacity == [255, 0, 255, 0]
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"), [(1, None), (3, None), (4, None), (2, "first of 2"), (5, "first 3 of 5")]
+)
+def test_channels_that_pictures_leave_out_are_named(channels, said):
+    line = channels_left_out(DataSpec((channels, 8, 8)))
+    assert line is None if said is None else said in line
+    assert channels_left_out(DataSpec((5, 8, 8), is_image=False)) is None
 
 
 def test_conditions_that_are_no_images_are_not_drawn(tmp_path):
