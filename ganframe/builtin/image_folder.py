@@ -143,7 +143,10 @@ class ImageFolder(Dataset):
         """(width, height), read from the image headers only."""
         sizes: dict[tuple[int, int], list[Path]] = collections.defaultdict(list)
         for file, _ in files:
-            header = read_image_header(file, self.channels)
+            try:
+                header = read_image_header(file, self.channels)
+            except ValueError as error:
+                raise ValueError(f"{error}; remove or replace it") from error
             sizes[header.width, header.height].append(file)
         if len(sizes) > 1:
             common = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
