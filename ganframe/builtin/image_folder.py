@@ -68,20 +68,23 @@ class ImageFolder(Dataset):
         2.0, help="GiB up to which images are kept in memory; larger datasets are read from disk", validator=ge(0)
     )
 
+    def __attrs_post_init__(self) -> None:
+        if self.background != "white" and self.channels not in (1, 3):
+            raise ValueError(f"background: with {self.channels} channels nothing is laid on it; leave it out")
+
     @property
     def spec(self) -> DataSpec:
         files, classes = self._files()
-        if self.size is not None:
-            return DataSpec((self.channels, self.size, self.size), classes)
-        width, height = self._one_size(files)
-        return DataSpec((self.channels, height, width), classes)
+        return DataSpec(self._shape(files, [] if self.size else self._headers(files)), classes)
 
     def build(self) -> TorchDataset[Any]:
         left_out = collections.Counter[str]()
         files, _ = self._files(left_out)
-        shape = self.spec.shape
-        deep, paged = self._surveyed(files)
-        self._tell(left_out, paged)
+        headers = self._headers(files)
+        shape, deep = self._shape(files, headers), any(header.deep for header in headers)
+        self._tell(left_out, sum(header.unread > 0 for header in headers))
+        if self.white is not None and not deep:
+            _warn_once(f"{self.root}: no image has more than 8 bits, so dataset.white does nothing")
         lazy = _Files([file for file, _ in files], [label for _, label in files], self, deep)
         if len(files) * math.prod(shape) * (4 if deep else 1) > self.memory * 2**30:
             return lazy
@@ -139,14 +142,23 @@ class ImageFolder(Dataset):
             raise ValueError(f"{root}: classes without images: {named}; fill these folders or remove them")
         return files, classes
 
-    def _one_size(self, files: list[tuple[Path, int]]) -> tuple[int, int]:
-        """(width, height), read from the image headers only."""
-        sizes: dict[tuple[int, int], list[Path]] = collections.defaultdict(list)
+    def _headers(self, files: list[tuple[Path, int]]) -> list[Any]:
+        """The header of each image; with a `size`, of those that have one: reading the others says what is wrong."""
+        headers = []
         for file, _ in files:
             try:
-                header = read_image_header(file, self.channels)
+                headers.append(read_image_header(file, self.channels))
             except ValueError as error:
-                raise ValueError(f"{error}; remove or replace it") from error
+                if self.size is None:
+                    raise ValueError(f"{error}; remove or replace it") from error
+        return headers
+
+    def _shape(self, files: list[tuple[Path, int]], headers: list[Any]) -> tuple[int, int, int]:
+        """(C, H, W) of all images."""
+        if self.size is not None:
+            return self.channels, self.size, self.size
+        sizes: dict[tuple[int, int], list[Path]] = collections.defaultdict(list)
+        for (file, _), header in zip(files, headers, strict=True):
             sizes[header.width, header.height].append(file)
         if len(sizes) > 1:
             common = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
@@ -154,19 +166,8 @@ class ImageFolder(Dataset):
             raise ValueError(
                 f"{self.root}: images have {len(sizes)} different sizes: {shown}; set `size` to resize them"
             )
-        return next(iter(sizes))
-
-    def _surveyed(self, files: list[tuple[Path, int]]) -> tuple[bool, int]:
-        """Whether one of the images has more than 8 bits, and how many have pages that are not read."""
-        deep, paged = False, 0
-        for file, _ in files:
-            try:
-                header = read_image_header(file, self.channels)
-            except ValueError:
-                continue  # reading the image says what is wrong with it
-            deep = deep or header.deep
-            paged += header.unread > 0
-        return deep, paged
+        width, height = next(iter(sizes))
+        return self.channels, height, width
 
     def _tell(self, left_out: collections.Counter[str], paged: int) -> None:
         """Counts in one line what the folder has and is not read."""

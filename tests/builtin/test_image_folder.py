@@ -49,6 +49,18 @@ def test_background_that_is_no_colour_is_refused(tmp_path, name):
         ImageFolder(str(tmp_path), background=name)
 
 
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_background_that_nothing_is_laid_on_is_refused(tmp_path, channels):
+    with pytest.raises(ValueError, match=f"background: with {channels} channels nothing is laid on it"):
+        ImageFolder(str(tmp_path), channels=channels, background="black")
+
+
+def test_white_of_images_of_8_bits_is_pointed_out(tmp_path, capsys):
+    save(tmp_path / "a.png", colours(4, 4, 3))
+    ImageFolder(str(tmp_path), white=100.0).build()
+    assert "no image has more than 8 bits, so dataset.white does nothing" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("size", [None, 4])
 def test_a_folder_of_several_depths_is_of_one_type(tmp_path, size):
     """Each file is scaled by what it declares, never by its own maximum: half of white is grey in all."""
