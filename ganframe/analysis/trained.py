@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ganframe.components import DataSpec, Generator, with_nested
 from ganframe.data.feed import as_y, check_condition
 from ganframe.data.latents import fixed_latents
+from ganframe.data.real import at_most
 from ganframe.errors import RequestError
 from ganframe.plugins.registry import Registry
 from ganframe.recipes.reading import load_generator_recipe
@@ -20,7 +21,7 @@ from ganframe.storage import provenance, run_folder
 from ganframe.storage.conditions import load_conditions
 from ganframe.storage.weights import generator_spec, load_generator_weights, load_weights
 from ganframe.training.moving_average import moving_average
-from ganframe.training.networks import build_discriminator
+from ganframe.training.networks import build_discriminator, in_parts
 from ganframe.training.problems import Problems
 
 CHUNK = 256  # samples made at a time
@@ -84,8 +85,7 @@ class TrainedGenerator(nn.Module):
         """The samples of latents z (N, dim) and y (N,) or (N, *condition), made in chunks, on the CPU."""
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         y = self.spec.blank(len(z)) if y is None else y
-        chunks = zip(z.split(CHUNK), y.split(CHUNK), strict=True)
-        return torch.cat([self(part.to(device), given.to(device)).cpu() for part, given in chunks])
+        return in_parts(self, at_most(CHUNK, self.spec), device, z, y)
 
     def as_y(self, y: int | Sequence[int] | Tensor, n: int) -> Tensor:
         """y as n labels (n,) or conditions (n, *condition). Raises ValueError where it is not of this form."""

@@ -63,7 +63,8 @@ def check(recipe: str, overrides: tuple[str, ...]) -> None:
         decay = decay_at(loaded.train.ema, loaded.train.steps)
         click.echo(f"moving average decay {decay} is reached at step {result.full_decay_at:,}, after the last step")
     click.echo(f"time           {result.seconds_per_step:.3g} s a step, about {_duration(result.seconds)} in all")
-    click.echo(f"memory         {result.memory / 2**30:.2f} GiB at most so far, on {result.device}")
+    memory = "unknown on this system" if result.memory is None else f"{result.memory / 2**30:.2f} GiB at most so far"
+    click.echo(f"memory         {memory}, on {result.device}")
 
 
 def _duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ out of training, they are drawn from those.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,6 +18,13 @@ from ganframe.components import Dataset, DataSpec, Distribution
 from ganframe.data.feed import as_float, as_y, check_data
 
 PART = 1_000  # samples drawn at a time
+NUMBERS = 2**22  # that samples drawn at a time have together at most: 16 MiB of float32
+FEW = 16  # samples that are drawn at a time however large they are
+
+
+def at_most(n: int, spec: DataSpec) -> int:
+    """`n`, or fewer where samples are so large that n of them would need much memory, as volumes do."""
+    return min(n, max(FEW, NUMBERS // math.prod(spec.shape)))
 
 
 def judging_data(dataset: Dataset, spec: DataSpec, built: TorchDataset[Any]) -> TorchDataset[Any]:
@@ -59,13 +67,13 @@ def _samples(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device:
     with torch.random.fork_rng(devices=()):  # items may be drawn with torch's own generator, as by augmentation
         torch.default_generator.manual_seed(seed)
         check_data(data, spec)
-        return _drawn(data, n, seed, device)
+        return _drawn(data, n, seed, device, at_most(PART, spec))
 
 
-def _drawn(data: TorchDataset[Any], n: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _drawn(data: TorchDataset[Any], n: int, seed: int, device: torch.device, part: int) -> tuple[Tensor, Tensor]:
     if isinstance(data, Distribution):
         generator = torch.Generator(device).manual_seed(seed)
-        parts = [data.draw(PART, generator) for _ in range(-(-n // PART))]
+        parts = [data.draw(part, generator) for _ in range(-(-n // part))]
         x, y = (torch.cat(side)[:n] for side in zip(*parts, strict=True))
         return x, y
     count = len(data)  # type: ignore[arg-type]

@@ -177,9 +177,10 @@ def _space(file: Path, fake: Tensor, real: Tensor | None) -> None:
 
 
 def _principal_plane(points: Tensor) -> Callable[[Tensor], Tensor]:
-    """The projection (N, D) -> (N, 2) onto the first two principal components of the points."""
+    """The projection (N, D) -> (N, 2) onto the first two principal components of the points, of 1,000 at most."""
     if not len(points):
         return lambda x: x[:, :2]
+    points = points[:1000]  # the memory of the decomposition grows with their square
     mean = points.mean(0)
     directions = torch.linalg.svd(points - mean, full_matrices=False).Vh[:2]
     directions = torch.cat([directions, torch.zeros(2 - len(directions), points.shape[1])])

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ganframe.components import DataSpec
 from ganframe.data.latents import fixed_latents
-from ganframe.data.real import real_samples
+from ganframe.data.real import at_most, real_samples
 from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size, mean_scores
 from ganframe.engine.state import Callback, State
@@ -25,10 +25,11 @@ from ganframe.training import checkpoint, health
 from ganframe.training.compatibility import refuse_late_state
 from ganframe.training.log import write_line
 from ganframe.training.moving_average import average_into
-from ganframe.training.networks import evaluation
+from ganframe.training.networks import evaluation, in_parts
 from ganframe.training.prepare import Trainer
 
 BESIDE = 24  # samples in a picture where each is beside its condition and a real sample
+WIDEST = 3_072  # pixels along a side of a grid of images, unless two of them have more
 
 
 def standard_callbacks(
@@ -48,7 +49,7 @@ def standard_callbacks(
     write = write_line(trainer.means, records, append, accelerator.log)
     due.append(every(log_settings.every, settings.steps, write))
     if main:
-        due.append(every(log_settings.samples_every, settings.steps, _pictures(trainer, folder)))
+        due.append(every(log_settings.samples_every, settings.steps, draw_pictures(trainer, folder.samples)))
 
     def save(state: State) -> None:
         checkpoint.save(trainer, folder, watch)
@@ -80,26 +81,38 @@ def make_watch(trainer: Trainer) -> health.Watch:
     return health.Watch(trainer.means, log_settings.every, stored, agree, tell)
 
 
-def _pictures(trainer: Trainer, folder: RunFolder) -> Callback:
-    """Draws samples of the same latents each time, beside real samples; where data has conditions, of the same ones."""
-    spec, recipe, device = trainer.spec, trainer.recipe, trainer.state.device
+def draw_pictures(trainer: Trainer, file: Callable[[int], Path]) -> Callback:
+    """Draws samples of the same latents each time, beside real samples; where data has conditions, of the same ones.
+
+    `file` is the picture of a step. Samples are made in parts no larger than a training step's, and fewer are drawn
+    where they are large, so that a picture needs no more memory than training does.
+    """
+    spec, recipe, state = trainer.spec, trainer.recipe, trainer.state
     seed, points = derive_seeds(recipe.seed).judging, not spec.is_image
-    # A square grid. Where the number of classes suits its width, each column is a class.
-    columns = spec.classes if spec.classes and 6 <= spec.classes <= 12 else 8
-    shown = 2000 if points else columns**2
-    count = 1000 if points else min(1000, recipe.train.batch_size)
+    shown = number_shown(spec)
+    count = at_most(1000 if points else min(1000, recipe.train.batch_size), spec)
     if spec.condition is not None:
         count = max(count, shown)
-    real, conditions = real_samples(trainer.judged, spec, count, seed, device)
+    real, conditions = (side.cpu() for side in real_samples(trainer.judged, spec, count, seed, state.device))
     if pictures.shows_conditions(spec):
-        shown = min(BESIDE, len(real))
+        shown = min(shown, len(real))
     z, y = fixed_latents(recipe.latent, spec, shown, seed, conditions)
     if spec.classes and not points:
         y = torch.arange(len(z)) % spec.classes
-    z, y = z.to(device), y.to(device)
+    part = max(1, state.generator_batch_size // state.accumulate)
     with torch.no_grad(), torch.random.fork_rng(), evaluation(trainer.sampled):
-        watch = health.CollapseWatch(trainer.sampled(z, y))
-    return draw_samples(trainer.sampled, spec, z, y, real, folder.samples, watch)
+        watch = health.CollapseWatch(in_parts(trainer.sampled, part, state.device, z, y))
+    return draw_samples(trainer.sampled, spec, z, y, real, file, watch, part)
+
+
+def number_shown(spec: DataSpec) -> int:
+    """The number of generated samples in a picture: fewer where they are large."""
+    if not spec.is_image:
+        return at_most(2000, spec)
+    # A square grid. Where the number of classes suits its width, each column is a class.
+    columns = spec.classes if spec.classes and 6 <= spec.classes <= 12 else 8
+    columns = min(columns, max(2, WIDEST // max(spec.shape[1:])))
+    return min(BESIDE, columns**2) if pictures.shows_conditions(spec) else columns**2
 
 
 def every(n: int, last: int, act: Callback) -> Callback:
@@ -142,20 +155,22 @@ def draw_samples(
     real: Tensor,
     file: Callable[[int], Path],
     inspect: Callable[[Tensor, Tensor, int], None] = lambda fake, real, step: None,
+    part: int = 256,
 ) -> Callback:
     """Draws `network`'s samples of fixed latents and y, with D's scores for blank y in the plane or on the line.
 
-    `inspect` is called with the samples, real samples and the step.
+    `inspect` is called with the samples, real samples and the step. Networks are called for at most `part` samples at
+    a time.
     """
 
     def callback(state: State) -> None:
         D = state.D.network
 
         def scores(x: Tensor) -> Tensor:
-            return mean_scores(D(x.to(state.device), spec.blank(len(x), state.device)))
+            return in_parts(lambda *part: mean_scores(D(*part)), part, state.device, x, spec.blank(len(x)))
 
         with torch.no_grad(), evaluation(network, D):
-            fakes = network(z, y)
+            fakes = in_parts(network, part, state.device, z, y)
             inspect(fakes, real, state.step)
             shown = scores if group_size(D) == 1 else None  # a point has no score of its own
             pictures.draw(file(state.step), spec, fakes, real, shown, conditions=y)

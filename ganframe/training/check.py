@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-import resource
+import sys
+import tempfile
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import attrs
 import torch
@@ -16,16 +18,18 @@ from ganframe.errors import RecipeError, RunError
 from ganframe.recipes.tables import Recipe
 from ganframe.training import health
 from ganframe.training.accelerator import process_state_kept
+from ganframe.training.callbacks import draw_pictures
 from ganframe.training.compatibility import LateState, refuse_late_state
 from ganframe.training.describe import device_name
 from ganframe.training.moving_average import decay_at
 from ganframe.training.prepare import prepare
-from ganframe.training.problems import NO_MEMORY, is_out_of_memory
+from ganframe.training.problems import is_out_of_memory, no_memory
 
 
 @attrs.frozen
 class CheckResult:
-    """What `check` found. Seconds are for one generator step with its discriminator steps; memory is in bytes.
+    """What `check` found. Seconds are for one generator step with its discriminator steps; memory is in bytes,
+    a picture of samples included, or None where the system does not tell it.
 
     `full_decay_at` is the step at which the moving average reaches its decay, or None without a moving average.
     """
@@ -36,7 +40,7 @@ class CheckResult:
     discriminator_parameters: int
     seconds_per_step: float
     seconds: float
-    memory: int
+    memory: int | None
     full_decay_at: int | None
 
 
@@ -52,6 +56,10 @@ def check(recipe: Recipe) -> CheckResult:
         _ = {name: value.float().mean().item() for name, value in state.latest.items()}  # waits for the device
         return time.perf_counter() - begun
 
+    def draw() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            draw_pictures(trainer, lambda step: Path(folder) / "picture.png")(state)
+
     try:
         first = steps(1)
         start = max((timing.start for timing in recipe.timing.values()), default=0)
@@ -59,15 +67,15 @@ def check(recipe: Recipe) -> CheckResult:
             state.step = start
             first = max(first, steps(1))
         refuse_late_state(trainer.state_keys, state.game)
+        draw()
     except LateState as fault:
         raise RecipeError([f"{recipe.name}: {fault}"]) from None
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise RunError(f"{recipe.name}: {NO_MEMORY}") from error
+        raise RunError(f"{recipe.name}: {no_memory(recipe.train.batch_size)}") from error
     each = first if first > 2 else min(steps(2) / 2 for _ in range(3))
     health.Watch(trainer.means, 1, lambda step: True, lambda found: found)(state)  # raises where not finite
-    cuda = state.device.type == "cuda"
     return CheckResult(
         spec=trainer.spec,
         device=device_name(state.device),
@@ -75,9 +83,19 @@ def check(recipe: Recipe) -> CheckResult:
         discriminator_parameters=sum(p.numel() for p in state.D.network.parameters()),
         seconds_per_step=each,
         seconds=each * recipe.train.steps,
-        memory=torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        memory=torch.cuda.max_memory_allocated() if state.device.type == "cuda" else _largest_memory(),
         full_decay_at=_full_decay_at(recipe),
     )
+
+
+def _largest_memory() -> int | None:
+    """The most memory that the process has held, in bytes, or None where the system does not tell it."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # on Windows
+        return None
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024  # macOS counts bytes, others KiB
 
 
 def _full_decay_at(recipe: Recipe) -> int | None:

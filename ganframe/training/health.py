@@ -22,6 +22,7 @@ INF = float("inf")
 VANISHED = 1e-4  # of the largest gradient norm that the generator has had
 PATIENCE = 3  # checks in a row that find it vanished
 COLLAPSED = 0.02  # of the real samples' standard deviation
+COLUMNS = 2**16  # dimensions whose variance is computed at a time
 SHRUNK = 0.1  # of the largest standard deviation that the fakes have had: new networks may begin with little
 
 
@@ -125,4 +126,5 @@ class CollapseWatch:
 
 def _deviation(samples: Tensor) -> float:
     """The standard deviation, over all dimensions; 0 for a single sample."""
-    return math.sqrt(samples.flatten(1).double().var(0, correction=0).mean().item())
+    rows = samples.detach().flatten(1).cpu()  # some devices have no float64
+    return math.sqrt(torch.cat([part.double().var(0, correction=0) for part in rows.split(COLUMNS, 1)]).mean().item())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -99,6 +99,15 @@ def place(network: nn.Module, spec: DataSpec, device: torch.device) -> nn.Module
     """The network on its device, in training mode, with channels-last weights where samples are images."""
     network = network.to(device).train()
     return network.to(memory_format=torch.channels_last) if spec.is_image else network
+
+
+def in_parts(network: Callable[..., Tensor], size: int, device: torch.device, *inputs: Tensor) -> Tensor:
+    """network(*inputs), computed on `device` for at most `size` samples at a time, so that it needs little memory.
+
+    The result is on the CPU. For networks that treat samples independently, as in evaluation mode.
+    """
+    parts = zip(*(tensor.split(size) for tensor in inputs), strict=True)
+    return torch.cat([network(*(tensor.to(device) for tensor in part)).cpu() for part in parts])
 
 
 @contextmanager

@@ -11,8 +11,6 @@ import torch
 from ganframe.errors import RecipeError, RunError
 from ganframe.plugins.registry import STRICT_VARIABLE
 
-NO_MEMORY = "there is not enough memory to train this; use a smaller train.batch_size or smaller networks"
-
 
 class Problems:
     """The problems found so far in the recipe called `name`."""
@@ -53,6 +51,12 @@ def unexpected(error: Exception) -> str:
         raise error
     text = str(error).partition("\n")[0]
     return f"raised {type(error).__name__}{text and ': '}{text}; {STRICT_VARIABLE}=1 shows where"
+
+
+def no_memory(batch_size: int) -> str:
+    """The message for a recipe with this batch size that needs more memory than there is."""
+    smaller = "smaller networks" if batch_size == 1 else "a smaller train.batch_size or smaller networks"
+    return f"there is not enough memory to train this; use {smaller}"
 
 
 def is_out_of_memory(error: Exception) -> bool:

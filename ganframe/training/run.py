@@ -30,7 +30,7 @@ from ganframe.training.compatibility import LateState
 from ganframe.training.describe import describe_run
 from ganframe.training.interrupts import Interrupted, interrupts
 from ganframe.training.prepare import Trainer, prepare
-from ganframe.training.problems import NO_MEMORY, is_out_of_memory
+from ganframe.training.problems import is_out_of_memory, no_memory
 from ganframe.training.progress import progress
 
 ROLLBACKS = 3
@@ -61,7 +61,7 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
     chosen = [str(run_folder.create(recipe.name, out).path)] if main else [""]
     folder = RunFolder(Path(broadcast_object_list(chosen)[0]))
     try:
-        with run_folder.locked(folder) if main else nullcontext(), _failures(folder):
+        with run_folder.locked(folder) if main else nullcontext(), _failures(folder, trainer.recipe):
             if main:
                 describe_run(trainer, folder)
             return _train(trainer, folder, [], callbacks)
@@ -85,7 +85,7 @@ def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[
     begun = bool(folder.checkpoints())  # else the run of `train.from` is read, as at the first start
     trainer = prepare(_changed_recipe(folder, overrides), start=not begun)
     main = trainer.accelerator.is_main_process
-    with run_folder.locked(folder) if main else nullcontext(), _failures(folder):
+    with run_folder.locked(folder) if main else nullcontext(), _failures(folder, trainer.recipe):
         records = _restore_newest(trainer, folder)
         if main:
             describe_run(trainer, folder)
@@ -224,7 +224,7 @@ def _roll_back(
 
 
 @contextmanager
-def _failures(folder: RunFolder) -> Iterator[None]:
+def _failures(folder: RunFolder, recipe: Recipe) -> Iterator[None]:
     """Turns a full disk and a lack of memory into RunError: the run failed, the program did not."""
     try:
         yield
@@ -233,7 +233,7 @@ def _failures(folder: RunFolder) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise RunError(f"{folder.path}: {NO_MEMORY}") from error
+        raise RunError(f"{folder.path}: {no_memory(recipe.train.batch_size)}") from error
 
 
 def _any_process(accelerator: Accelerator, state: State, asked: bool) -> bool:

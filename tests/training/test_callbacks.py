@@ -1,14 +1,18 @@
 """Callbacks between steps: when they are due, schedules, pictures."""
 
+import attrs
 import pytest
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, StepLR
+from torch.utils.data import TensorDataset
 
 import ganframe
 from ganframe import DataSpec
 from ganframe.engine.algorithm import train
 from ganframe.report import pictures
 from ganframe.training import callbacks
+from ganframe.training.prepare import prepare
 
 
 @pytest.mark.parametrize(
@@ -117,3 +121,49 @@ def test_modes_are_restored_where_drawing_raises(state, tmp_path):
         draw(state)
     assert state.G.network.training
     assert state.D.network.training
+
+
+@attrs.frozen
+class Noise(ganframe.Dataset):
+    """Images, volumes or points of noise."""
+
+    spec: DataSpec
+
+    def build(self):
+        return TensorDataset(torch.randint(256, (30, *self.spec.shape), dtype=torch.uint8), self.spec.blank(30))
+
+
+@pytest.mark.parametrize(("accumulate", "part"), [(1, 8), (4, 2)])
+@pytest.mark.parametrize("shape", [(1,), (2,), (3, 8, 8), (1, 16, 16, 16)])
+def test_pictures_call_networks_for_no_more_samples_than_training_does(make_recipe, tmp_path, shape, accumulate, part):
+    """G, and D on the line and in the plane."""
+    recipe = make_recipe(train={"steps": 1, "batch_size": 8, "accumulate": accumulate})
+    trainer = prepare(attrs.evolve(recipe, dataset=Noise(DataSpec(shape))))
+    sizes = []
+    hook = nn.modules.module.register_module_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
+    try:
+        callbacks.draw_pictures(trainer, lambda step: tmp_path / "picture.png")(trainer.state)
+    finally:
+        hook.remove()
+    assert max(sizes) == part
+    assert (tmp_path / "picture.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        (DataSpec((2,)), 2000),
+        (DataSpec((1, 32, 32, 32)), 128),
+        (DataSpec((1, 128, 128, 128)), 16),
+        (DataSpec((100_000,)), 41),
+        (DataSpec((1, 64, 64)), 64),
+        (DataSpec((3, 512, 512)), 36),
+        (DataSpec((1, 2048, 8)), 4),
+        (DataSpec((1, 64, 64), classes=10), 100),
+        (DataSpec((1, 1024, 1024), classes=10), 9),
+        (DataSpec((1, 64, 64), condition=(1, 64, 64)), 24),
+        (DataSpec((1, 2048, 8), condition=(1, 64, 64)), 4),
+    ],
+)
+def test_fewer_samples_are_drawn_where_they_are_large(spec, shown):
+    assert callbacks.number_shown(spec) == shown

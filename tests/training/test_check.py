@@ -1,0 +1,47 @@
+"""What `check` measures."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from ganframe import training
+from ganframe.errors import RunError
+from ganframe.report import pictures
+from ganframe.training import check
+
+
+def test_a_picture_counts_in_the_memory_that_check_measures(make_recipe, monkeypatch):
+    events = []
+    monkeypatch.setattr(pictures, "draw", lambda file, *others, **more: events.append(file))
+    monkeypatch.setattr(check, "_largest_memory", lambda: events.append("measured"))
+    check.check(make_recipe())
+    file, measured = events
+    assert measured == "measured"
+    assert not file.parent.exists()
+
+
+def test_memory_is_unknown_where_python_has_no_module_resource(monkeypatch, call, tiny):
+    """As on Windows."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    monkeypatch.delitem(sys.modules, "ganframe.training.check")  # so that it is imported anew
+    monkeypatch.delattr(training, "check")
+    assert "memory         unknown on this system, on cpu" in call("check", tiny()).stdout
+
+
+@pytest.mark.parametrize(("platform", "factor"), [("darwin", 1), ("linux", 1024)])
+def test_memory_is_in_bytes_on_every_system(monkeypatch, platform, factor):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=5))
+    assert check._largest_memory() == 5 * factor
+
+
+@pytest.mark.parametrize(("batch_size", "advice"), [(1, "smaller networks"), (8, "a smaller train.batch_size or")])
+def test_smaller_batch_is_advised_only_where_there_is_one(make_recipe, monkeypatch, batch_size, advice):
+    def fail(*arguments, **more):
+        raise MemoryError
+
+    monkeypatch.setattr(pictures, "draw", fail)
+    with pytest.raises(RunError, match=f"not enough memory to train this; use {advice}"):
+        check.check(make_recipe(train={"steps": 1, "batch_size": batch_size}))
