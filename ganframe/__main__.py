@@ -2,4 +2,5 @@
 
 from ganframe.cli import main
 
-main(prog_name="ganframe")
+if __name__ == "__main__":
+    main(prog_name="ganframe")

@@ -195,7 +195,9 @@ def _scores(D: nn.Module, x: Tensor, part: int = 1_000) -> Tensor:
     size = group_size(D)
     x, part = x[: len(x) // size * size], max(1, part // size) * size
     labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    return torch.cat([mean_scores(D(*pair)).double() for pair in zip(x.split(part), labels.split(part), strict=True)])
+    return torch.cat(
+        [mean_scores(D(*pair)).cpu().double() for pair in zip(x.split(part), labels.split(part), strict=True)]
+    )
 
 
 @torch.no_grad()

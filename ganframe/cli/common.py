@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ganframe import __version__
+from ganframe.cli.process import print_any_character
 from ganframe.errors import RequestError, RunError
 
 if TYPE_CHECKING:
@@ -49,7 +50,15 @@ class Command(click.Command):
             return super().invoke(context)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Group(click.Group):
+    """The group of all commands."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        print_any_character()  # before --help is printed
+        return super().main(*arguments, **options)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ganframe")
 def main() -> None:
     """Trains generative adversarial networks from components that anyone can publish as plugins."""

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import io
 import os
 import platform
+import sys
+
+
+def print_any_character() -> None:
+    """Prints a question mark for what the terminal cannot show, as ∇ on a Windows one, in the place of failing.
+
+    Standard error does so by itself.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not where a test or a notebook replaces it
+        sys.stdout.reconfigure(errors="replace")
 
 
 @functools.cache

@@ -7,6 +7,7 @@ trains on the same data as a run of one. `state_dict` holds what an exact resume
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.components import DataSpec, Distribution
+from ganframe.data import workers as processes
 from ganframe.errors import RunError
 
 
@@ -164,14 +166,16 @@ class LoadedFeed:
                 self.data,
                 batch_sampler=rows,
                 num_workers=self.workers,
+                worker_init_fn=processes.leave_signals_to_the_run,
                 pin_memory=self.share.device.type == "cuda",
                 generator=torch.Generator(),  # else it draws from torch's own, which an exact resume must not change
             )
-            self.batches = iter(loader)
+            self.batches = processes.start(loader)
         try:
             x, y = next(self.batches)
-        except RunError as error:  # a worker adds its traceback; the last line is the message
-            raise RunError(str(error).strip().splitlines()[-1].removeprefix("ganframe.errors.RunError: ")) from None
+        except (RunError, OSError) as error:  # a worker adds its traceback; the last line is the message
+            message = re.sub(r"^[\w.]+: ", "", str(error).strip().splitlines()[-1])
+            raise RunError(message if isinstance(error, RunError) else f"dataset: {message}") from None
         self.drawn += 1
         x, y = (side.to(self.share.device, non_blocking=True) for side in (x, y))
         return as_float(x), as_y(y, self.spec)

@@ -49,7 +49,7 @@ def save_checkpoint(
         # Checksums while writing were tried: no faster (SHA-256 costs more than reading from the page cache).
         sums = {file.name: checksum(file) for file in sorted(partial.iterdir())}
         manifest = {"step": step, **(versions or {}), "files": sums}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         for file in partial.iterdir():
             sync(file)
         sync(partial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -37,10 +38,16 @@ def removed_on_failure(partial: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Waits until a file or folder is on the disk. Where the system does not do this for folders, it does nothing."""
+    windows = os.name == "nt"  # there, folders cannot be opened, and only what is open for writing can be synced
+    if windows and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:  # some network file systems refuse it for folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 

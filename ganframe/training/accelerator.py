@@ -32,6 +32,18 @@ SHARDED = {
 }
 """Variables by which `accelerate launch` asks for more than data-parallel processes."""
 
+LAUNCHERS = {
+    "WORLD_SIZE": "RANK",
+    "PMI_SIZE": "PMI_RANK",
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK",
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+}
+"""Variables by which torchrun, mpirun and srun say how many processes they started, and which one this is."""
+
+TORCHRUN = {"RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+"""Variables that torchrun sets, all that processes need to find each other."""
+
 
 class _ProcessState:
     """State of the whole process, restored when the last run in it ends: runs may be nested, or in threads."""
@@ -91,11 +103,34 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
             raise RecipeError(
                 [f"{recipe.name}: log.trackers: '{tracker}' is not installed{extra}{did_you_mean(tracker, available)}"]
             )
-    accelerator = Accelerator(
-        mixed_precision=None if is_initialized() else "no",  # whatever it is, it is not used
-        log_with=list(recipe.log.trackers) or None,
-        project_config=ProjectConfiguration(project_dir=".", logging_dir="."),  # the run folder's, once there is one
-    )
+    variable, started = launched()
+    if started > 1 and LAUNCHERS[variable] not in os.environ:  # each would wait for the first one
+        raise _apart(variable, started)
+
+    def make(cpu: bool = False) -> Accelerator:
+        return Accelerator(
+            cpu=cpu,
+            mixed_precision=None if is_initialized() else "no",  # whatever it is, it is not used
+            log_with=list(recipe.log.trackers) or None,
+            project_config=ProjectConfiguration(project_dir=".", logging_dir="."),  # the run folder's, once it exists
+        )
+
+    known = is_initialized()
+    try:
+        accelerator = make()
+        single = accelerator.num_processes == 1 and accelerator.device.type in ("cpu", "mps")
+        if started > 1 and single and not known and os.environ.keys() >= TORCHRUN:
+            # Accelerate lets processes without GPUs train together only where it is asked to use the CPU.
+            AcceleratorState._reset_state(reset_partial_state=True)
+            accelerator = make(cpu=True)
+    except ValueError as error:  # an address is missing
+        if started == 1:
+            raise
+        raise RequestError(
+            f"the {started} processes of this launch cannot meet: {error}; start them with torchrun"
+        ) from None
+    if started > 1 and accelerator.num_processes == 1:
+        raise _apart(variable, started)
     kind = accelerator.distributed_type
     if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
         raise _unsupported(kind.value)
@@ -103,6 +138,22 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         for line in _ignored(recipe):
             warn(line)
     return accelerator
+
+
+def launched() -> tuple[str, int]:
+    """How many processes the launcher says that it has started, with its variable; ("", 1) without a launcher."""
+    for variable in LAUNCHERS:
+        value = os.environ.get(variable, "")
+        if value.isdecimal():
+            return variable, int(value)
+    return "", 1
+
+
+def _apart(variable: str, processes: int) -> RequestError:
+    return RequestError(
+        f"{processes} processes were started ({variable}), and each would train by itself, not together; start them "
+        "with torchrun or `accelerate launch`, or unset the variable for a run in one process"
+    )
 
 
 def _unsupported(name: str) -> RequestError:
@@ -124,7 +175,13 @@ def _ignored(recipe: Recipe) -> Iterator[str]:
 
 
 def single_device() -> torch.device:
-    """The device for work in one process: the GPU, or the CPU without one or where ACCELERATE_USE_CPU asks for it."""
+    """The device for work in one process: the GPU, or the CPU without one or where ACCELERATE_USE_CPU asks for it.
+
+    Raises RequestError where a launcher has started several processes, which would all do the same work.
+    """
+    variable, processes = launched()
+    if processes > 1:
+        raise RequestError(f"this works in one process, and {processes} were started ({variable}); start one")
     use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
     return torch.device("cpu" if use_cpu else "cuda")
 

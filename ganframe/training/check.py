@@ -23,7 +23,7 @@ from ganframe.training.compatibility import LateState, refuse_late_state
 from ganframe.training.describe import device_name
 from ganframe.training.moving_average import decay_at
 from ganframe.training.prepare import prepare
-from ganframe.training.problems import is_out_of_memory, no_memory
+from ganframe.training.problems import is_out_of_memory, lost_worker, no_memory
 
 
 @attrs.frozen
@@ -71,6 +71,8 @@ def check(recipe: Recipe) -> CheckResult:
     except LateState as fault:
         raise RecipeError([f"{recipe.name}: {fault}"]) from None
     except (MemoryError, RuntimeError) as error:
+        if (lost := lost_worker(error)) is not None:
+            raise RunError(f"{recipe.name}: {lost}") from error
         if not is_out_of_memory(error):
             raise
         raise RunError(f"{recipe.name}: {no_memory(recipe.train.batch_size)}") from error

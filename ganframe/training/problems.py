@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,19 @@ def no_memory(batch_size: int) -> str:
     """The message for a recipe with this batch size that needs more memory than there is."""
     smaller = "smaller networks" if batch_size == 1 else "a smaller train.batch_size or smaller networks"
     return f"there is not enough memory to train this; use {smaller}"
+
+
+def lost_worker(error: Exception) -> str | None:
+    """The message where a process that reads data has died or has no shared memory; None for other errors."""
+    text = " ".join(f"{error.__cause__ or ''} {error}".split())  # the cause has the signal
+    died = re.search(r"DataLoader worker \(pid.*?(killed by signal: \w+|exited)", text)
+    if died is None and "shared memory" not in text and "file </torch_" not in text:
+        return None
+    what = "has no shared memory" if died is None else "ended" if died[1] == "exited" else f"was {died[1]}"
+    return (
+        f"a process that reads data {what}, as where memory or shared memory (/dev/shm) is short; use fewer "
+        "train.workers (0 reads in the run's own process), or give it more"
+    )
 
 
 def is_out_of_memory(error: Exception) -> bool:

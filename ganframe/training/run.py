@@ -30,7 +30,7 @@ from ganframe.training.compatibility import LateState
 from ganframe.training.describe import describe_run
 from ganframe.training.interrupts import Interrupted, interrupts
 from ganframe.training.prepare import Trainer, prepare
-from ganframe.training.problems import is_out_of_memory, no_memory
+from ganframe.training.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.training.progress import progress
 
 ROLLBACKS = 3
@@ -225,12 +225,14 @@ def _roll_back(
 
 @contextmanager
 def _failures(folder: RunFolder, recipe: Recipe) -> Iterator[None]:
-    """Turns a full disk and a lack of memory into RunError: the run failed, the program did not."""
+    """Turns a full disk, a lack of memory and a dead worker into RunError: the run failed, the program did not."""
     try:
         yield
     except OSError as error:
         raise RunError(f"{folder.path}: cannot be written: {error}") from error
     except (MemoryError, RuntimeError) as error:
+        if (lost := lost_worker(error)) is not None:
+            raise RunError(f"{folder.path}: {lost}") from error
         if not is_out_of_memory(error):
             raise
         raise RunError(f"{folder.path}: {no_memory(recipe.train.batch_size)}") from error
