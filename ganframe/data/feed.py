@@ -123,7 +123,7 @@ class IndexedFeed:
         x, y = data.tensors
         room = torch.cuda.mem_get_info(share.device)[0] / 4 if share.device.type == "cuda" else math.inf
         home = share.device if x.nbytes + y.nbytes < room else x.device
-        self.x, self.y, self.spec, self.share = x.to(home), y.to(home), spec, share
+        self.x, self.y, self.spec, self.share = narrowed(x, home).to(home), narrowed(y, home).to(home), spec, share
         self.away = home != share.device
         self.order = Order(len(x), batch_size, seed, home)
         self.drawn = 0
@@ -138,7 +138,7 @@ class IndexedFeed:
         self.drawn += 1
         x, y = self.x[rows], self.y[rows]
         if self.away:
-            x, y = x.to(self.share.device), y.to(self.share.device)
+            x, y = (narrowed(side, self.share.device).to(self.share.device) for side in (x, y))
         return as_float(x), as_y(y, self.spec)
 
     def state_dict(self) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class LoadedFeed:
             message = re.sub(r"^[\w.]+: ", "", str(error).strip().splitlines()[-1])
             raise RunError(message if isinstance(error, RunError) else f"dataset: {message}") from None
         self.drawn += 1
-        x, y = (side.to(self.share.device, non_blocking=True) for side in (x, y))
+        x, y = (narrowed(side, self.share.device).to(self.share.device, non_blocking=True) for side in (x, y))
         return as_float(x), as_y(y, self.spec)
 
     def state_dict(self) -> dict[str, Any]:
@@ -198,6 +198,11 @@ class _Rows:
         while True:
             yield self.share.of(self.order.batch(index)).tolist()
             index += 1
+
+
+def narrowed(values: Tensor, device: torch.device) -> Tensor:
+    """Values that the device can hold: Apple's GPUs have no float64."""
+    return values.float() if values.dtype == torch.float64 and device.type == "mps" else values
 
 
 def as_float(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset, default_collate
 
 from ganframe.components import Dataset, DataSpec, Distribution
-from ganframe.data.feed import as_float, as_y, check_data
+from ganframe.data.feed import as_float, as_y, check_data, narrowed
 
 PART = 1_000  # samples drawn at a time
 NUMBERS = 2**22  # that samples drawn at a time have together at most: 16 MiB of float32
@@ -51,7 +51,8 @@ def real_samples(
     what `spec` says.
     """
     x, y = _samples(data, spec, n, seed, device)
-    return as_float(x.to(device)), as_y(y.to(device), spec)
+    x, y = (narrowed(side, device).to(device) for side in (x, y))
+    return as_float(x), as_y(y, spec)
 
 
 def conditions(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device: torch.device) -> Tensor:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,7 +40,9 @@ def removed_on_failure(partial: Path) -> Iterator[None]:
 
 def sync(path: Path) -> None:
     """Waits until a file or folder is on the disk. Where the system does not do this for folders, it does nothing."""
-    windows = os.name == "nt"  # there, folders cannot be opened, and only what is open for writing can be synced
+    windows = (
+        sys.platform == "win32"
+    )  # there, folders cannot be opened, and only what is open for writing can be synced
     if windows and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)

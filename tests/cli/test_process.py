@@ -1,11 +1,14 @@
 import ctypes
+import io
 import platform
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import ganframe
+from ganframe.cli import main
 from ganframe.cli.process import keep_freed_memory
 
 
@@ -57,3 +60,34 @@ def test_memory_is_not_kept(mallopt, monkeypatch, reason):
         monkeypatch.setattr(platform, "libc_ver", lambda *arguments: ("", ""))
     keep_freed_memory()
     assert mallopt == []
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "utf-8"])
+@pytest.mark.parametrize(
+    "arguments", [["describe", "term", "sorted"], ["describe", "objective", "vanilla"], ["--help"]]
+)
+def test_terminals_that_lack_a_character_are_printed_to(install, monkeypatch, encoding, arguments):
+    """As on Windows, whose terminals have cp1252."""
+    install("ganframe-sorted", SORTED)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)  # strict, as standard output is
+    monkeypatch.setattr(sys, "stdout", stream)
+    main(arguments, standalone_mode=False)
+    stream.flush()
+    shown = stream.buffer.getvalue().decode(encoding)
+    assert "Usage" in shown or arguments[2] in shown
+    if arguments[1:] == ["term", "sorted"]:
+        assert ("∇" if encoding == "utf-8" else "?") in shown
+
+
+SORTED = """
+import attrs
+from ganframe import Term, hookimpl
+
+@attrs.frozen
+class Sorted(Term):
+    "The mean of ‖∇D(x)‖², of sorted samples 整列."
+
+@hookimpl
+def ganframe_terms():
+    return {"sorted": Sorted}
+"""

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset, TensorDataset
 from ganframe import DataSpec, RunError
 from ganframe.builtin.distributions import Ring
 from ganframe.builtin.images import ImageFolder
-from ganframe.data.feed import DrawnFeed, IndexedFeed, LoadedFeed, Share, open_feed
+from ganframe.data.feed import DrawnFeed, IndexedFeed, LoadedFeed, Share, narrowed, open_feed
 
 CPU = torch.device("cpu")
 ALONE = Share(CPU)
@@ -236,3 +236,10 @@ def test_unreadable_image_in_training_is_named_in_one_message(tmp_path, workers)
     if workers:
         reading._shutdown_workers()  # the garbage collector would wait ten seconds for them
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("mps", torch.float32), ("cpu", torch.float64), ("cuda", torch.float64)])
+def test_float64_is_narrowed_where_the_device_has_none(device, dtype):
+    """Apple's GPUs refuse float64, which numpy's arrays are by default."""
+    assert narrowed(torch.zeros(2, dtype=torch.float64), torch.device(device)).dtype == dtype
+    assert narrowed(torch.zeros(2, dtype=torch.uint8), torch.device(device)).dtype == torch.uint8

@@ -1,6 +1,10 @@
 """Atomic writing, and what it is made of."""
 
+import errno
 import hashlib
+import os
+import sys
+from contextlib import nullcontext
 
 import pytest
 
@@ -63,3 +67,28 @@ def test_checksum_is_the_sha_256_of_the_contents(tmp_path):
 )
 def test_first_line_of_an_error(message, line):
     assert files.first_line(OSError(message)) == line
+
+
+def test_windows_syncs_files_opened_for_writing_and_no_folders(tmp_path, monkeypatch):
+    """There, os.open refuses folders, and fsync refuses what is open for reading."""
+    opened, plain = [], os.open
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(files.os, "open", lambda path, flags: opened.append((path, flags)) or plain(path, flags))
+    files.sync(tmp_path)
+    files.sync(tmp_path / "file")
+    assert opened == [(tmp_path / "file", os.O_RDWR)]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "raised"), [("EINVAL", "folder", False), ("EINVAL", "file", True), ("EIO", "folder", True)]
+)
+def test_folder_that_a_file_system_cannot_sync_is_passed_by(tmp_path, monkeypatch, code, kind, raised):
+    def fail(descriptor):
+        raise OSError(getattr(errno, code), "fsync failed")
+
+    path = tmp_path / "file"
+    path.touch()
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="fsync failed") if raised else nullcontext():
+        files.sync(tmp_path if kind == "folder" else path)

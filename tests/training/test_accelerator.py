@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, is_initialized
+from accelerate.state import AcceleratorState, GradientState, PartialState, is_initialized
 
 import ganframe
 from ganframe.training import check as checks
-from ganframe.training.accelerator import mixed_precision, process_state_kept
+from ganframe.training.accelerator import mixed_precision, process_state_kept, single_device
 from ganframe.training.prepare import prepare
 
 
@@ -189,3 +190,45 @@ def test_sharded_launches_are_refused(call, tiny, monkeypatch, variable, name):
     result = call("run", tiny(), "--out", "run", code=2)
     assert result.stderr.startswith(f"this launch asks for {name}, which ganframe does not support: ")
     assert len(result.stderr.splitlines()) == 1
+
+
+# -------------------------------------------------------------------------------------------- several processes, no GPU
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"WORLD_SIZE": "2"},
+        {"WORLD_SIZE": "2", "LOCAL_RANK": "0"},
+        {"WORLD_SIZE": "2", "RANK": "0"},
+        {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"},
+        {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "ACCELERATE_USE_CPU": "true"},
+        {"PMI_SIZE": "2", "PMI_RANK": "0"},
+        {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"},
+        {"WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"},
+    ],
+)
+def test_processes_that_cannot_train_together_are_refused(call, tiny, monkeypatch, variables):
+    """Else each would be the same run, or wait for the others."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    PartialState._reset_state()
+    for arguments in (["run", tiny()], ["check", tiny()]):
+        (line,) = call(*arguments, code=2).stderr.splitlines()
+        assert "2 processes" in line
+        assert "start them with torchrun" in line
+    assert not Path("runs").exists()
+
+
+def test_work_in_one_process_is_refused_in_several(monkeypatch):
+    assert single_device().type in ("cpu", "cuda")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ganframe.RequestError, match="works in one process, and 2 were started"):
+        single_device()
+
+
+@pytest.mark.parametrize("variables", [{"WORLD_SIZE": "1"}, {"SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": ""}])
+def test_launch_of_one_process_trains(train, monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert train().folder.is_dir()

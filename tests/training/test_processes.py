@@ -103,8 +103,11 @@ def recipe(tmp_path):
 
 
 @pytest.mark.slow
-def test_recipe_runs_in_two_processes_and_only_the_first_writes(recipe, tmp_path, read_records):
-    done = launch(*TORCHRUN, "-m", "ganframe", "run", recipe(4, 1), "--out", tmp_path / "run")
+@pytest.mark.parametrize("asked", ["true", "false"])
+def test_recipe_runs_in_two_processes_and_only_the_first_writes(recipe, tmp_path, read_records, asked):
+    """On a machine without a GPU, also where nobody asked for the CPU."""
+    variables = {"ACCELERATE_USE_CPU": asked, "CUDA_VISIBLE_DEVICES": ""}
+    done = launch(*TORCHRUN, "-m", "ganframe", "run", recipe(4, 1), "--out", tmp_path / "run", variables=variables)
     assert done.returncode == 0, done.stderr
     assert [record["step"] for record in read_records(tmp_path / "run")] == [1, 2, 3, 4]
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
