@@ -104,7 +104,7 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
                 [f"{recipe.name}: log.trackers: '{tracker}' is not installed{extra}{did_you_mean(tracker, available)}"]
             )
     variable, started = launched()
-    if started > 1 and LAUNCHERS[variable] not in os.environ:  # each would wait for the first one
+    if started > 1 and not _can_meet(variable):
         raise _apart(variable, started)
 
     def make(cpu: bool = False) -> Accelerator:
@@ -116,19 +116,12 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         )
 
     known = is_initialized()
-    try:
-        accelerator = make()
-        single = accelerator.num_processes == 1 and accelerator.device.type in ("cpu", "mps")
-        if started > 1 and single and not known and os.environ.keys() >= TORCHRUN:
-            # Accelerate lets processes without GPUs train together only where it is asked to use the CPU.
-            AcceleratorState._reset_state(reset_partial_state=True)
-            accelerator = make(cpu=True)
-    except ValueError as error:  # an address is missing
-        if started == 1:
-            raise
-        raise RequestError(
-            f"the {started} processes of this launch cannot meet: {error}; start them with torchrun"
-        ) from None
+    accelerator = make()
+    single = started > 1 and accelerator.num_processes == 1
+    if single and not known and accelerator.device.type in ("cpu", "mps") and os.environ.keys() >= TORCHRUN:
+        # Accelerate lets processes without GPUs train together only where it is asked to use the CPU.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        accelerator = make(cpu=True)
     if started > 1 and accelerator.num_processes == 1:
         raise _apart(variable, started)
     kind = accelerator.distributed_type
@@ -147,6 +140,14 @@ def launched() -> tuple[str, int]:
         if value.isdecimal():
             return variable, int(value)
     return "", 1
+
+
+def _can_meet(variable: str) -> bool:
+    """Whether the processes of a launcher know what they need to find each other. Without it they wait for ever."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return True
+    address = "MASTER_ADDR" in os.environ or (torch.distributed.is_available() and torch.distributed.is_mpi_available())
+    return LAUNCHERS[variable] in os.environ and address
 
 
 def _apart(variable: str, processes: int) -> RequestError:

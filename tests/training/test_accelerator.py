@@ -201,6 +201,7 @@ def test_sharded_launches_are_refused(call, tiny, monkeypatch, variable, name):
         {"WORLD_SIZE": "2"},
         {"WORLD_SIZE": "2", "LOCAL_RANK": "0"},
         {"WORLD_SIZE": "2", "RANK": "0"},
+        {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
         {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"},
         {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "ACCELERATE_USE_CPU": "true"},
         {"PMI_SIZE": "2", "PMI_RANK": "0"},
