@@ -8,37 +8,41 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import attrs
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.analysis.exact import (
     Line,
+    distances,
     exact_value,
     is_difference_of_means,
     on_the_line,
+    optimal_cost,
+    optimal_critic,
     optimal_scores,
+    steepest_pair,
     transport_distance,
 )
-from ganframe.analysis.sides import Side, open_sides
-from ganframe.components import Dataset, DataSpec, Generator, Objective
-from ganframe.data.feed import Feed, Share, open_feed
+from ganframe.analysis.meaning import scale_of
+from ganframe.analysis.measured import Measured, Transport, report
+from ganframe.analysis.sides import Side, as_recipe, open_sides
+from ganframe.components import DataSpec, Objective
 from ganframe.data.real import real_samples
 from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size, mean_scores
 from ganframe.engine.algorithm import discriminator_step
 from ganframe.engine.timing import ALWAYS
-from ganframe.errors import RequestError
-from ganframe.recipes.tables import Comparison, Recipe
+from ganframe.errors import RequestError, RunError
+from ganframe.recipes.tables import Comparison
 from ganframe.recipes.writing import to_toml
 from ganframe.report import pictures
 from ganframe.storage import run_folder
-from ganframe.storage.files import write_text
+from ganframe.storage.files import write_atomically, write_text
+from ganframe.storage.weights import save_weights
 from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import move_options
 from ganframe.training.networks import evaluation
@@ -49,42 +53,30 @@ JUDGED = 20_000, 50_000  # samples of a distribution for a point of the curve: a
 JUDGED_LAST = 20_000, 2_000_000
 TRANSPORTED = 2_000
 GROUPS = 100  # of held-out samples, for the standard error
-
-
-@attrs.frozen
-class Measured:
-    """A finished measurement, in nats where the objective is a divergence of densities.
-
-    `value` is -L_D on held-out samples and `error` its standard error. `exact` is the maximum of -L_D by quadrature,
-    where both densities on the line are known. `transport` is W1 between samples by optimal transport, where the
-    objective is a difference of means, whose maximum is W1. `critic_error` is the mean of |σ(D(x)) - σ(D*(x))| over
-    both sides, where the optimal discriminator D* is known on the line.
-    """
-
-    folder: Path
-    value: float
-    error: float
-    exact: float | None
-    transport: float | None
-    critic_error: float | None
-    history: list[dict[str, float]]
+OF_VECTORS = 1_000  # samples in a group at most, where the objective compares all pairs of vectors
 
 
 @process_state_kept()
 def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
     """Trains D alone, for `train.steps` steps, and judges it on held-out samples.
 
-    Writes comparison.toml, divergence.json and convergence.png to `out`, or the next runs/<name>/<number>/, and
-    critic.png where the optimal discriminator is known on the line. Raises RequestError before anything is written
-    where the sides do not fit together or a part cannot be built.
+    Writes comparison.toml, discriminator.safetensors, divergence.json and convergence.png to `out`, or the next
+    divergences/<name>/<number>/, and critic.png where both densities are known on the line. Raises RequestError before
+    anything is written where the sides do not fit together or a part cannot be built, and RunError, with nothing left
+    in the folder, where D diverges.
     """
     sides = open_sides(comparison)
-    trainer = prepare(_as_recipe(comparison, *sides))
+    trainer = prepare(as_recipe(comparison, *sides))
     if trainer.accelerator.num_processes > 1:
         raise RequestError("ganframe divergence runs in one process")
-    folder = run_folder.create(comparison.name, out).path
+    folder = run_folder.create_measurement(comparison.name, out)
+    with _removed_if_nothing_is_measured(folder):
+        return _measured(comparison, sides, trainer, folder)
+
+
+def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer, folder: Path) -> Measured:
     device, seed = trainer.state.device, derive_seeds(comparison.seed).judging
-    held_out = _held_out(sides[0], trainer.spec, seed, device), _held_out(sides[1], trainer.spec, seed + 1, device)
+    held_out = _samples(sides[0], trainer.spec, seed, device), _samples(sides[1], trainer.spec, seed + 1, device)
     history: list[dict[str, float]] = []
     move = move_options(trainer.optimizers)
     with progress(comparison.train.steps, 0, [], shown=True) as bar:
@@ -102,72 +94,37 @@ def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
             bar(trainer.state)
     value, error = _judge(trainer, held_out, _count(trainer.spec, *JUDGED_LAST))
     line = on_the_line(sides[0].data, sides[1].data, trainer.spec)
+    objective = _objective(trainer)
+    others = _samples(sides[0], trainer.spec, seed + 2, device, held_out=False)
+    transported = _transport(trainer, held_out, others)
     measured = Measured(
         folder=folder,
         value=value,
         error=error,
-        exact=None if line is None else exact_value(comparison.objective, line),
-        transport=_transport(comparison.objective, held_out),
+        scale=scale_of(objective),
+        exact=None if line is None else exact_value(objective, line),
+        transported=transported,
         critic_error=None if line is None else _distance_from_optimum(trainer, line, folder),
         history=history,
     )
     write_text(folder / "comparison.toml", to_toml(comparison))
-    result = {key: item for key, item in attrs.asdict(measured).items() if key != "folder"}
-    write_text(folder / "divergence.json", json.dumps(result, indent=2) + "\n")
-    exact = measured.transport if measured.exact is None else measured.exact
-    pictures.draw_convergence(folder / "convergence.png", history, exact)
+    D = trainer.state.D.network
+    write_atomically(folder / "discriminator.safetensors", lambda partial: save_weights(D, partial))
+    write_text(folder / "divergence.json", json.dumps(report(measured), indent=2) + "\n")
+    label = f"W1 of {transported.samples} samples" if measured.exact is None and transported is not None else "exact"
+    known = measured.transport if measured.exact is None else measured.exact
+    pictures.draw_convergence(folder / "convergence.png", history, known, label)
     return measured
 
 
-# ------------------------------------------------------------------------------------------------------------ two sides
-
-
-@attrs.frozen
-class _TrainingPart(Dataset):
-    """The training part of a side, as the dataset of a recipe."""
-
-    side: Side
-
-    @property
-    def spec(self) -> DataSpec:
-        return self.side.spec
-
-    def build(self) -> TorchDataset[Any]:
-        return self.side.part(held_out=False)
-
-
-@attrs.frozen
-class _SideAsGenerator(Generator):
-    """A side as the generator of a recipe: its samples take the place of fakes."""
-
-    side: Side
-    batch_size: int
-
-    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
-        part = self.side.part(held_out=False)
-        return _Fakes(lambda share: open_feed(part, data, self.batch_size, self.side.seed, share))
-
-
-class _Fakes(nn.Module):
-    """forward(z, y) -> as many samples of a feed as there are labels, on z's device."""
-
-    def __init__(self, opened: Callable[[Share], Feed]) -> None:
-        super().__init__()
-        self.opened = opened
-        self.feed: Feed | None = None
-        self.empty = nn.Parameter(torch.zeros(0))  # optimizers need at least one parameter
-
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        if self.feed is None:
-            self.feed = self.opened(Share(z.device))
-        return self.feed()[0][: len(y)]
-
-
-def _as_recipe(comparison: Comparison, p: Side, q: Side) -> Recipe:
-    """A recipe with the comparison's discriminator; one side is its dataset, the other takes its generator's place."""
-    shared = {a.name: getattr(comparison, a.name) for a in attrs.fields(Comparison) if a.name != "against"}
-    generator = _SideAsGenerator(q, comparison.train.batch_size)
-    return Recipe(**{**shared, "dataset": _TrainingPart(p), "generator": generator})
+@contextmanager
+def _removed_if_nothing_is_measured(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if not (folder / "divergence.json").exists():
+            run_folder.remove_numbered(folder)
+        raise
 
 
 # ------------------------------------------------------------------------------------------------------------- judging
@@ -178,63 +135,96 @@ def _count(spec: DataSpec, samples: int, numbers: int) -> int:
 
 
 HeldOut = Callable[[int], Tensor]
-"""At most so many held-out samples of a side, x (n, *shape), always the same first ones."""
+"""At most so many samples of a side, x (n, *shape), always the same first ones."""
 
 
-def _held_out(side: Side, spec: DataSpec, seed: int, device: torch.device) -> HeldOut:
-    data = side.part(held_out=True)
+def _samples(side: Side, spec: DataSpec, seed: int, device: torch.device, held_out: bool = True) -> HeldOut:
+    data = side.part(held_out)
     return lambda count: real_samples(data, spec, count, seed, device)[0]
 
 
 @torch.no_grad()
 def _scores(D: nn.Module, x: Tensor, part: int = 1_000) -> Tensor:
-    """D's scores (n,) in float64, without labels; the mean of each sample where D gives several.
+    """D's scores (n,) or (n, …) in float64, without labels, as the objective receives them in training.
 
     Where D mixes groups of samples, those that fill no group are left out.
     """
     size = group_size(D)
     x, part = x[: len(x) // size * size], max(1, part // size) * size
     labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    return torch.cat(
-        [mean_scores(D(*pair)).cpu().double() for pair in zip(x.split(part), labels.split(part), strict=True)]
-    )
+    return torch.cat([D(*pair).cpu().double() for pair in zip(x.split(part), labels.split(part), strict=True)])
+
+
+def _objective(trainer: Trainer) -> Objective:
+    """The objective with its options as they are at this step."""
+    return trainer.recipe.timing.get("objective", ALWAYS).moved(trainer.state.game.objective, trainer.state.step)
 
 
 @torch.no_grad()
 def _judge(trainer: Trainer, held_out: tuple[HeldOut, HeldOut], count: int) -> tuple[float, float]:
-    """-L_D on held-out samples, and its standard error from the scatter between groups of them."""
-    D, timing = trainer.state.D.network, trainer.recipe.timing.get("objective", ALWAYS)
-    objective = timing.moved(trainer.state.game.objective, trainer.state.step)
+    """-L_D on held-out samples, and its standard error from the scatter between groups of them.
+
+    Raises RunError where it is not a number.
+    """
+    D, objective = trainer.state.D.network, _objective(trainer)
     with evaluation(D):
         a, b = (_scores(D, samples(count)) for samples in held_out)
     n = min(len(a), len(b))
     a, b = a[:n], b[:n]
     groups = min(GROUPS, n)
+    if objective.scores_are_vectors:
+        groups = max(groups, -(-n // OF_VECTORS))
     losses = torch.stack(
         [objective.discriminator_loss(*part) for part in zip(a.chunk(groups), b.chunk(groups), strict=True)]
     )
     error = losses.std().item() / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
-    return -objective.discriminator_loss(a, b).item(), error
+    value = -(losses.mean() if objective.scores_are_vectors else objective.discriminator_loss(a, b)).item()
+    if math.isnan(value):
+        raise RunError(
+            f"{trainer.recipe.name}: -L_D is not a number after {trainer.state.step} steps: the discriminator has "
+            "diverged; lower optimizer.discriminator.lr, or add a constraint"
+        )
+    return value, error
 
 
-def _transport(objective: Objective, held_out: tuple[HeldOut, HeldOut]) -> float | None:
-    """W1 between held-out samples, for an objective that estimates it."""
-    if not is_difference_of_means(objective):
+@torch.no_grad()
+def _transport(trainer: Trainer, held_out: tuple[HeldOut, HeldOut], others: HeldOut) -> Transport | None:
+    """W1 between held-out samples, for an objective that estimates it; `others` are further samples of the dataset."""
+    if not is_difference_of_means(_objective(trainer)):
         return None
-    x, y = (samples(TRANSPORTED) for samples in held_out)
-    n = min(len(x), len(y))
-    return transport_distance(x[:n], y[:n])
+    x, y, other = (samples(TRANSPORTED) for samples in (*held_out, others))
+    n = min(len(x), len(y), len(other))
+    x, y, other = x[:n], y[:n], other[:n]
+    costs = distances(x, y)
+    slope, D = None, trainer.state.D.network
+    if group_size(D) == 1:
+        with evaluation(D):
+            a, b = (mean_scores(_scores(D, side)).cpu() for side in (x, y))
+        slope = steepest_pair(costs, a, b)
+    return Transport(n, optimal_cost(costs), transport_distance(x, other), slope)
 
 
 @torch.no_grad()
 def _distance_from_optimum(trainer: Trainer, line: Line, folder: Path) -> float | None:
-    """Draws D beside the optimal discriminator, and returns their mean distance as probabilities."""
-    best = optimal_scores(trainer.recipe.objective, line)
-    if best is None:
+    """Draws D beside the optimal discriminator, and returns their mean distance as probabilities.
+
+    Where that is not known it draws D alone and returns None. The scores of a Wasserstein critic are drawn as they are,
+    with a mean of 0 over both sides: they are no probabilities, and its optimum is known up to a constant.
+    """
+    D, objective = trainer.state.D.network.eval(), _objective(trainer)
+    if group_size(D) > 1:
         return None
-    D = trainer.state.D.network.eval()
-    scores = _scores(D, line.x.float().to(trainer.state.device)[:, None], 10_000).cpu()
+    scores = mean_scores(_scores(D, line.x.float().to(trainer.state.device)[:, None], 10_000)).cpu()
     p, q = line.log_p.exp(), line.log_q.exp()
-    pictures.draw_discriminator(folder / "critic.png", line.x, p, q, scores.sigmoid(), best.sigmoid())
-    distance = (scores.sigmoid() - best.sigmoid()).abs()
-    return torch.trapezoid((p + q) / 2 * distance, line.x).item()
+    best = optimal_scores(objective, line)
+    if best is not None:
+        pictures.draw_discriminator(folder / "critic.png", line.x, p, q, scores.sigmoid(), best.sigmoid())
+        distance = (scores.sigmoid() - best.sigmoid()).abs()
+        return torch.trapezoid((p + q) / 2 * distance, line.x).item()
+
+    def centred(scores: Tensor) -> Tensor:
+        return scores - torch.trapezoid((p + q) / 2 * scores, line.x)
+
+    critic = centred(optimal_critic(line)) if is_difference_of_means(objective) else None
+    pictures.draw_discriminator(folder / "critic.png", line.x, p, q, centred(scores), critic, "score, centred")
+    return None

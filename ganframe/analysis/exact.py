@@ -73,14 +73,43 @@ def exact_value(objective: Objective, line: Line) -> float | None:
     return -(torch.trapezoid(real, line.x) + torch.trapezoid(fake, line.x) - loss(middle, middle)[0]).item()
 
 
+def optimal_critic(line: Line) -> Tensor:
+    """The scores (n,) of a 1-Lipschitz critic whose E a - E b is W1, up to a constant: its slope is -sign(P - Q)."""
+    apart = torch.cumulative_trapezoid(line.log_p.exp() - line.log_q.exp(), line.x)
+    slope = torch.where(apart.abs() > 1e-9, -apart.sign(), 0.0)  # beyond both supports there is rounding alone
+    return torch.cat([torch.zeros(1, dtype=torch.float64), (slope * line.x.diff()).cumsum(0)])
+
+
 def is_difference_of_means(objective: Objective) -> bool:
     """Whether L_D is E b - E a, whose minimum over 1-Lipschitz critics is -W1."""
+    if objective.scores_are_vectors:
+        return False
     a, b = torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return torch.isclose(objective.discriminator_loss(a, b), b.mean() - a.mean()).item()  # type: ignore[return-value]
 
 
 def transport_distance(x: Tensor, y: Tensor) -> float:
     """W1 between two sets of n samples (n, *shape), by the optimal assignment of one to the other."""
-    costs = torch.cdist(x.flatten(1).double().cpu(), y.flatten(1).double().cpu())
+    return optimal_cost(distances(x, y))
+
+
+def distances(x: Tensor, y: Tensor) -> Tensor:
+    """The distance of each x (n, *shape) from each y (m, *shape), (n, m) in float64."""
+    return torch.cdist(x.flatten(1).double().cpu(), y.flatten(1).double().cpu())
+
+
+def optimal_cost(costs: Tensor) -> float:
+    """The mean cost of the cheapest assignment of rows to columns, of costs (n, n)."""
     rows, columns = linear_sum_assignment(costs.numpy())
     return costs[rows, columns].mean().item()
+
+
+def steepest_pair(costs: Tensor, a: Tensor, b: Tensor) -> float:
+    """The largest |a - b| / distance over pairs of a sample of each side, with scores a (n,) and b (m,).
+
+    Where D has this slope L between the two sets of samples, E a - E b of these sets is at most L · W1 between them:
+    each assignment of one to the other shows it. Pairs that rounding may make equal do not count.
+    """
+    apart = costs > 1e-4 * costs.mean()
+    slopes = ((a[:, None] - b) / costs).abs()[apart]
+    return slopes.max().item() if len(slopes) else 0.0

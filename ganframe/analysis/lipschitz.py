@@ -18,18 +18,22 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ganframe.analysis.bounds import Layer, NoBound, upper_bound
+from ganframe.analysis.sides import open_sides
 from ganframe.analysis.trained import TrainedGenerator, load_networks, newest_checkpoint
+from ganframe.components import DataSpec
 from ganframe.data.latents import sample_prior
 from ganframe.data.real import judging_data, real_samples
 from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size, has_many_scores, mean_scores
 from ganframe.errors import RequestError
 from ganframe.plugins.registry import Registry, load
-from ganframe.recipes.reading import load_recipe
+from ganframe.recipes.reading import load_comparison, load_recipe
 from ganframe.report import pictures
 from ganframe.storage import run_folder
 from ganframe.storage.files import write_text
+from ganframe.storage.weights import load_weights
 from ganframe.training.accelerator import process_state_kept, single_device
+from ganframe.training.networks import build_discriminator
 from ganframe.training.problems import Problems
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -75,7 +79,20 @@ def examine(path: str | Path, samples: int = 500, registry: Registry | None = No
     Of a discriminator that gives many scores, the mean of each sample is examined. The run's dataset and plugins must
     be installed. Raises RequestError where the run, its checkpoint or its data are missing, and where the discriminator
     mixes the samples of a group.
+
+    `path` may also be a folder of `ganframe divergence`: its critic is examined at held-out samples of the dataset
+    ("real"), of the other side ("fake") and between them.
     """
+    folder = Path(path)
+    if run_folder.is_measurement(folder):
+        return _examined(folder, *_measured(folder, samples, registry))
+    return _examined(folder, *_trained(folder, samples, registry))
+
+
+def _trained(
+    path: Path, samples: int, registry: Registry | None
+) -> tuple[int, DataSpec, nn.Module, dict[str, Tensor], Tensor]:
+    """The step, the data's spec, D, its points and their y, of a run."""
     checkpoint = newest_checkpoint(path)
     folder = run_folder.existing(path)
     recipe, device = load_recipe(folder.recipe, registry=registry), single_device()
@@ -83,17 +100,52 @@ def examine(path: str | Path, samples: int = 500, registry: Registry | None = No
     spec = problems.attempt("its dataset is needed", lambda: recipe.dataset.spec)
     problems.raise_any()
     G, D = load_networks(checkpoint, recipe, spec, device)
-    if group_size(D) > 1:
-        raise RequestError(
-            f"{path}: its discriminator mixes groups of {group_size(D)} samples, so one sample has no slope of its own"
-        )
+    _refuse_groups(path, D)
     dataset = recipe.dataset
     data = problems.attempt("its dataset is needed", lambda: judging_data(dataset, spec, dataset.build()))
     problems.raise_any()
     opened = problems.attempt("its dataset is needed", lambda: real_samples(data, spec, samples, seed, device))
     problems.raise_any()
     real, y = opened
-    points = _points(G, real, y, seed)
+    return run_folder.step_of(checkpoint), spec, D, _points(real, _fakes(G, y, seed), seed), y
+
+
+def _measured(
+    path: Path, samples: int, registry: Registry | None
+) -> tuple[int, DataSpec, nn.Module, dict[str, Tensor], Tensor]:
+    """The step, the data's spec, D, its points and their y, of a measured divergence."""
+    comparison, device = load_comparison(path / "comparison.toml", registry=registry), single_device()
+    sides, seed, problems = open_sides(comparison), derive_seeds(comparison.seed).judging, Problems(str(path))
+    spec = sides[0].spec
+    D = build_discriminator(comparison, spec, device)
+    load_weights(path / "discriminator.safetensors", D)
+    _refuse_groups(path, D)
+    opened = problems.attempt(
+        "its samples are needed",
+        lambda: [
+            real_samples(side.part(held_out=True), spec, samples, seed + index, device)[0]
+            for index, side in enumerate(sides)
+        ],
+    )
+    problems.raise_any()
+    n = min(map(len, opened))
+    real, fake = (side[:n] for side in opened)
+    D = D.eval().requires_grad_(False)
+    return comparison.train.steps, spec, D, _points(real, fake, seed), spec.blank(n, device)
+
+
+def _refuse_groups(path: Path, D: nn.Module) -> None:
+    if group_size(D) > 1:
+        raise RequestError(
+            f"{path}: its discriminator mixes groups of {group_size(D)} samples, so one sample has no slope of its own"
+        )
+
+
+def _examined(
+    path: Path, step: int, spec: DataSpec, D: nn.Module, points: dict[str, Tensor], y: Tensor
+) -> LipschitzReport:
+    """The report of D in evaluation mode, whose points have the same y in each place."""
+    device = y.device
     D = (_MeanScore(D).eval() if has_many_scores(D) else D).double()
     y = y if spec.condition is None else y.double()
     norms = {where: _gradient_norms(D, x, y) for where, x in points.items()}
@@ -109,8 +161,8 @@ def examine(path: str | Path, samples: int = 500, registry: Registry | None = No
     if bound is not None and found > 1.001 * bound:  # D has parts that could not be traced: vmap, a scripted function
         bound, layers, reason = None, [], f"a slope of {found:.4g} was found, and a bound of {bound:.4g}"
     return LipschitzReport(
-        run=Path(path),
-        step=run_folder.step_of(checkpoint),
+        run=path,
+        step=step,
         gradient_norms=norms,
         largest_slope=slope,
         upper_bound=bound,
@@ -121,7 +173,7 @@ def examine(path: str | Path, samples: int = 500, registry: Registry | None = No
 
 
 def compare(paths: Sequence[str | Path], samples: int = 500) -> list[LipschitzReport]:
-    """Examines several runs, and writes lipschitz.json in each and lipschitz.png in the first."""
+    """Examines runs or measured divergences, and writes lipschitz.json in each and lipschitz.png in the first."""
     registry = load()
     found = [examine(path, samples, registry) for path in paths]
     for one in found:
@@ -175,11 +227,15 @@ class _MeanScore(nn.Module):
         return mean_scores(self.D(x, y))
 
 
-def _points(G: TrainedGenerator, real: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
-    """Real samples, as many fakes with the same y, and one point between each pair, in float64."""
-    n, device = len(real), real.device
-    z = sample_prior(G.prior, n, torch.Generator(device).manual_seed(seed))
-    real, fake = real.double(), G.decode(z, y).to(device).double()
+def _fakes(G: TrainedGenerator, y: Tensor, seed: int) -> Tensor:
+    """A fake for each y."""
+    z = sample_prior(G.prior, len(y), torch.Generator(y.device).manual_seed(seed))
+    return G.decode(z, y).to(y.device)
+
+
+def _points(real: Tensor, fake: Tensor, seed: int) -> dict[str, Tensor]:
+    """Real samples, as many fakes, and one point between each pair, in float64."""
+    n, real, fake = len(real), real.double(), fake.double()
     epsilon = torch.rand(n, generator=torch.Generator().manual_seed(seed)).to(real).view(-1, *[1] * (real.ndim - 1))
     return {"real": real, "fake": fake, "between": torch.lerp(fake, real, epsilon)}
 

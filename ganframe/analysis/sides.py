@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Subset, TensorDataset
 
 from ganframe.analysis.trained import CHUNK, TrainedGenerator, load_generator
-from ganframe.components import Dataset, DataSpec, Distribution
+from ganframe.components import Dataset, DataSpec, Distribution, Generator
+from ganframe.data.feed import Feed, Share, open_feed
 from ganframe.data.latents import sample_prior
 from ganframe.data.real import judging_data
 from ganframe.data.seeds import derive_seeds
 from ganframe.errors import RecipeError
-from ganframe.recipes.tables import Comparison, FromRun
+from ganframe.recipes.tables import Comparison, FromRun, Recipe
 
 HELD_OUT = 0.2  # of a finite set
 
@@ -137,3 +139,54 @@ def open_sides(comparison: Comparison) -> tuple[Side, Side]:
         problem = f"against: its samples have shape {shapes[1]}, and the dataset's {shapes[0]}"
         raise RecipeError([f"{comparison.name}: {problem}"])
     return sides
+
+
+# --------------------------------------------------------------------------------------------------------- as a recipe
+
+
+@attrs.frozen
+class _TrainingPart(Dataset):
+    """The training part of a side, as the dataset of a recipe."""
+
+    side: Side
+
+    @property
+    def spec(self) -> DataSpec:
+        return self.side.spec
+
+    def build(self) -> TorchDataset[Any]:
+        return self.side.part(held_out=False)
+
+
+@attrs.frozen
+class _SideAsGenerator(Generator):
+    """A side as the generator of a recipe: its samples take the place of fakes."""
+
+    side: Side
+    batch_size: int
+
+    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
+        part = self.side.part(held_out=False)
+        return _Fakes(lambda share: open_feed(part, data, self.batch_size, self.side.seed, share))
+
+
+class _Fakes(nn.Module):
+    """forward(z, y) -> as many samples of a feed as there are labels, on z's device."""
+
+    def __init__(self, opened: Callable[[Share], Feed]) -> None:
+        super().__init__()
+        self.opened = opened
+        self.feed: Feed | None = None
+        self.empty = nn.Parameter(torch.zeros(0))  # optimizers need at least one parameter
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        if self.feed is None:
+            self.feed = self.opened(Share(z.device))
+        return self.feed()[0][: len(y)]
+
+
+def as_recipe(comparison: Comparison, p: Side, q: Side) -> Recipe:
+    """A recipe with the comparison's discriminator; one side is its dataset, the other takes its generator's place."""
+    shared = {a.name: getattr(comparison, a.name) for a in attrs.fields(Comparison) if a.name != "against"}
+    generator = _SideAsGenerator(q, comparison.train.batch_size)
+    return Recipe(**{**shared, "dataset": _TrainingPart(p), "generator": generator})

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import click
 
 from ganframe.cli.common import Command, blocking, make_table, options, print_table, setting
+
+if TYPE_CHECKING:
+    from ganframe.analysis.measured import Transport
 
 
 @click.command(cls=Command)
 @click.argument("recipe", metavar="RECIPE")
 @click.option("--against", metavar="RUN", help="The other side: the generator of this run, for RECIPE's [against].")
-@click.option("--out", metavar="DIR", help="The folder of the result. By default runs/<recipe>/<number>.")
+@click.option("--out", metavar="DIR", help="The folder of the result. By default divergences/<recipe>/<number>.")
 @options(setting, blocking)
 def divergence(recipe: str, against: str | None, out: str | None, overrides: tuple[str, ...]) -> None:
     """Measure the divergence between RECIPE's dataset and another side by training a discriminator alone."""
@@ -20,15 +27,49 @@ def divergence(recipe: str, against: str | None, out: str | None, overrides: tup
 
     keep_freed_memory()
     measured = measure(load_comparison(recipe, overrides, against), out)
-    click.echo(f"-L_D on held-out samples   {measured.value:.5f} ± {measured.error:.5f}")
+    scale, error = measured.scale, measured.error
+    verdict = scale.verdict(measured.value, error)
+    says = f": {verdict}" if verdict else ""
+
+    def five(number: float) -> str:
+        return f"{round(number, 5) + 0.0:.5f}"  # not -0.00000
+
+    def line(heading: str, text: str) -> None:
+        click.echo(f"{heading:<27}{text}")
+
+    jsd = scale.jsd(measured.value)
+    if jsd is not None:
+        line("JSD", f"{jsd:.5f} of at most {math.log(2):.5f}{says}")
+        says = ""
+    line("-L_D on held-out samples", f"{five(measured.value)} ± {five(error)}{says}")
+    if scale.indistinguishable is not None:
+        line("  of equal sides", f"{scale.indistinguishable:.5f} is indistinguishable")
+    if scale.separable is not None:
+        line("  of disjoint sides", f"{scale.separable:.5f} is fully separable")
     if measured.exact is not None:
-        click.echo(f"exact, by quadrature       {measured.exact:.5f}")
-    if measured.transport is not None:
-        click.echo(f"exact W1 between samples   {measured.transport:.5f}")
+        exact = scale.jsd(measured.exact)
+        line("exact, by quadrature", f"{five(measured.exact)}{'' if exact is None else f' (JSD {exact:.5f})'}")
+    if measured.transported is not None:
+        _transported(measured.transported, measured.value_per_slope, line)
     if measured.critic_error is not None:
-        click.echo(f"mean |D(x) - D*(x)|        {measured.critic_error:.5f}")
+        line("mean |D(x) - D*(x)|", f"{measured.critic_error:.5f}")
+    if measured.warning is not None:
+        click.echo(f"warning: {measured.warning}", err=True)
     drawn = [name for name in ("convergence.png", "critic.png") if (measured.folder / name).exists()]
-    click.echo(f"done: {measured.folder}/ has divergence.json, {', '.join(drawn)}, comparison.toml")
+    click.echo(
+        f"done: {measured.folder}/ has divergence.json, {', '.join(drawn)}, discriminator.safetensors, comparison.toml"
+    )
+
+
+def _transported(found: Transport, value_per_slope: float | None, line: Callable[[str, str], None]) -> None:
+    """The slope of a Wasserstein critic, and W1 between the samples that it was measured at."""
+    if found.slope is not None:
+        line("slope of D", f"{found.slope:.5f}, the largest between the two sides")
+    if value_per_slope is not None:
+        line("-L_D / slope", f"{value_per_slope:.5f}, a lower bound on W1 of these samples")
+    each = f"of {found.samples} held-out samples" if found.samples > 1 else "of one held-out sample"
+    line("W1 of the samples", f"{found.w1:.5f}, by optimal transport {each} of each side")
+    line("  real against real", f"{found.floor:.5f}, of as many of the dataset and others of it: the floor")
 
 
 @click.command(cls=Command)
@@ -36,7 +77,10 @@ def divergence(recipe: str, against: str | None, out: str | None, overrides: tup
 @click.option("-n", "samples", default=500, show_default=True, type=click.IntRange(2), help="Points of each kind.")
 @blocking
 def lipschitz(runs: tuple[str, ...], samples: int) -> None:
-    """Measure the slopes of the discriminators of RUNs: gradient norms, the largest slope found, an upper bound."""
+    """Measure the slopes of the discriminators of RUNs: gradient norms, the largest slope found, an upper bound.
+
+    A RUN is the folder of a run, or of a divergence that was measured.
+    """
     from ganframe.analysis.lipschitz import compare, short_names
     from ganframe.cli.process import keep_freed_memory
 

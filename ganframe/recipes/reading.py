@@ -39,7 +39,9 @@ def load_generator_recipe(path: str | Path, registry: Registry | None = None) ->
     return _structure(document, str(path), registry or load(), GeneratorRecipe)
 
 
-def load_comparison(path: str | Path, overrides: Iterable[str] = (), run: str | None = None) -> Comparison:
+def load_comparison(
+    path: str | Path, overrides: Iterable[str] = (), run: str | None = None, registry: Registry | None = None
+) -> Comparison:
     """Reads a recipe as a comparison: with a table [against], or against the generator of the run in the folder `run`.
 
     The recipe's own generator and prior, where it has them, are ignored. Raises as `load_recipe` does.
@@ -47,7 +49,7 @@ def load_comparison(path: str | Path, overrides: Iterable[str] = (), run: str | 
     document = {k: v for k, v in _document(Path(path), overrides).items() if k not in ("generator", "latent")}
     if run is not None:
         document["against"] = {"run": run}
-    return _structure(document, str(path), load(), Comparison)
+    return _structure(document, str(path), registry or load(), Comparison)
 
 
 def structure(document: Mapping[str, Any], source: str, registry: Registry) -> Recipe:

@@ -208,31 +208,37 @@ def _densities(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | N
     figure.savefig(file, dpi=100)
 
 
-def draw_convergence(file: Path, history: list[dict[str, float]], exact: float | None) -> None:
+def draw_convergence(file: Path, history: list[dict[str, float]], exact: float | None, label: str = "exact") -> None:
     """A curve of "value" ± "error" over "step", with the exact value as a line where it is known."""
     figure, axes = _figure((6, 4))
     steps, values, errors = (torch.tensor([record[key] for record in history]) for key in ("step", "value", "error"))
     axes.plot(steps, values, color="tab:blue", label="-L_D on held-out samples")
     axes.fill_between(steps, values - 2 * errors, values + 2 * errors, color="tab:blue", alpha=0.25)
     if exact is not None:
-        axes.axhline(exact, color="black", linestyle=":", label="exact")
+        axes.axhline(exact, color="black", linestyle=":", label=label)
     axes.set(xlabel="steps of D", ylabel="-L_D")
     axes.legend(loc="lower right")
     figure.savefig(file, dpi=100)
 
 
-def draw_discriminator(file: Path, x: Tensor, p: Tensor, q: Tensor, D: Tensor, best: Tensor) -> None:
-    """Two densities on the line, D(x) = σ(score), and D of the optimal discriminator; each (n,)."""
+def draw_discriminator(
+    file: Path, x: Tensor, p: Tensor, q: Tensor, D: Tensor, best: Tensor | None, label: str | None = None
+) -> None:
+    """Two densities on the line, D(x) = σ(score), and D of the optimal discriminator where it is known; each (n,).
+
+    With a label, D and the optimal one are no probabilities but what it says.
+    """
     figure, axes = _figure((6, 4))
     shown = (p + q) > 1e-4 * (p + q).max()
-    x, p, q, D, best = (values[shown] for values in (x, p, q, D, best))
+    x, p, q, D = (values[shown] for values in (x, p, q, D))
     axes.plot(x, p, color="black", linestyle=":", label="p")
     axes.plot(x, q, color="tab:green", label="q")
     axes.set(xlabel="x", ylabel="density", xlim=(x[0].item(), x[-1].item()))
     right = axes.twinx()
-    right.plot(x, best, color="tab:orange", linewidth=3, alpha=0.6, label="the optimal D(x)")
+    if best is not None:
+        right.plot(x, best[shown], color="tab:orange", linewidth=3, alpha=0.6, label="the optimal D(x)")
     right.plot(x, D, "--", color="tab:blue", label="D(x)")
-    right.set(ylim=(0, 1.05), ylabel="D(x) = σ(score)")
+    right.set(ylim=(0, 1.05) if label is None else None, ylabel=label or "D(x) = σ(score)")
     axes.legend(loc="upper left")
     right.legend(loc="upper right")
     figure.savefig(file, dpi=100)

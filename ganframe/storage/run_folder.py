@@ -69,21 +69,41 @@ def create(name: str, out: str | Path | None) -> RunFolder:
 
     Raises RequestError where `out` is not empty or the folder cannot be written.
     """
-    try:
-        if out is not None:
-            path = Path(out)
-            if path.exists() and (not path.is_dir() or any(_contents(path))):
-                raise RequestError(
-                    f"{path} exists and is not empty; choose another --out, or resume its run by --resume {path}"
-                )
-            path.mkdir(parents=True, exist_ok=True)
-        else:
-            path = _next_number(Path("runs") / name)
+    with _named("the run folder"):
+        path = _new(Path("runs") / name, out, ", or resume its run by --resume {}")
         (path / "samples").mkdir(exist_ok=True)
         (path / "checkpoints").mkdir(exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"the run folder cannot be created: {error.strerror}: {error.filename}") from error
     return RunFolder(path)
+
+
+def create_measurement(name: str, out: str | Path | None) -> Path:
+    """A new folder for a measurement: `out`, or the first free number under divergences/<name>/. Raises as `create`."""
+    with _named("the folder of the measurement"):
+        return _new(Path("divergences") / name, out)
+
+
+def is_measurement(folder: Path) -> bool:
+    """Whether a folder is that of a measurement, and not of a run."""
+    return (folder / "comparison.toml").is_file() and not (folder / "recipe.toml").exists()
+
+
+def _new(parent: Path, out: str | Path | None, also: str = "") -> Path:
+    """The folder `out`, or the first free number under `parent`. `also` is another remedy where `out` is not empty."""
+    if out is None:
+        return _next_number(parent)
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(_contents(path))):
+        raise RequestError(f"{path} exists and is not empty; choose another --out{also.format(path)}")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RequestError(f"{what} cannot be created: {error.strerror}: {error.filename}") from error
 
 
 def existing(path: str | Path) -> RunFolder:
@@ -96,9 +116,14 @@ def existing(path: str | Path) -> RunFolder:
 
 def remove(folder: RunFolder) -> None:
     """Removes the folder of a run that has not begun, and runs/<name>/ above it if nothing else is there."""
-    delete(folder.path)
-    name = folder.path.absolute().parent
-    if name.parent.name == "runs":
+    remove_numbered(folder.path)
+
+
+def remove_numbered(folder: Path) -> None:
+    """Removes a folder that nothing was written to, and the one of its name above it if nothing else is there."""
+    delete(folder)
+    name = folder.absolute().parent
+    if name.parent.name in ("runs", "divergences"):
         with suppress(OSError):  # not empty
             name.rmdir()
             name.parent.rmdir()

@@ -15,6 +15,7 @@ import ganframe
 from ganframe import DataSpec
 from ganframe.analysis import divergence
 from ganframe.analysis.divergence import measure
+from ganframe.analysis.lipschitz import examine
 from ganframe.analysis.sides import Side
 from ganframe.analysis.trained import TrainedGenerator
 from ganframe.components import Dataset
@@ -47,6 +48,7 @@ every = 200
 @pytest.fixture(autouse=True)
 def fewer_samples(monkeypatch):
     monkeypatch.setattr(divergence, "JUDGED_LAST", (20_000, 100_000))
+    monkeypatch.setattr(divergence, "TRANSPORTED", 500)
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_wasserstein_estimate_is_compared_with_transport_distance(pair, tmp_path
     )
     assert measured.exact == pytest.approx(3.0, abs=1e-4)
     assert measured.critic_error is None
-    assert not (measured.folder / "critic.png").exists()
+    assert (measured.folder / "critic.png").stat().st_size > 5000
     assert measured.transport == pytest.approx(3.0, abs=0.15)
     assert 0.3 < measured.value < 3.1
 
@@ -217,6 +219,154 @@ def test_held_out_samples_are_not_trained_on():
     assert not held_out & trained
 
 
+# ------------------------------------------------------------------------------------------------ what a value says
+
+STEEP = (
+    "objective.use=wgan",
+    "against.means=[100.0]",
+    "constraints=[{use='gradient_penalty'}]",
+    "train.batch_size=64",
+    "train.steps=150",
+    "log.every=150",
+)
+
+
+@pytest.fixture(scope="module")
+def steep(tmp_path_factory):
+    """A critic under a gradient penalty between sides at a distance of 100: its slope rests at 1 + 100 / (2 · 10)."""
+    folder = tmp_path_factory.mktemp("steep")
+    file = folder / "pair.toml"
+    file.write_text(PAIR)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(divergence, "TRANSPORTED", 200)
+        patched.setattr(divergence, "JUDGED_LAST", (20_000, 20_000))
+        return measure(load_comparison(file, STEEP), folder / "out")
+
+
+def test_steep_critic_is_above_w1_and_says_so(steep):
+    assert steep.value > 400
+    assert steep.transport == pytest.approx(100, abs=1)
+    assert steep.transported.slope == pytest.approx(6, rel=0.1)
+    assert steep.value_per_slope == pytest.approx(steep.value / steep.transported.slope)
+    assert 90 < steep.value_per_slope <= 100.5
+    assert "-L_D is above W1, 100" in steep.warning
+    report = json.loads((steep.folder / "divergence.json").read_text())
+    assert report["slope"] == steep.transported.slope
+    assert report["value_per_slope"] == steep.value_per_slope
+    assert report["warning"] == steep.warning
+    assert report["transport"] == steep.transport
+    assert report["transport_samples"] == 200
+    assert 0 < report["transport_floor"] < 0.5  # of two equal sides of 200 samples
+
+
+def test_value_below_w1_has_no_warning(steep):
+    assert attrs.evolve(steep, value=99.0).warning is None
+    assert attrs.evolve(steep, value=100.5, error=0.5).warning is None
+    assert attrs.evolve(steep, value=100.5, error=0.1).warning is not None
+    assert attrs.evolve(steep, value=100.5, error=math.nan).warning is not None
+    samples_alone = attrs.evolve(steep, exact=None)
+    assert "W1 of the samples, " in samples_alone.warning
+
+
+def test_steepness_of_a_measured_critic_is_examined(steep, call):
+    result = call("lipschitz", steep.folder, "-n", 50)
+    report = json.loads((steep.folder / "lipschitz.json").read_text())
+    assert report["step"] == 150
+    assert report["gradient_norm"]["between"]["50%"] == pytest.approx(6, rel=0.1)
+    assert report["largest_slope"] >= 0.95 * steep.transported.slope
+    assert report["largest_slope"] <= report["upper_bound"]
+    assert "lipschitz.png" in result.stdout
+
+
+def test_measured_critic_is_examined_on_held_out_samples_of_both_sides(pair, tmp_path):
+    images = ("dataset={use='digits'}", "against={use='digits', size=8}", "train.batch_size=8", "train.steps=1")
+    folder = measure(pair("objective.use=wgan", *images), tmp_path / "out").folder
+    found = examine(folder, samples=400)
+    assert [len(norms) for norms in found.gradient_norms.values()] == [359] * 3  # a fifth of 1,797
+    (folder / "discriminator.safetensors").unlink()
+    with pytest.raises(ganframe.RequestError, match=r"discriminator\.safetensors: cannot be loaded"):
+        examine(folder)
+
+
+@pytest.mark.parametrize(
+    ("means", "lines"),
+    [
+        ("[90.0]", ["JSD                        0.69", " of at most 0.69315: fully separable"]),
+        ("[0.0]", ["JSD                        0.00", " of at most 0.69315: indistinguishable by this discriminator"]),
+        ("[1.0]", ["exact, by quadrature       -1.16345 (JSD 0.11142)"]),
+    ],
+)
+def test_value_of_the_minimax_game_is_printed_as_jsd(call, pair, monkeypatch, means, lines):
+    monkeypatch.setattr(divergence, "JUDGED_LAST", (2_000, 2_000))
+    pair()
+    output = call("divergence", "pair.toml", "--set", "train.steps=60", "--set", f"against.means={means}").stdout
+    assert all(line in output for line in [*lines, "-1.38629 is indistinguishable", "0.00000 is fully separable"])
+
+
+def test_wasserstein_value_is_printed_with_slope_and_floor(call, pair, monkeypatch):
+    monkeypatch.setattr(divergence, "TRANSPORTED", 50)
+    monkeypatch.setattr(divergence, "JUDGED_LAST", (2_000, 2_000))
+    pair()
+    result = call("divergence", "pair.toml", *(word for change in STEEP for word in ("--set", change)))
+    lines = result.stdout.splitlines()
+    (samples,) = (line for line in lines if line.startswith("W1 of the samples "))
+    assert "of 50 held-out samples of each side" in samples
+    for heading in ("slope of D ", "-L_D / slope ", "  real against real "):
+        assert [line for line in lines if line.startswith(heading)], heading
+    assert "warning: -L_D is above W1" in result.stderr
+
+
+def test_transport_of_few_samples_has_its_floor_of_real_samples(tmp_path, pair, install):
+    """12 held-out samples of noise in 64 dimensions are far from any 12 others of the same noise."""
+    install("noise", NOISE.replace("return 500", "return 60"))
+    sides = ("dataset={use='noise'}", "against={use='noise'}", "train.batch_size=8", "train.steps=1")
+    found = measure(pair("objective.use=wgan", *sides), tmp_path / "out").transported
+    assert found.samples == 12
+    assert found.floor == pytest.approx(2 * (64 / 6) ** 0.5, rel=0.2)  # E ‖x - x'‖² is 64 · 2 · 4/12
+
+
+def test_measurement_is_not_numbered_among_runs(call, pair, tmp_path):
+    """A run of the same name comes after it, and gets the number 1."""
+    pair()
+    few = ("--set", "train.steps=2", "--set", "log.every=2")
+    call("divergence", "pair.toml", *few)
+    assert not (tmp_path / "runs").exists()
+    call("divergence", "pair.toml", *few)
+    assert sorted(path.name for path in (tmp_path / "divergences" / "pair").iterdir()) == ["1", "2"]
+    assert not [path for path in (tmp_path / "divergences").rglob("*") if path.is_dir() and not any(path.iterdir())]
+
+
+def test_diverged_discriminator_measures_nothing(call, pair, tmp_path):
+    pair()
+    huge = ("--set", "objective.use=wgan", "--set", "optimizer.discriminator.lr=1e30", "--set", "train.steps=20")
+    result = call("divergence", "pair.toml", *huge, code=1)
+    assert "-L_D is not a number" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "divergences").exists()
+
+
+def test_many_scores_are_judged_as_they_are_trained(pair, tmp_path, conditional):
+    """The loss of each score, not of a sample's mean: the mean of softplus is above softplus of the mean."""
+    conditional()
+    images = ("dataset={use='paired_images'}", "against={use='paired_images'}", "train.batch_size=4")
+    measured = measure(pair("discriminator={use='two_scores'}", *images, "train.steps=1"), tmp_path / "out")
+    assert measured.value < -math.log(4) + 0.2
+    scores = divergence._scores(Two(), torch.randn(30, 2))
+    assert scores.shape == (30, 2)
+
+
+class Two(torch.nn.Module):
+    many_scores = True
+
+    def forward(self, x, y):
+        return x
+
+
+@pytest.mark.parametrize("objective", ["vanilla", "wgan"])
+def test_critic_is_drawn_wherever_both_densities_are_known(pair, tmp_path, objective):
+    measured = measure(pair("train.steps=2", f"objective.use={objective}"), tmp_path / "out")
+    assert (measured.folder / "critic.png").stat().st_size > 5000
+
+
 # --------------------------------------------------------------------------------------------------------- bad requests
 
 
@@ -245,7 +395,7 @@ def test_divergence_command(call, pair, tmp_path):
     result = call("divergence", "pair.toml", "--set", "train.steps=20", "--set", "log.every=10")
     assert "-L_D on held-out samples   -1." in result.stdout
     assert "exact, by quadrature       -1.16345" in result.stdout
-    assert "done: runs/pair/1/" in result.stdout
+    assert "done: divergences/pair/1/" in result.stdout
     (tmp_path / "plain.toml").write_text(PAIR.replace('[against]\nuse = "gaussian_1d"\nmeans = [1.0]\n', ""))
     assert "plain.toml: against: missing" in call("divergence", "plain.toml", code=2).stderr
 

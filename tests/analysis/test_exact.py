@@ -11,7 +11,15 @@ from torch.utils.data import TensorDataset
 
 import ganframe
 from ganframe import DataSpec
-from ganframe.analysis.exact import exact_value, is_difference_of_means, on_the_line, transport_distance
+from ganframe.analysis.exact import (
+    distances,
+    exact_value,
+    is_difference_of_means,
+    on_the_line,
+    optimal_critic,
+    steepest_pair,
+    transport_distance,
+)
 from ganframe.components import Objective
 from ganframe.plugins.registry import load
 
@@ -60,6 +68,30 @@ def test_transport_distance_is_w1_between_samples():
     assert transport_distance(x, x.flip(0)) == 0
     noise = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
     assert transport_distance(noise, 3 + noise) == pytest.approx(3.0, abs=1e-5)
+
+
+def test_difference_of_means_is_at_most_slope_times_w1_of_the_samples():
+    x, y = torch.randn(40, 3) + 1, torch.randn(40, 3)
+    for score in (lambda x: 5 * x[:, 0], lambda x: x.square().sum(1), lambda x: x.sin().prod(1)):
+        a, b = score(x).double(), score(y).double()
+        slope = steepest_pair(distances(x, y), a, b)
+        assert 0 < (a.mean() - b.mean()).abs() <= slope * transport_distance(x, y)
+    assert steepest_pair(distances(x, y), 5 * x[:, 0], 5 * y[:, 0]) <= 5.001
+
+
+def test_slope_of_samples_that_both_sides_have_is_not_one_of_rounding():
+    x = torch.randn(20, 50)
+    assert steepest_pair(distances(x, x), x[:, 0], x[:, 0] + 1e-3) < 2
+    assert steepest_pair(torch.zeros(3, 3), torch.ones(3), torch.zeros(3)) == 0
+
+
+def test_optimal_critic_has_w1_as_its_difference_of_means_and_slope_1():
+    for p, q in ((gaussians((0.0,)), gaussians((3.0,))), (gaussians((0.0,), (1.0,)), gaussians((0.0,), (3.0,)))):
+        line = on_the_line(p, q, LINE)
+        critic = optimal_critic(line)
+        apart = torch.trapezoid(critic * (line.log_p.exp() - line.log_q.exp()), line.x).item()
+        assert apart == pytest.approx(exact_value(wgan, line), rel=1e-4)
+        assert (critic.diff() / line.x.diff()).abs().max().item() == pytest.approx(1, rel=1e-6)
 
 
 def test_only_wgan_is_a_difference_of_means():

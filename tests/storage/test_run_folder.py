@@ -15,6 +15,19 @@ def test_runs_are_numbered(tmp_path, monkeypatch):
     assert all((path / "samples").is_dir() and (path / "checkpoints").is_dir() for path in made)
 
 
+def test_measurements_are_numbered_apart_from_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_folder.create("ring", None)
+    made = [run_folder.create_measurement("ring", None) for _ in range(2)]
+    assert [str(path) for path in made] == ["divergences/ring/1", "divergences/ring/2"]
+    assert not any(any(path.iterdir()) for path in made)
+    (made[0] / "comparison.toml").write_text("")
+    assert run_folder.is_measurement(made[0])
+    assert not run_folder.is_measurement(made[1])
+    with pytest.raises(RequestError, match=r"is not empty; choose another --out$"):
+        run_folder.create_measurement("ring", made[0])
+
+
 def test_number_follows_the_highest_and_skips_other_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("7", "best", "9x"):
