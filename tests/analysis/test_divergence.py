@@ -299,7 +299,7 @@ def test_measured_critic_is_examined_on_held_out_samples_of_both_sides(pair, tmp
 def test_value_of_the_minimax_game_is_printed_as_jsd(call, pair, monkeypatch, means, lines):
     monkeypatch.setattr(divergence, "JUDGED_LAST", (2_000, 2_000))
     pair()
-    output = call("divergence", "pair.toml", "--set", "train.steps=60", "--set", f"against.means={means}").stdout
+    output = call("divergence", "pair.toml", "--set", "train.steps=150", "--set", f"against.means={means}").stdout
     assert all(line in output for line in [*lines, "-1.38629 is indistinguishable", "0.00000 is fully separable"])
 
 
