@@ -76,9 +76,9 @@ class ConditionalBatchNorm(nn.Module):
         h = self.norm(h)
         if self.given is None:
             return h
-        shape = (len(h), h.shape[1]) + (1,) * (h.ndim - 2)
         scale = self.scale(y) if isinstance(self.given, int) else 1 + self.scale(y)
-        return scale.view(shape) * h + self.shift(y).view(shape)
+        everywhere = (..., *[None] * (h.ndim - 2))  # no size of the batch in it, which an exported graph would keep
+        return scale[everywhere] * h + self.shift(y)[everywhere]
 
 
 class _LinearMap(nn.Module):
