@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.components import DataSpec, Distribution
 from ganframe.data import workers as processes
+from ganframe.data.randomness import own_random_state
 from ganframe.errors import RunError
 
 
@@ -71,9 +73,14 @@ def open_feed(
     check_data(data, spec)
     if isinstance(data, Distribution):
         return DrawnFeed(data, spec, batch_size, seed, share)
-    if isinstance(data, TensorDataset):
+    if is_indexed(data):
         return IndexedFeed(data, spec, batch_size, seed, share)
     return LoadedFeed(data, spec, batch_size, seed, share, workers)
+
+
+def is_indexed(data: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
+    """Whether the items of `data` are the rows of its tensors: not where a subclass makes items of its own of them."""
+    return isinstance(data, TensorDataset) and type(data).__getitem__ is TensorDataset.__getitem__
 
 
 class DrawnFeed:
@@ -149,7 +156,11 @@ class IndexedFeed:
 
 
 class LoadedFeed:
-    """Batches read item by item through a DataLoader, in the same order as by IndexedFeed."""
+    """Batches read item by item through a DataLoader, in the same order as by IndexedFeed.
+
+    What a dataset draws at random in `__getitem__` depends on the seed, the batch and the process alone, so a resumed
+    run draws the same, with any number of workers.
+    """
 
     def __init__(
         self, data: TorchDataset[Any], spec: DataSpec, batch_size: int, seed: int, share: Share, workers: int
@@ -163,12 +174,13 @@ class LoadedFeed:
         if self.batches is None:
             rows = _Rows(self.order, self.drawn, self.share)
             loader = DataLoader(
-                self.data,
+                _Seeded(self.data, self.order.seed, self.share.rank),
                 batch_sampler=rows,
                 num_workers=self.workers,
                 worker_init_fn=processes.leave_signals_to_the_run,
                 pin_memory=self.share.device.type == "cuda",
-                generator=torch.Generator(),  # else it draws from torch's own, which an exact resume must not change
+                # Of the feed's own: torch's would be changed. It seeds what a worker draws outside of its batches.
+                generator=torch.Generator().manual_seed(_batch_seed(self.order.seed, self.share.rank, self.drawn)),
             )
             self.batches = processes.start(loader)
         try:
@@ -188,21 +200,40 @@ class LoadedFeed:
 
 
 class _Rows:
-    """An endless batch sampler: this process's indices of the batches `start`, start + 1, …"""
+    """An endless batch sampler: (index, this process's rows) of the batches `start`, start + 1, …"""
 
     def __init__(self, order: Order, start: int, share: Share) -> None:
         self.order, self.start, self.share = order, start, share
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         index = self.start
         while True:
-            yield self.share.of(self.order.batch(index)).tolist()
+            yield index, self.share.of(self.order.batch(index)).tolist()
             index += 1
 
 
 def narrowed(values: Tensor, device: torch.device) -> Tensor:
     """Values that the device can hold: Apple's GPUs have no float64."""
     return values.float() if values.dtype == torch.float64 and device.type == "mps" else values
+
+
+class _Seeded(TorchDataset[Any]):
+    """Reads whole batches of `data`, each with random generators of its own, which its index seeds."""
+
+    def __init__(self, data: TorchDataset[Any], seed: int, rank: int) -> None:
+        self.data, self.seed, self.rank = data, seed, rank
+
+    def __getitems__(self, batch: tuple[int, list[int]]) -> list[Any]:
+        """The items of (index, rows), as DataLoader asks for what a batch sampler yields."""
+        index, rows = batch
+        with own_random_state(_batch_seed(self.seed, self.rank, index)):
+            together = getattr(self.data, "__getitems__", None)
+            return together(rows) if together else [self.data[row] for row in rows]
+
+
+def _batch_seed(seed: int, rank: int, index: int) -> int:
+    """The seed, of 32 bits, of what the items of a batch draw in the process `rank`."""
+    return int(np.random.SeedSequence((seed, rank, index)).generate_state(1)[0])
 
 
 def as_float(x: Tensor) -> Tensor:

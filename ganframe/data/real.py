@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import TensorDataset, default_collate
+from torch.utils.data import default_collate
 
 from ganframe.components import Dataset, DataSpec, Distribution
-from ganframe.data.feed import as_float, as_y, check_data, narrowed
+from ganframe.data.feed import as_float, as_y, check_data, is_indexed, narrowed
+from ganframe.data.randomness import kept_random_state, own_random_state
 
 PART = 1_000  # samples drawn at a time
 NUMBERS = 2**22  # that samples drawn at a time have together at most: 16 MiB of float32
@@ -30,10 +31,10 @@ def at_most(n: int, spec: DataSpec) -> int:
 def judging_data(dataset: Dataset, spec: DataSpec, built: TorchDataset[Any]) -> TorchDataset[Any]:
     """What the dataset holds out of training, or what it built for training if it holds out nothing.
 
-    Raises ValueError where it is not what `spec` says, and what `Dataset.held_out` raises. torch's random state is not
+    Raises ValueError where it is not what `spec` says, and what `Dataset.held_out` raises. The random state is not
     changed.
     """
-    with torch.random.fork_rng(devices=()):
+    with kept_random_state():
         held_out = dataset.held_out()
         if held_out is None:
             return built
@@ -65,8 +66,7 @@ def conditions(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, devic
 
 def _samples(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """x and y as the data has them."""
-    with torch.random.fork_rng(devices=()):  # items may be drawn with torch's own generator, as by augmentation
-        torch.default_generator.manual_seed(seed)
+    with own_random_state(seed):  # items may be drawn at random, as by augmentation
         check_data(data, spec)
         return _drawn(data, n, seed, device, at_most(PART, spec))
 
@@ -79,7 +79,7 @@ def _drawn(data: TorchDataset[Any], n: int, seed: int, device: torch.device, par
         return x, y
     count = len(data)  # type: ignore[arg-type]
     rows = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:n]
-    if isinstance(data, TensorDataset):
+    if is_indexed(data):
         x, y = (tensor[rows.to(tensor.device)] for tensor in data.tensors)
         return x, y
     x, y = default_collate([data[row] for row in rows.tolist()])

@@ -21,6 +21,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration, broadcast, is_bf16_available, parse_flag_from_env
 from torch import Tensor, nn
 
+from ganframe.data.randomness import kept_random_state
 from ganframe.errors import RecipeError, RequestError, did_you_mean, warn
 from ganframe.recipes.tables import Recipe
 
@@ -78,12 +79,13 @@ _process_state = _ProcessState()
 
 @contextmanager
 def process_state_kept() -> Iterator[None]:
-    """Restores the state of the process that a run changes: torch's random state (CPU, CUDA) and Accelerate's."""
+    """Restores the state of the process that a run changes: the random state (torch on CPU and CUDA, numpy, Python)
+    and Accelerate's."""
     cuda = torch.cuda.is_initialized()
     devices = range(torch.cuda.device_count()) if cuda else ()
     _process_state.enter()
     try:
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices), kept_random_state():
             yield
     finally:
         if not cuda and torch.cuda.is_initialized():

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ganframe.components import DataSpec
 from ganframe.data.latents import fixed_latents
+from ganframe.data.randomness import own_random_state
 from ganframe.data.real import at_most, real_samples
 from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size, mean_scores
@@ -100,9 +101,9 @@ def draw_pictures(trainer: Trainer, file: Callable[[int], Path]) -> Callback:
     if spec.classes and not points:
         y = torch.arange(len(z)) % spec.classes
     part = max(1, state.generator_batch_size // state.accumulate)
-    with torch.no_grad(), torch.random.fork_rng(), evaluation(trainer.sampled):
+    with torch.no_grad(), own_random_state(seed, state.device), evaluation(trainer.sampled):
         watch = health.CollapseWatch(in_parts(trainer.sampled, part, state.device, z, y))
-    return draw_samples(trainer.sampled, spec, z, y, real, file, watch, part)
+    return draw_samples(trainer.sampled, spec, z, y, real, file, watch, part, seed)
 
 
 def number_shown(spec: DataSpec) -> int:
@@ -156,11 +157,13 @@ def draw_samples(
     file: Callable[[int], Path],
     inspect: Callable[[Tensor, Tensor, int], None] = lambda fake, real, step: None,
     part: int = 256,
+    seed: int = 0,
 ) -> Callback:
     """Draws `network`'s samples of fixed latents and y, with D's scores for blank y in the plane or on the line.
 
     `inspect` is called with the samples, real samples and the step. Networks are called for at most `part` samples at
-    a time.
+    a time. `seed` is that of noise inside the networks, so that each picture has the same and training's random state
+    stays as it is.
     """
 
     def callback(state: State) -> None:
@@ -169,7 +172,7 @@ def draw_samples(
         def scores(x: Tensor) -> Tensor:
             return in_parts(lambda *part: mean_scores(D(*part)), part, state.device, x, spec.blank(len(x)))
 
-        with torch.no_grad(), evaluation(network, D):
+        with torch.no_grad(), own_random_state(seed, state.device), evaluation(network, D):
             fakes = in_parts(network, part, state.device, z, y)
             inspect(fakes, real, state.step)
             shown = scores if group_size(D) == 1 else None  # a point has no score of its own

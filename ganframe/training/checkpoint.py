@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
 from accelerate.utils import gather_object
 
+from ganframe.data.randomness import random_state, set_random_state
 from ganframe.errors import RequestError, RunError
 from ganframe.storage import checkpoints, provenance
 from ganframe.storage.run_folder import RunFolder
@@ -31,7 +30,7 @@ def save(trainer: Trainer, folder: RunFolder, watch: Watch) -> None:
     except LateState as fault:  # a penalty that was not due before
         raise RunError(f"{folder.path}: step {trainer.state.step}: {fault}") from None
     parts = {name: part.state_dict() for name, part in trainer.stateful.items()}
-    random_states = gather_object([_random_state(trainer.state.device)])
+    random_states = gather_object([random_state(trainer.state.device)])
     if not trainer.accelerator.is_main_process:
         return
     # The checkpoint last: a run has finished when its last checkpoint exists, and then it must have its generator.
@@ -46,7 +45,7 @@ def save(trainer: Trainer, folder: RunFolder, watch: Watch) -> None:
 
 
 def restore(trainer: Trainer, checkpoint: Path, randomness: bool = True) -> None:
-    """Restores the state that `save` saved; without `randomness`, data, latents and torch's random state continue.
+    """Restores the state that `save` saved; without `randomness`, data, latents and the random state continue.
 
     Raises RequestError where the checkpoint belongs to another recipe.
     """
@@ -62,20 +61,6 @@ def restore(trainer: Trainer, checkpoint: Path, randomness: bool = True) -> None
                 part.load_state_dict(training["parts"][name])
         rank = trainer.accelerator.process_index
         if randomness and rank < len(training["random_states"]):
-            _set_random_state(trainer.state.device, training["random_states"][rank])
+            set_random_state(trainer.state.device, training["random_states"][rank])
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise RequestError(f"{checkpoint}: does not fit its run's recipe: {type(error).__name__}: {error}") from None
-
-
-def _random_state(device: torch.device) -> dict[str, Any]:
-    """The state of torch's own generators."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_random_state(device: torch.device, state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)

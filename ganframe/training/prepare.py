@@ -18,6 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ganframe.components import DataSpec, Parts
 from ganframe.data.feed import Feed, Share, open_feed
 from ganframe.data.latents import LatentFeed
+from ganframe.data.randomness import seed_all
 from ganframe.data.real import judging_data
 from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size
@@ -93,8 +94,8 @@ class Trainer:
 def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     """Builds networks, optimisers and data, and checks that they fit together.
 
-    Raises RecipeError with every part that cannot be built. Seeds torch's random state. Without `start`, as where a
-    checkpoint is restored afterwards, the run of `train.from` is not read.
+    Raises RecipeError with every part that cannot be built. Seeds the random generators of torch, numpy and Python.
+    Without `start`, as where a checkpoint is restored afterwards, the run of `train.from` is not read.
     """
     accelerator = processes.make_accelerator(recipe)
     device = accelerator.device
@@ -104,7 +105,7 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     problems = Problems(recipe.name)
     batch, generator_batch = _batch_sizes(recipe, share, problems)
 
-    torch.manual_seed(seeds.weights)
+    seed_all(seeds.weights)
     spec = problems.attempt("dataset", lambda: recipe.dataset.spec)
     if spec is None:
         problems.raise_any()
@@ -172,8 +173,8 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
         step_buffers=step_buffers,
     )
     averaged = moving_average(G) if recipe.train.ema is not None else None
-    # What torch's own generator is used for (dropout, a penalty's ε) must differ between processes.
-    torch.manual_seed(derive_seeds(recipe.seed, share.rank).torch)
+    # What the global generators are used for (dropout, a penalty's ε) must differ between processes.
+    seed_all(derive_seeds(recipe.seed, share.rank).torch)
     return Trainer(
         recipe=recipe,
         spec=spec,
