@@ -177,6 +177,14 @@ class Dataset:
         """Returns samples that are not in `build`, in the same form, for judging; None, as here, if there are none."""
         return None
 
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """Returns what identifies the data, as {"file names": "a hash of them"}, for a run that is resumed. Optional.
+
+        The names are shown to the user. It must be quick, and stay the same where the same data lies elsewhere. The
+        shape, the number of samples, and a hash of values in memory are compared without it.
+        """
+        return {}
+
     def decode(self, x: Tensor) -> Any:
         """Returns samples x (N, *shape) in a form for people, as rows of a table. By default x itself."""
         return x

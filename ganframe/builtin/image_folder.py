@@ -26,6 +26,7 @@ from ganframe import (
     read_image_header,
     warn,
 )
+from ganframe.builtin.files import file_fingerprint
 
 _warn_once = functools.cache(warn)  # a dataset may be built several times, as by `divergence`
 
@@ -108,6 +109,9 @@ class ImageFolder(Dataset):
                 "than their files declare, set dataset.white to the value that is white"
             )
         return TensorDataset(x, torch.tensor(lazy.labels))
+
+    def fingerprint(self) -> dict[str, str]:
+        return file_fingerprint(Path(self.root).expanduser(), self._files()[0])
 
     def _files(self, left_out: collections.Counter[str] | None = None) -> tuple[list[tuple[Path, int]], int | None]:
         """Image files with their labels, sorted by name, and the number of classes. Adds to `left_out` by kind."""

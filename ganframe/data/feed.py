@@ -200,15 +200,15 @@ class LoadedFeed:
 
 
 class _Rows:
-    """An endless batch sampler: (index, this process's rows) of the batches `start`, start + 1, …"""
+    """An endless batch sampler: [index, *this process's rows] of the batches `start`, start + 1, …"""
 
     def __init__(self, order: Order, start: int, share: Share) -> None:
         self.order, self.start, self.share = order, start, share
 
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+    def __iter__(self) -> Iterator[list[int]]:
         index = self.start
         while True:
-            yield index, self.share.of(self.order.batch(index)).tolist()
+            yield [index, *self.share.of(self.order.batch(index)).tolist()]
             index += 1
 
 
@@ -223,9 +223,9 @@ class _Seeded(TorchDataset[Any]):
     def __init__(self, data: TorchDataset[Any], seed: int, rank: int) -> None:
         self.data, self.seed, self.rank = data, seed, rank
 
-    def __getitems__(self, batch: tuple[int, list[int]]) -> list[Any]:
-        """The items of (index, rows), as DataLoader asks for what a batch sampler yields."""
-        index, rows = batch
+    def __getitems__(self, batch: list[int]) -> list[Any]:
+        """The items of [index, *rows], as DataLoader asks for what a batch sampler yields."""
+        index, *rows = batch
         with own_random_state(_batch_seed(self.seed, self.rank, index)):
             together = getattr(self.data, "__getitems__", None)
             return together(rows) if together else [self.data[row] for row in rows]

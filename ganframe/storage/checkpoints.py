@@ -1,6 +1,6 @@
 """Checkpoints of a run: written atomically, checked by checksums, the newest few kept.
 
-checkpoints/step-000500/   <network>.safetensors …   training.pt   checkpoint.json
+checkpoints/step-000500/   <network>.safetensors …   training.pt   recipe.toml   checkpoint.json
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ganframe.storage.run_folder import RunFolder, step_of
 from ganframe.storage.weights import as_os_error, load_weights, save_weights
 
 MANIFEST = "checkpoint.json"
+RECIPE = "recipe.toml"
 
 
 def save_checkpoint(
@@ -29,12 +30,14 @@ def save_checkpoint(
     networks: Mapping[str, nn.Module],
     training: dict[str, Any],
     keep: int,
-    versions: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+    recipe: str | None = None,
 ) -> None:
     """Writes checkpoints/step-…: the weights of each network, and `training`, everything else. Keeps the newest `keep`.
 
-    checkpoint.json holds `versions` and the checksum of each file. A checkpoint that exists is not written again: a
-    resumed run has set damaged ones aside, and equal steps have equal states.
+    checkpoint.json holds what is said `about` it, as versions, and the checksum of each file; recipe.toml holds the
+    text `recipe`, with which it was trained. A checkpoint that exists is not written again: a resumed run has set
+    damaged ones aside, and equal steps have equal states.
     """
     final = folder.checkpoint(step)
     if final.is_dir():
@@ -46,9 +49,11 @@ def save_checkpoint(
             save_weights(network, partial / f"{name}.safetensors")
         with as_os_error(partial / "training.pt"):
             torch.save(training, partial / "training.pt")
+        if recipe is not None:
+            (partial / RECIPE).write_text(recipe, encoding="utf-8")
         # Checksums while writing were tried: no faster (SHA-256 costs more than reading from the page cache).
         sums = {file.name: checksum(file) for file in sorted(partial.iterdir())}
-        manifest = {"step": step, **(versions or {}), "files": sums}
+        manifest = {"step": step, **(about or {}), "files": sums}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         for file in partial.iterdir():
             sync(file)
@@ -85,6 +90,18 @@ def newest_intact(folder: RunFolder, every: int = 1) -> tuple[Path | None, list[
             return path, damages
         damages.append(f"{path}: {damage}")
     return None, damages
+
+
+def newest_recipe(folder: RunFolder) -> Path | None:
+    """The recipe.toml of the newest checkpoint that has an intact one; None where there is none."""
+    for path in reversed(folder.checkpoints()):
+        file = path / RECIPE
+        try:
+            if file.is_file() and read_manifest(path)["files"].get(RECIPE) == checksum(file):
+                return file
+        except (RequestError, OSError):
+            continue
+    return None
 
 
 def set_aside(folder: RunFolder, after: int) -> None:

@@ -162,7 +162,7 @@ def draw_samples(
     """Draws `network`'s samples of fixed latents and y, with D's scores for blank y in the plane or on the line.
 
     `inspect` is called with the samples, real samples and the step. Networks are called for at most `part` samples at
-    a time. `seed` is that of noise inside the networks, so that each picture has the same and training's random state
+    a time. `seed` is that of noise inside the networks: it is the same in each picture, and training's random state
     stays as it is.
     """
 

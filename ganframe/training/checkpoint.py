@@ -8,6 +8,7 @@ from accelerate.utils import gather_object
 
 from ganframe.data.randomness import random_state, set_random_state
 from ganframe.errors import RequestError, RunError
+from ganframe.recipes.writing import to_toml
 from ganframe.storage import checkpoints, provenance
 from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import save_generator
@@ -37,11 +38,12 @@ def save(trainer: Trainer, folder: RunFolder, watch: Watch) -> None:
     save_generator(folder.generator, trainer.sampled, trainer.spec)
     updates = {"generator": trainer.state.G.updates, "discriminator": trainer.state.D.updates}
     training = {"step": trainer.state.step, "updates": updates, "parts": parts, "random_states": random_states}
-    versions = provenance.versions(
-        trainer.recipe.components(), trainer.recipe.registry, trainer.recipe.optimizer.of_plugins()
+    recipe = trainer.recipe
+    versions = provenance.versions(recipe.components(), recipe.registry, recipe.optimizer.of_plugins())
+    about = {**versions, "data": trainer.fingerprint}
+    checkpoints.save_checkpoint(
+        folder, trainer.state.step, trainer.networks, training, recipe.log.keep, about, to_toml(recipe)
     )
-    keep = trainer.recipe.log.keep
-    checkpoints.save_checkpoint(folder, trainer.state.step, trainer.networks, training, keep, versions)
 
 
 def restore(trainer: Trainer, checkpoint: Path, randomness: bool = True) -> None:

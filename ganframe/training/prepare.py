@@ -17,13 +17,15 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.components import DataSpec, Parts
 from ganframe.data.feed import Feed, Share, open_feed
+from ganframe.data.fingerprint import fingerprint
 from ganframe.data.latents import LatentFeed
 from ganframe.data.randomness import seed_all
 from ganframe.data.real import judging_data
 from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size
 from ganframe.engine.state import Game, Player, State
-from ganframe.errors import RequestError
+from ganframe.errors import RequestError, warn
+from ganframe.recipes.endings import ended_rates
 from ganframe.recipes.optimizers import Optimizer
 from ganframe.recipes.tables import Recipe
 from ganframe.training import accelerator as processes
@@ -62,6 +64,14 @@ class Trainer:
     def data(self) -> TorchDataset[Any]:
         """The opened dataset."""
         return cast(Feed, self.state.batches).data
+
+    @functools.cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the data; see ganframe.data.fingerprint. Raises RecipeError where it cannot be read."""
+        problems = Problems(self.recipe.name)
+        found = problems.attempt("dataset", lambda: fingerprint(self.recipe.dataset, self.spec, self.data))
+        problems.raise_any()
+        return found
 
     @property
     def sampled(self) -> nn.Module:
@@ -155,6 +165,9 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     step_buffers = _step_buffers(game, problems)
     problems.raise_any()
     configs = {name: getattr(recipe.optimizer, name) for name in networks}
+    for name, config in configs.items() if accelerator.is_main_process else ():
+        for line in ended_rates(config, recipe.train.steps):
+            warn(f"{recipe.name}: optimizer.{name}.{line}")
     optimizers = {name: player.optimizer for name, player in players.items()}
 
     several = share.processes > 1

@@ -17,13 +17,12 @@ from accelerate.utils import broadcast_object_list
 from ganframe.engine.algorithm import train
 from ganframe.engine.state import Callback, State
 from ganframe.errors import RecipeError, RequestError, RunError, warn
-from ganframe.recipes.reading import load_recipe
 from ganframe.recipes.tables import Recipe
 from ganframe.recipes.writing import to_toml
 from ganframe.storage import checkpoints, log, provenance, run_folder
 from ganframe.storage.log import Record
 from ganframe.storage.run_folder import RunFolder
-from ganframe.training import checkpoint, health
+from ganframe.training import changes, checkpoint, health
 from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import make_watch, refuse_late_state_of_first_step, standard_callbacks
 from ganframe.training.compatibility import LateState
@@ -58,6 +57,8 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
     trainer = prepare(recipe)
     to_toml(recipe)  # raises for a component that no plugin offers, before a folder is made
     main = trainer.accelerator.is_main_process
+    if main:
+        _ = trainer.fingerprint  # of the data as it is at the start, for the checkpoints
     chosen = [str(run_folder.create(recipe.name, out).path)] if main else [""]
     folder = RunFolder(Path(broadcast_object_list(chosen)[0]))
     try:
@@ -75,45 +76,35 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
 def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[Callback] = ()) -> Run:
     """Resumes a run from its newest intact checkpoint, or from the start where it has none yet.
 
-    `overrides` may change how long to train and what to log; other changes would make it another run. Damaged
-    checkpoints are named on standard error and set aside. `callbacks` as in `run`.
+    `overrides` may change how long to train, what to log and where the data lies; other changes would make it another
+    run. Damaged checkpoints are named on standard error and set aside. `callbacks` as in `run`.
 
-    Raises RequestError where all checkpoints are damaged, where `overrides` change more than allowed, where there is no
-    run, where it has finished, or where another process is training in the folder.
+    Raises RequestError where all checkpoints are damaged, where `overrides` or an edit of recipe.toml change more than
+    allowed, where the data is not that of the run, where there is no run, where it has finished, or where another
+    process is training in the folder.
     """
     folder = run_folder.existing(path)
     begun = bool(folder.checkpoints())  # else the run of `train.from` is read, as at the first start
-    trainer = prepare(_changed_recipe(folder, overrides), start=not begun)
+    resumed = changes.resumed_recipe(folder, overrides)
+    try:
+        trainer = prepare(resumed.recipe, start=not begun)
+    except RecipeError as error:
+        raise RecipeError([*error.problems, *changes.missing_paths(resumed.recipe)]) from None
     main = trainer.accelerator.is_main_process
+    if main:
+        _ = trainer.fingerprint
     with run_folder.locked(folder) if main else nullcontext(), _failures(folder, trainer.recipe):
-        records = _restore_newest(trainer, folder)
+        records = _restore_newest(trainer, folder, resumed)
         if main:
             describe_run(trainer, folder)
         return _train(trainer, folder, records, callbacks)
 
 
-def _changed_recipe(folder: RunFolder, overrides: Iterable[str]) -> Recipe:
-    """The run's recipe with the overrides that a resumed run may have."""
-    with provenance.naming_missing_plugins(folder):
-        kept = load_recipe(folder.recipe)
-        asked = load_recipe(folder.recipe, overrides, kept.registry)
-    free = {name: getattr(asked.train, name) for name in ("steps", "workers", "on_nonfinite")}
-    allowed = attrs.evolve(kept, train=attrs.evolve(kept.train, **free), log=asked.log, name=asked.name)
-    fixed = {a.name: None for a in attrs.fields(Recipe) if a.eq and getattr(allowed, a.name) != getattr(asked, a.name)}
-    if "timing" in fixed:  # by its places, as a recipe has no table of that name
-        places = [*kept.timing, *(place for place in asked.timing if place not in kept.timing)]
-        fixed |= {place: None for place in places if kept.timing.get(place) != asked.timing.get(place)}
-        del fixed["timing"]
-    if fixed:
-        raise RequestError(
-            f"{folder.path}: a resumed run keeps its recipe, and --set changes {', '.join(fixed)}; "
-            "only train.steps, train.workers, train.on_nonfinite and [log] may change"
-        )
-    return asked
+def _restore_newest(trainer: Trainer, folder: RunFolder, resumed: changes.Resumed) -> list[Record]:
+    """Restores the newest intact checkpoint, sets later ones aside, and returns the log up to it.
 
-
-def _restore_newest(trainer: Trainer, folder: RunFolder) -> list[Record]:
-    """Restores the newest intact checkpoint, sets later ones aside, and returns the log up to it."""
+    Raises RequestError, before anything is changed, where the data is not that of the checkpoint.
+    """
     main = trainer.accelerator.is_main_process
     newest, damages = _newest(trainer, folder)
     if newest is None and damages:
@@ -126,6 +117,10 @@ def _restore_newest(trainer: Trainer, folder: RunFolder) -> list[Record]:
             f"{folder.path}: this run has finished, at step {step}; continue it with --set train.steps=…"
         )
     if newest is not None:
+        found = [changes.other_data(folder, newest, resumed, trainer.fingerprint) if main else None]
+        problem = broadcast_object_list(found)[0]
+        if problem is not None:
+            raise RequestError(problem)
         if main:
             _say([*damages, f"resuming from {newest}"])
             recipe = trainer.recipe

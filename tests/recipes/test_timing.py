@@ -231,5 +231,5 @@ def test_describe_marks_the_options_that_may_move(install, call):
 
 def test_resume_keeps_timing(recipe, tmp_path):
     run = ganframe.run(recipe(), tmp_path / "run")
-    with pytest.raises(RequestError, match=r"--set changes constraints\[0\], terms\[0\]; only"):
+    with pytest.raises(RequestError, match=r"constraints\[0\]\.every was .* terms\[0\]\.start was .*; only"):
         ganframe.resume(run.folder, ["constraints[0].every=2", "terms[0].start=1", "train.steps=9"])

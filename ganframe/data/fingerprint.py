@@ -1,0 +1,96 @@
+"""The fingerprint of a run's data: what a resumed run compares, so that other data is not taken for the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from ganframe.components import Dataset, DataSpec, Distribution, with_nested
+from ganframe.data.feed import is_indexed
+from ganframe.data.randomness import own_random_state
+from ganframe.errors import warn
+
+VALUES = "values"
+ITEMS = 16  # of data that is read item by item, evenly spaced
+_PART = 2**24  # bytes hashed at a time
+OF_ANY_DATA = ("shape", "classes", "condition", "samples")
+
+
+def fingerprint(dataset: Dataset, spec: DataSpec, data: TorchDataset[Any]) -> dict[str, Any]:
+    """Names and values, in types that JSON has, which are the same for the same data.
+
+    "shape", "classes" and "condition" of the spec; "samples", their number; what `Dataset.fingerprint` returns, of
+    datasets among the options too; and "values", a hash of all values in memory, or of a few items that are read one by
+    one. `data` is what `dataset.build` returned. Warns where items differ though they are drawn from the same seed.
+    Raises ValueError where `Dataset.fingerprint` returns something else than a dict of texts and integers.
+    """
+    found: dict[str, Any] = {
+        "shape": list(spec.shape),
+        "classes": spec.classes,
+        "condition": None if spec.condition is None else list(spec.condition),
+    }
+    if not isinstance(data, Distribution):
+        found["samples"] = len(data)  # type: ignore[arg-type]
+    for kind, part in with_nested(dataset):
+        if kind == "dataset":
+            for name, value in _checked(part.fingerprint()).items():
+                found[_free_name(name, found)] = value
+    values = None if isinstance(data, Distribution) else _values(data)
+    return found if values is None else {**found, VALUES: values}
+
+
+def _checked(given: Any) -> Mapping[str, str | int]:
+    items = given.items() if isinstance(given, Mapping) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(value, (str, int)) for name, value in items):
+        raise ValueError(f"fingerprint must return a dict of texts or integers by name, not {given!r:.60}")
+    return given
+
+
+def _free_name(name: str, taken: Mapping[str, Any]) -> str:
+    """The name, numbered where another dataset among the options has it already."""
+    number = 2
+    free = name
+    while free in taken:
+        free, number = f"{name} ({number})", number + 1
+    return free
+
+
+def _values(data: TorchDataset[Any]) -> str | None:
+    """A hash of the values of x and y; None where items cannot be compared."""
+    if is_indexed(data):
+        return hashed(data.tensors)
+    count = len(data)  # type: ignore[arg-type]
+    rows = sorted({i * (count - 1) // (ITEMS - 1) for i in range(ITEMS)})
+    first, again = (_hashed_items(data, rows) for _ in range(2))
+    if first != again:
+        warn(
+            "dataset: the same item differs under the same seed: it draws from a random generator of its own, so a "
+            "resumed run does not repeat what a run without a break draws; draw from the global generators of torch, "
+            "numpy or Python"
+        )
+        return None
+    return first
+
+
+def _hashed_items(data: TorchDataset[Any], rows: list[int]) -> str | None:
+    """A hash of some items, which may be drawn at random; None where an item does not consist of tensors or numbers."""
+    with own_random_state(0):
+        try:
+            return hashed(torch.as_tensor(side) for row in rows for side in data[row])
+        except (TypeError, ValueError, RuntimeError):  # what training says of such items, it says itself
+            return None
+
+
+def hashed(tensors: Iterable[Tensor]) -> str:
+    """A hash of the values of tensors, whatever their device."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        flat = tensor.detach().reshape(-1)
+        for part in flat.split(max(1, _PART // flat.element_size())):
+            digest.update(part.cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
