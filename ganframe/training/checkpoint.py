@@ -8,6 +8,7 @@ from accelerate.utils import gather_object
 
 from ganframe.data.randomness import random_state, set_random_state
 from ganframe.errors import RequestError, RunError
+from ganframe.recipes.strict import split_index
 from ganframe.recipes.writing import to_toml
 from ganframe.storage import checkpoints, provenance
 from ganframe.storage.run_folder import RunFolder
@@ -66,3 +67,26 @@ def restore(trainer: Trainer, checkpoint: Path, randomness: bool = True) -> None
             set_random_state(trainer.state.device, training["random_states"][rank])
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise RequestError(f"{checkpoint}: does not fit its run's recipe: {type(error).__name__}: {error}") from None
+    if not (
+        checkpoint / checkpoints.RECIPE
+    ).exists():  # of an earlier version: an edit of recipe.toml was not found yet
+        _refuse_other_options(trainer, checkpoint)
+
+
+def _refuse_other_options(trainer: Trainer, checkpoint: Path) -> None:
+    """Raises RequestError where an option of an optimiser is not that of the checkpoint, which holds from now on.
+
+    Options that move, and those that a schedule may move, are left out.
+    """
+    for player, (config, optimizer) in zip(("generator", "discriminator"), trainer.optimizers, strict=True):
+        moving = {split_index(place)[0] for place in config.ramps}
+        if config.schedule is not None:
+            moving |= {"lr", "momentum", "betas"}
+        for name, value in config.options.items():
+            used = optimizer.param_groups[0].get(name, value)
+            used, wanted = (list(v) if isinstance(v, (tuple, list)) else v for v in (used, value))
+            if name not in moving and used != wanted:
+                raise RequestError(
+                    f"{checkpoint}: a resumed run keeps its recipe: optimizer.{player}.{name} was {used} and is "
+                    f"{wanted} (recipe.toml); undo that, or start a new run from these weights with train.from"
+                )
