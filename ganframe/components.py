@@ -170,6 +170,9 @@ class Dataset:
         x is a float tensor, or a uint8 image, which the engine scales from 0..255 to [-1, 1] on the device; so is y if
         it is a condition. A `torch.utils.data.TensorDataset` is kept on the device and indexed there; a `Distribution`
         is sampled on the device; any other dataset is read through a DataLoader.
+
+        What `__getitem__` draws at random, as augmentation does, it draws from the global generators of torch, numpy or
+        Python: the recipe's seed decides those for each batch. A resumed run would not restore another generator.
         """
         raise NotImplementedError
 

@@ -33,6 +33,7 @@ from ganframe.storage import run_folder
 from ganframe.storage.files import write_text
 from ganframe.storage.weights import load_weights
 from ganframe.training.accelerator import process_state_kept, single_device
+from ganframe.training.changes import refuse_edits
 from ganframe.training.networks import build_discriminator
 from ganframe.training.problems import Problems
 
@@ -96,6 +97,7 @@ def _trained(
     checkpoint = newest_checkpoint(path)
     folder = run_folder.existing(path)
     recipe, device = load_recipe(folder.recipe, registry=registry), single_device()
+    refuse_edits(folder, recipe)
     seed, problems = derive_seeds(recipe.seed).judging, Problems(str(path))
     spec = problems.attempt("its dataset is needed", lambda: recipe.dataset.spec)
     problems.raise_any()

@@ -20,6 +20,7 @@ from ganframe.recipes.tables import Prior, Recipe
 from ganframe.storage import provenance, run_folder
 from ganframe.storage.conditions import load_conditions
 from ganframe.storage.weights import generator_spec, load_generator_weights, load_weights
+from ganframe.training.changes import refuse_edits
 from ganframe.training.moving_average import moving_average
 from ganframe.training.networks import build_discriminator, in_parts
 from ganframe.training.problems import Problems
@@ -125,6 +126,7 @@ def load_generator(path: str | Path, registry: Registry | None = None) -> Traine
     folder = run_folder.existing(path)
     with provenance.naming_missing_plugins(folder):
         recipe = load_generator_recipe(folder.recipe, registry)
+    refuse_edits(folder, recipe)
     spec = generator_spec(folder.generator)
     network = _build_generator(str(path), recipe.generator, spec, recipe.latent)
     load_generator_weights(folder.generator, network)

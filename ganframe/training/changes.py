@@ -12,9 +12,9 @@ import tomli
 
 from ganframe.data.fingerprint import OF_ANY_DATA, VALUES
 from ganframe.errors import RecipeError, RequestError, warn
-from ganframe.recipes.reading import load_recipe
-from ganframe.recipes.tables import Recipe
-from ganframe.recipes.writing import to_toml
+from ganframe.recipes.reading import load_generator_recipe, load_recipe
+from ganframe.recipes.tables import GeneratorRecipe, Recipe
+from ganframe.recipes.writing import to_table, to_toml
 from ganframe.storage import checkpoints, provenance
 from ganframe.storage.run_folder import RunFolder
 
@@ -55,6 +55,30 @@ def resumed_recipe(folder: RunFolder, overrides: Iterable[str]) -> Resumed:
             f"weights with train.from = {_shown(str(folder.path))}; {MAY_CHANGE}"
         )
     return Resumed(asked, moved)
+
+
+def refuse_edits(folder: RunFolder, recipe: Recipe | GeneratorRecipe) -> None:
+    """Raises RequestError where a run's recipe.toml says other networks than its newest checkpoint was trained with.
+
+    Without it an activation that was edited by hand would be used with the weights of another. `recipe` is that of
+    the folder.
+    """
+    file = checkpoints.newest_recipe(folder)
+    read = load_recipe if isinstance(recipe, Recipe) else load_generator_recipe
+    try:
+        trained = None if file is None else read(file, registry=recipe.registry)
+    except RequestError:
+        return
+    if trained is None:
+        return
+    now, then = (_networks(found) for found in (recipe, trained))
+    edits = [
+        f"{place} was {_shown(then.get(place))} and is {_shown(now.get(place))}"
+        for place in {**now, **then}
+        if now.get(place) != then.get(place)
+    ]
+    if edits:
+        raise RequestError(f"{folder.recipe}: its weights were trained with another recipe: {_few(edits)}; undo that")
 
 
 def missing_paths(recipe: Recipe) -> Iterator[str]:
@@ -116,6 +140,12 @@ def _trained(folder: RunFolder, kept: Recipe) -> Recipe:
     except RecipeError as error:  # as with a plugin of another version
         warn(f"{error.problems[0]}; recipe.toml is not compared with it")
         return kept
+
+
+def _networks(recipe: Recipe | GeneratorRecipe) -> dict[str, Any]:
+    """The options of the networks and the prior, by place."""
+    tables = [name for name in ("generator", "latent", "discriminator", "constraints") if hasattr(recipe, name)]
+    return dict(_leaves({name: to_table(getattr(recipe, name), recipe.registry) for name in tables}))
 
 
 def _options(recipe: Recipe) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 import ganframe
 from ganframe import RequestError
+from ganframe.analysis.lipschitz import examine
 
 IMAGES = """
 seed = 1
@@ -303,3 +304,21 @@ def test_any_data_may_lie_elsewhere_if_its_values_are_the_same(table, tmp_path, 
     (tmp_path / "others.txt").write_text(" ".join(map(str, range(1, 13))))
     with pytest.raises(RequestError, match="values differ"):
         ganframe.resume(table, ["train.steps=6", "dataset.file=others.txt"])
+
+
+# ------------------------------------------------------------------------------------------------- looking at a run
+
+
+@pytest.mark.parametrize("look", [ganframe.load_generator, examine], ids=["sample", "lipschitz"])
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('activation = "relu"', 'activation = "tanh"', 'generator.activation was "relu" and is "tanh"'),
+        ('distribution = "normal"', 'distribution = "uniform"', 'latent.distribution was "normal" and is "uniform"'),
+    ],
+)
+def test_weights_are_not_used_with_a_network_that_was_edited(run, look, before, after, message):
+    look(run)
+    edit(run, before, after)
+    with pytest.raises(RequestError, match=message):
+        look(run)
