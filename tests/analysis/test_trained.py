@@ -201,7 +201,7 @@ def test_weights_of_another_network_are_refused(image_runs, tmp_path):
     text = recipe.read_text()
     assert "width = 4" in text
     recipe.write_text(text.replace("width = 4", "width = 8"))
-    with pytest.raises(RequestError, match="generator.width was 4 and is 8"):
+    with pytest.raises(RequestError, match=r"generator\.width was 4 and is 8"):
         load_generator(copy)
     shutil.rmtree(copy / "checkpoints")  # which say what the recipe was
     with pytest.raises(RequestError, match="cannot be loaded"):
