@@ -52,7 +52,7 @@ class TrainedGenerator(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z (N, latent_dim), y (N,) or (N, *condition) -> (N, *shape)."""
-        return self.network(z, self.spec.blank(len(z), z.device) if y is None else y)
+        return self.network(z, self.spec.blank(z.shape[0], z.device) if y is None else y)  # len(z) is fixed by tracing
 
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0, y: int | Sequence[int] | Tensor | None = None) -> Tensor:

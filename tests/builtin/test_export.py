@@ -107,3 +107,6 @@ def test_generator_of_a_run_is_exported_and_gives_its_samples(tiny, tmp_path, ge
     with torch.no_grad():
         for graph in (traced(G, G.latents(2)), exported(G, G.latents(2))):
             torch.testing.assert_close(graph(*G.latents(9, seed=3)), G.sample(9, seed=3), rtol=1e-5, atol=1e-6)
+        z, _ = G.latents(9)
+        for graph in (traced(G, (z[:2],)), exported(G, (z[:2],))):  # y is blank
+            torch.testing.assert_close(graph(z), G(z), rtol=1e-5, atol=1e-6)

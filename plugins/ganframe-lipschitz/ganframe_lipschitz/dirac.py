@@ -54,7 +54,7 @@ class _DiracGenerator(nn.Module):
         self.theta = nn.Parameter(torch.full(shape, start))
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.theta.expand(len(y), *self.theta.shape)
+        return self.theta.expand(y.shape[0], *self.theta.shape)  # len(y) would be a constant in an exported graph
 
 
 @attrs.frozen

@@ -180,3 +180,14 @@ def test_eigenvalues_with_consistency_depend_on_the_data(data):
     damping = 0.25 * 4 * 0.5 / 0.5 * data**2
     measured = eigenvalues(WGAN(), Consistency(weight=0.25), data=data, dropout=0.5, n=100_000)
     assert measured == pytest.approx(roots(damping, 1.0), abs=0.02)
+
+
+def test_networks_are_exported_with_a_free_batch_size():
+    data = DataSpec((3,))
+    batch = torch.export.Dim("batch", min=1)
+    for network, width in ((DiracGenerator().build(data, 5), 5), (DiracDiscriminator().build(data), 3)):
+        two, seven = ((torch.randn(n, width), torch.zeros(n, dtype=torch.long)) for n in (2, 7))
+        graph = torch.export.export(network.eval(), two, dynamic_shapes=({0: batch}, {0: batch})).module()
+        traced = torch.jit.trace(network, two)
+        for run in (graph, traced):
+            torch.testing.assert_close(run(*seven), network(*seven))

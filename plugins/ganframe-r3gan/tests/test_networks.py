@@ -192,3 +192,13 @@ def test_option_of_zero_raises_value_error(cls, option):
 @pytest.mark.parametrize(("kind", "cls"), [("generator", R3GANGenerator), ("discriminator", R3GANDiscriminator)])
 def test_component_is_registered(kind, cls):
     assert ganframe.component(kind, "r3gan") is cls
+
+
+@pytest.mark.parametrize("condition", ["none", "concat"])
+def test_generator_is_exported_with_a_free_batch_size(condition):
+    G = R3GANGenerator(width=16, condition=condition).build(DataSpec((3, 8, 8), classes=4), 6).eval()
+    batch = torch.export.Dim("batch", min=1)
+    two, seven = ((torch.randn(n, 6), torch.arange(n) % 4) for n in (2, 7))
+    graph = torch.export.export(G, two, dynamic_shapes=({0: batch}, {0: batch})).module()
+    for run in (graph, torch.jit.trace(G, two)):
+        torch.testing.assert_close(run(*seven), G(*seven), rtol=1e-4, atol=1e-5)
