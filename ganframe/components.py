@@ -70,6 +70,18 @@ def _check_classes(_: Any, __: Any, classes: object) -> None:
         raise ValueError(f"classes must be a number of classes, or None for data without labels, not {classes!r}")
 
 
+def _names(names: Any) -> tuple[str, ...] | None:
+    """The names as a tuple, if they are texts and no two are the same; else raises ValueError."""
+    if names is None:
+        return None
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f'class_names must be a name for each class, as in ("cat", "dog"), or None, not {names!r}')
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise ValueError(f"class_names must differ: {', '.join(twice)}")
+    return tuple(names)
+
+
 @attrs.frozen
 class DataSpec:
     """What networks need to know about the data: the shape of one sample, and what samples are conditioned on.
@@ -83,6 +95,9 @@ class DataSpec:
     of 21 joints in space. `columns` are the widths of the blocks of a row of a table, whose sum is D: 1 for a number,
     more for a category in one-hot form.
 
+    `class_names` are the names of classes 0, 1, …, where they have some: a user may then ask for a class by its name.
+    They are for people: specs that differ in names alone are equal.
+
     Raises ValueError unless all sizes are positive integers that fit together.
     """
 
@@ -93,8 +108,11 @@ class DataSpec:
         default=attrs.Factory(lambda self: len(self.shape) == 3, takes_self=True), kw_only=True
     )
     columns: tuple[int, ...] | None = attrs.field(default=None, converter=_columns, kw_only=True)
+    class_names: tuple[str, ...] | None = attrs.field(default=None, converter=_names, kw_only=True, eq=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.class_names is not None and len(self.class_names) != (self.classes or 0):
+            raise ValueError(f"class_names has {len(self.class_names)} names, and classes is {self.classes}")
         if self.classes is not None and self.condition is not None:
             raise ValueError(f"data has classes ({self.classes}) or conditions ({self.condition}), not both")
         if self.columns is not None and self.shape != (sum(self.columns),):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def _check_colour(_: Any, __: Any, name: str) -> None:
 
 @attrs.frozen
 class ImageFolder(Dataset):
-    """Images from a folder; if it contains only subfolders, each subfolder is a class.
+    """Images from a folder; if it contains only subfolders, each subfolder is a class, in natural order: 2 before 10.
 
     All images must have the same size unless `size` is set, which scales the shorter side and crops the centre. They
     are read as a viewer shows them: turned as EXIF says, transparent ones on `background`. With 4 channels opacity is
@@ -75,8 +76,9 @@ class ImageFolder(Dataset):
 
     @property
     def spec(self) -> DataSpec:
-        files, classes = self._files()
-        return DataSpec(self._shape(files, [] if self.size else self._headers(files)), classes)
+        files, names = self._files()
+        shape = self._shape(files, [] if self.size else self._headers(files))
+        return DataSpec(shape, None if names is None else len(names), class_names=names)
 
     def build(self) -> TorchDataset[Any]:
         left_out = collections.Counter[str]()
@@ -113,8 +115,10 @@ class ImageFolder(Dataset):
     def fingerprint(self) -> dict[str, str]:
         return file_fingerprint(Path(self.root).expanduser(), self._files()[0])
 
-    def _files(self, left_out: collections.Counter[str] | None = None) -> tuple[list[tuple[Path, int]], int | None]:
-        """Image files with their labels, sorted by name, and the number of classes. Adds to `left_out` by kind."""
+    def _files(
+        self, left_out: collections.Counter[str] | None = None
+    ) -> tuple[list[tuple[Path, int]], tuple[str, ...] | None]:
+        """Image files with their labels, sorted by name, and the names of classes. Adds to `left_out` by kind."""
         root = Path(self.root).expanduser()
         if not root.is_dir():
             raise ValueError(f"{root}: no such folder")
@@ -126,25 +130,26 @@ class ImageFolder(Dataset):
             return found
 
         files = [(file, 0) for file in images_in(root)]
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name) and not _is_above(p, root))
+        folders = [p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name) and not _is_above(p, root)]
+        folders.sort(key=lambda folder: _natural(folder.name))
         inside = [images_in(folder, deep=True) for folder in folders]
         if files and any(inside):
             raise ValueError(
                 f"{root}: images both in the folder itself and in its subfolders; move one of the two groups"
             )
         if files or not folders:
-            classes = None
+            names = None
         else:
             files = [(file, label) for label, found in enumerate(inside) for file in found]
-            classes = len(folders)
+            names = tuple(folder.name for folder in folders)
         if not files:
             kinds = ".png, .jpg, .webp, .tif, .npy and others" if self.channels in (1, 3, 4) else ".npy, .npz, .tif"
             there = f"; the folder has {_counted(left_out)}" if left_out else ""
             raise ValueError(f"{root}: no images found; image names end in {kinds}{there}")
-        if classes is not None and (empty := {*range(classes)} - {label for _, label in files}):
-            named = ", ".join(folders[label].name for label in sorted(empty))
+        if names is not None and (empty := {*range(len(names))} - {label for _, label in files}):
+            named = ", ".join(names[label] for label in sorted(empty))
             raise ValueError(f"{root}: classes without images: {named}; fill these folders or remove them")
-        return files, classes
+        return files, names
 
     def _headers(self, files: list[tuple[Path, int]]) -> list[Any]:
         """The header of each image; with a `size`, of those that have one: reading the others says what is wrong."""
@@ -180,6 +185,11 @@ class ImageFolder(Dataset):
             parts.append(f"all but the first page or frame of {paged} {'image' if paged == 1 else 'images'}")
         if parts:
             _warn_once(f"{self.root}: not read: {'; '.join(parts)}")
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """A key that sorts names with numbers by their numbers: kind2 before kind10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
 def _is_above(link: Path, root: Path) -> bool:

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
 from ganframe import Dataset, DataSpec, option
+from ganframe.builtin.class_names import NAMES
 from ganframe.builtin.image_folder import ImageFolder as ImageFolder
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Digits(Dataset):
 
     @property
     def spec(self) -> DataSpec:
-        return DataSpec((1, self.size, self.size), classes=10)
+        return DataSpec((1, self.size, self.size), classes=10, class_names=NAMES["digits"])
 
     def build(self) -> TensorDataset:
         from sklearn.datasets import load_digits
@@ -103,7 +104,8 @@ class TorchvisionDataset(Dataset):
     @property
     def spec(self) -> DataSpec:
         shape, classes = _SHAPES[self.name]
-        return DataSpec(shape if self.size is None else (shape[0], self.size, self.size), classes)
+        shape = shape if self.size is None else (shape[0], self.size, self.size)
+        return DataSpec(shape, classes, class_names=NAMES.get(self.name))
 
     def build(self) -> TorchDataset[Any]:
         root = Path(self.root).expanduser()

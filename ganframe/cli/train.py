@@ -47,6 +47,7 @@ def check(recipe: str, overrides: tuple[str, ...]) -> None:
     """Validate RECIPE, build everything and take a few real steps. Writes nothing."""
     import ganframe
     from ganframe.cli.process import keep_freed_memory
+    from ganframe.data.classes import shown_classes
     from ganframe.training import check as checks
     from ganframe.training.moving_average import decay_at
 
@@ -57,6 +58,11 @@ def check(recipe: str, overrides: tuple[str, ...]) -> None:
     given = f", conditions of shape {result.spec.condition}" if result.spec.condition else given
     click.echo(f"{recipe}: sound")
     click.echo(f"data           shape {result.spec.shape}{given}")
+    if result.spec.class_names:
+        click.echo(f"classes        {shown_classes(result.spec)}")
+    if result.heeding is not None:
+        what = "labels" if result.spec.condition is None else "conditions"
+        click.echo(f"{what:<14} {result.heeding.described()}")
     click.echo(f"generator      {result.generator_parameters:,} parameters")
     click.echo(f"discriminator  {result.discriminator_parameters:,} parameters")
     if loaded.train.ema is not None and result.full_decay_at is not None and result.full_decay_at > loaded.train.steps:

@@ -97,6 +97,9 @@ class Train:
     freeze: tuple[str, ...] = option(
         (), help="modules whose weights and statistics stay as they are, as in generator.blocks.0"
     )
+    one_sided_labels: bool = option(
+        False, help="train even where labels or conditions reach one player alone, which is refused otherwise"
+    )
 
 
 @attrs.frozen

@@ -21,6 +21,7 @@ from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import draw_pictures
 from ganframe.training.compatibility import LateState, refuse_late_state
 from ganframe.training.describe import device_name
+from ganframe.training.heeding import Heeding
 from ganframe.training.moving_average import decay_at
 from ganframe.training.prepare import prepare
 from ganframe.training.problems import is_out_of_memory, lost_worker, no_memory
@@ -32,6 +33,7 @@ class CheckResult:
     a picture of samples included, or None where the system does not tell it.
 
     `full_decay_at` is the step at which the moving average reaches its decay, or None without a moving average.
+    `heeding` says which players heed y, or is None where all samples have the same.
     """
 
     spec: DataSpec
@@ -42,6 +44,7 @@ class CheckResult:
     seconds: float
     memory: int | None
     full_decay_at: int | None
+    heeding: Heeding | None
 
 
 @process_state_kept()
@@ -87,6 +90,7 @@ def check(recipe: Recipe) -> CheckResult:
         seconds=each * recipe.train.steps,
         memory=torch.cuda.max_memory_allocated() if state.device.type == "cuda" else _largest_memory(),
         full_decay_at=_full_decay_at(recipe),
+        heeding=trainer.heeding,
     )
 
 

@@ -27,6 +27,8 @@ def describe_run(trainer: Trainer, folder: RunFolder) -> None:
         "processes": trainer.accelerator.num_processes,
         "precision": recipe.train.precision,
     }
+    if trainer.spec.class_names is not None:
+        environment["classes"] = list(trainer.spec.class_names)  # label 0 is the first
     write_text(folder.recipe, to_toml(recipe))
     write_text(folder.environment, json.dumps(environment, indent=2) + "\n")
     if trainer.spec.condition is not None and not folder.conditions.is_file():

@@ -30,6 +30,7 @@ from ganframe.recipes.optimizers import Optimizer
 from ganframe.recipes.tables import Recipe
 from ganframe.training import accelerator as processes
 from ganframe.training import compatibility, terms
+from ganframe.training.heeding import Heeding, heeding
 from ganframe.training.log import LogMeans
 from ganframe.training.moving_average import moving_average
 from ganframe.training.networks import check_constraints, check_ramps, place, wrap
@@ -59,6 +60,8 @@ class Trainer:
     means: LogMeans
     judged: TorchDataset[Any]
     """Real samples for judging: those that the dataset holds out, or the training data if it holds out none."""
+    heeding: Heeding | None
+    """Which players heed y; None where all samples have the same."""
 
     @property
     def data(self) -> TorchDataset[Any]:
@@ -161,6 +164,12 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
         faults = compatibility.faults_of_single_samples(recipe, G, D, spec)
     for fault in faults:
         problems.add(fault)
+    found = None
+    if not problems.found:
+        found = heeding(recipe, game, spec)
+        # A run that has begun keeps its recipe, and could not be mended.
+        if start and found is not None and found.fault is not None and not recipe.train.one_sided_labels:
+            problems.add(f"{found.fault}; or say that it is meant: train.one_sided_labels = true")
     players = {name: _player(recipe, name, network, parts, problems) for name, network in networks.items()}
     step_buffers = _step_buffers(game, problems)
     problems.raise_any()
@@ -201,6 +210,7 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
         },
         means=LogMeans(lambda own: gather_object([own]), accelerator.is_main_process),
         judged=judged,
+        heeding=found,
     )
 
 

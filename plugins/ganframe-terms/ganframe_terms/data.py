@@ -75,7 +75,10 @@ class PartlyLabelled(Dataset):
         spec = self.of.spec
         if spec.classes is None:
             raise ValueError("partly_labelled needs a dataset with labels, and its `of` has none; use another")
-        return attrs.evolve(spec, classes=spec.classes + 1)
+        names = spec.class_names
+        if names is not None:
+            names = None if "unlabelled" in names else (*names, "unlabelled")
+        return attrs.evolve(spec, classes=spec.classes + 1, class_names=names)
 
     def build(self) -> TensorDataset:
         data = self.of.build()
