@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ganframe.analysis.interpolation import choose
 from ganframe.analysis.trained import TrainedGenerator, load_generator
+from ganframe.components import DataSpec
+from ganframe.data.classes import label_of, shown_class
 from ganframe.data.real import real_samples
 from ganframe.errors import RequestError
 from ganframe.recipes.reading import load_recipe
@@ -49,12 +51,14 @@ class Arithmetic:
     groups: list[Group]
 
 
-def arithmetic(run: str | Path, expression: str, seed: int = 0, n: int = 64, label: int | None = None) -> Arithmetic:
+def arithmetic(
+    run: str | Path, expression: str, seed: int = 0, n: int = 64, label: int | str | None = None
+) -> Arithmetic:
     """Adds and subtracts means of latents: "3,7,12 - 4,9,11 + 5,8,2".
 
     A number is the place of a sample in the picture of `ganframe sample RUN -n N --seed S`, counted from 0 along its
     rows. "SEED:PLACE" is a sample in the picture of another seed. "class=K" is all samples in this picture of class K:
-    by their label where the generator is conditional, else by the classes of the nearest real samples, for which the
+    by their label where the generator heeds labels, else by the classes of the nearest real samples, for which the
     run's dataset is needed. The result has the class `label`; by default labels are added and subtracted too, and one
     class must remain. Where the data has conditions, all samples have the first of those that the run keeps.
 
@@ -64,11 +68,11 @@ def arithmetic(run: str | Path, expression: str, seed: int = 0, n: int = 64, lab
 
 
 def evaluate(
-    G: TrainedGenerator, run: str | Path, expression: str, seed: int = 0, n: int = 64, label: int | None = None
+    G: TrainedGenerator, run: str | Path, expression: str, seed: int = 0, n: int = 64, label: int | str | None = None
 ) -> Arithmetic:
     """`arithmetic` with the generator of `run` loaded already."""
     G = G.under_one_condition()
-    groups = [_group(run, G, sign, term, seed, n) for sign, term in _terms(expression)]
+    groups = [_group(run, G, sign, term, seed, n) for sign, term in _terms(_with_labels(expression, G.spec))]
     z = torch.stack([group.sign * group.mean for group in groups]).sum(0)
     try:
         if label is not None:
@@ -101,6 +105,14 @@ def picture_rows(G: TrainedGenerator, found: Arithmetic) -> Tensor:
     return torch.stack([torch.cat([part, blank[len(part) :]]) for part in parts])
 
 
+def _with_labels(expression: str, spec: DataSpec) -> str:
+    """The expression with #LABEL in the place of each name of a class, which may hold signs: class=t-shirt."""
+    names = spec.class_names or ()
+    either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    pattern = rf"(class\s*=\s*)({either})(?=\s*(?:[-+,]|$))"
+    return re.sub(pattern, lambda found: f"{found[1]}#{names.index(found[2])}", expression) if names else expression
+
+
 def _terms(expression: str) -> list[tuple[Literal[1, -1], str]]:
     """The signs and texts of "a + b - c"."""
     text = expression.strip()
@@ -123,26 +135,25 @@ def _group(run: str | Path, G: TrainedGenerator, sign: Literal[1, -1], term: str
 
 def _of_class(run: str | Path, G: TrainedGenerator, text: str, seed: int, n: int) -> tuple[Tensor, Tensor]:
     """The latents and labels of all samples of the picture that are of a class."""
-    classes = G.spec.classes
-    if classes is None or not re.fullmatch(r"\d{1,18}", text.strip()) or int(text) >= classes:
-        has = "no classes" if classes is None else f"classes 0 to {classes - 1}"
-        raise RequestError(f"'class={text.strip()}': the data has {has}")
+    classes, text = G.spec.classes, text.strip()
+    if classes is None:
+        raise RequestError(f"'class={text}': the data has no classes")
+    try:
+        label = int(text[1:]) if re.fullmatch(r"#\d+", text) else label_of(G.spec, text)
+    except ValueError as error:
+        raise RequestError(f"'class={text}': {error}") from None
+    if not 0 <= label < classes:
+        raise RequestError(f"'class={text}': the data has classes 0 to {classes - 1}")
     z, y = G.latents(n, seed)
-    shown = y if _is_conditional(G) else _nearest_classes(run, G, z, y)
-    found = shown == int(text)
+    text = text if text[:1] != "#" or G.spec.class_names is None else G.spec.class_names[label]
+    shown = y if G.heeds_y else _nearest_classes(run, G, z, y)
+    found = shown == label
     if not found.any():
         raise RequestError(
-            f"'class={text.strip()}': none of these {n} samples is of this class; try another --seed or more by -n"
+            f"'class={text}': none of these {n} samples is of this class, {shown_class(G.spec, label)}; try another "
+            "--seed or more by -n"
         )
     return z[found], y[found]
-
-
-def _is_conditional(G: TrainedGenerator) -> bool:
-    """Whether the samples depend on the labels: whether any class changes the samples of some latents."""
-    classes = G.spec.classes or 1
-    z = G.latents(8, 0)[0].repeat_interleave(classes, 0)
-    y = torch.arange(classes).repeat(8)
-    return not torch.allclose(G.decode(z, y), G.decode(z), rtol=0, atol=0, equal_nan=True)
 
 
 def _nearest_classes(run: str | Path, G: TrainedGenerator, z: Tensor, y: Tensor) -> Tensor:
@@ -164,7 +175,7 @@ def _nearest_classes(run: str | Path, G: TrainedGenerator, z: Tensor, y: Tensor)
 def _remaining_class(G: TrainedGenerator, groups: Sequence[Group]) -> int:
     """The class that remains when labels are added and subtracted as the latents are."""
     classes = G.spec.classes
-    if classes is None or not _is_conditional(G):
+    if classes is None or not G.heeds_y:
         return 0
     total = sum(g.sign * torch.nn.functional.one_hot(g.y, classes).double().mean(0) for g in groups)
     assert isinstance(total, Tensor)

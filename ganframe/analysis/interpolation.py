@@ -51,7 +51,7 @@ def interpolate_samples(
     pairs: Sequence[tuple[str, str]],
     steps: int = 9,
     path: Interpolation | None = None,
-    label: int | None = None,
+    label: int | str | None = None,
     seed: int = 0,
     n: int = 64,
 ) -> Tensor:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ganframe.components import DataSpec, Generator, with_nested
+from ganframe.data.classes import label_of
 from ganframe.data.feed import as_y, check_condition
-from ganframe.data.latents import fixed_latents
+from ganframe.data.latents import fixed_latents, sample_prior
 from ganframe.data.real import at_most
 from ganframe.errors import RequestError
 from ganframe.plugins.registry import Registry
@@ -21,17 +24,23 @@ from ganframe.storage import provenance, run_folder
 from ganframe.storage.conditions import load_conditions
 from ganframe.storage.weights import generator_spec, load_generator_weights, load_weights
 from ganframe.training.changes import refuse_edits
+from ganframe.training.heeding import can_differ, heeds
 from ganframe.training.moving_average import moving_average
 from ganframe.training.networks import build_discriminator, in_parts
 from ganframe.training.problems import Problems
 
 CHUNK = 256  # samples made at a time
+HEEDING = 4  # latents that show whether a network heeds y
+
+Classes = int | str | Sequence[int | str]
+"""One class, or several: labels, or names."""
 
 
 class TrainedGenerator(nn.Module):
     """A generator with its prior. `spec` says what its samples and their y are; `registry` has the plugins in use.
 
     `conditions` (k, *condition) are what samples are conditioned on by default, in turn, where the data has conditions.
+    A generator that heeds no y gives every class the same samples, so a class or a condition asked of it is refused.
     """
 
     def __init__(
@@ -54,43 +63,62 @@ class TrainedGenerator(nn.Module):
         """z (N, latent_dim), y (N,) or (N, *condition) -> (N, *shape)."""
         return self.network(z, self.spec.blank(z.shape[0], z.device) if y is None else y)  # len(z) is fixed by tracing
 
+    @functools.cached_property
+    def heeds_y(self) -> bool:
+        """Whether the samples can depend on y: whether the network heeds it, or all samples have the same."""
+        if not can_differ(self.spec):
+            return self.spec.classes is not None
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        z = sample_prior(self.prior, HEEDING, torch.Generator().manual_seed(0))
+        return heeds(self.network, z.to(device), self.spec)
+
     @torch.no_grad()
-    def sample(self, n: int, seed: int = 0, y: int | Sequence[int] | Tensor | None = None) -> Tensor:
+    def sample(self, n: int, seed: int = 0, y: Classes | Tensor | None = None) -> Tensor:
         """n samples (n, *shape), the same for the same seed on any device.
 
-        `y` is one class for all or one for each; where the data has conditions, a condition (*condition) for all or
-        (n, *condition), in floats, or in uint8 if they are images. By default classes are drawn uniformly, and the
-        conditions that the run keeps are taken in turn. Raises ValueError where y is not of this form, RequestError
-        where there are no conditions to take.
+        `y` is one class for all or one for each, labels or names; where the data has conditions, a condition
+        (*condition) for all or (n, *condition), in floats, or in uint8 if they are images. By default classes are drawn
+        uniformly, and the conditions that the run keeps are taken in turn. Raises ValueError where y is not of this
+        form or the generator heeds none, RequestError where there are no conditions to take.
         """
         if y is None:
             return self.decode(*self.latents(n, seed))
         return self.decode(fixed_latents(self.prior, self.spec, n, seed)[0], self.as_y(y, n))
 
     def latents(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """The latents z (n, dim) and y of `sample(n, seed)`."""
+        """The latents z (n, dim) and y of `sample(n, seed)`; y is blank if the generator heeds none."""
+        if not self.heeds_y:
+            return fixed_latents(self.prior, self.spec, n, seed)[0], self.spec.blank(n)
         if self.spec.condition is not None and self.conditions is None:
             raise RequestError("the run keeps no conditions (conditions.safetensors is not there); give some")
         return fixed_latents(self.prior, self.spec, n, seed, self.conditions)
 
     def with_conditions(self, conditions: Tensor) -> TrainedGenerator:
-        """The same generator with other conditions (k, *condition) to take in turn."""
+        """The same generator with other conditions (k, *condition) to take in turn. ValueError where it heeds none."""
+        self._refuse_if_deaf("condition")
         return TrainedGenerator(self.network, self.spec, self.prior, self.registry, conditions)
 
     def under_one_condition(self) -> TrainedGenerator:
         """The same generator with the first of its conditions for all samples; itself where there are none."""
-        return self if self.conditions is None else self.with_conditions(self.conditions[:1])
+        return self if self.conditions is None or not self.heeds_y else self.with_conditions(self.conditions[:1])
 
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """The samples of latents z (N, dim) and y (N,) or (N, *condition), made in chunks, on the CPU."""
+        """The samples of latents z (N, dim) and y (N,) or (N, *condition), made in chunks, on the CPU.
+
+        Raises ValueError where y is not blank and the generator heeds none, or where there are no such classes.
+        """
+        if y is not None and bool(y.any()):
+            self._refuse_if_deaf(f"y = {y.tolist()}" if self.spec.condition is None else "y")
+            if self.spec.condition is None:
+                self._refuse_unknown(y, y)
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         y = self.spec.blank(len(z)) if y is None else y
         return in_parts(self, at_most(CHUNK, self.spec), device, z, y)
 
-    def as_y(self, y: int | Sequence[int] | Tensor, n: int) -> Tensor:
+    def as_y(self, y: Classes | Tensor, n: int) -> Tensor:
         """y as n labels (n,) or conditions (n, *condition). Raises ValueError where it is not of this form."""
-        if self.spec.condition is None:
+        if self.spec.condition is None or isinstance(y, str):
             return self.labels(y, n)
         given, wanted = torch.as_tensor(y), self.spec.condition
         if given.shape not in (wanted, (n, *wanted)):
@@ -99,20 +127,46 @@ class TrainedGenerator(nn.Module):
         given = given.expand(n, *wanted)
         if n:
             check_condition(given[0], wanted)
+        self._refuse_if_deaf("y")
         return as_y(given, self.spec)
 
-    def labels(self, y: int | Sequence[int] | Tensor, n: int) -> Tensor:
-        """y as n labels (n,). Raises ValueError where there are no such classes."""
-        labels, classes = torch.as_tensor(y), self.spec.classes
+    def labels(self, y: Classes | Tensor, n: int) -> Tensor:
+        """y, labels or names of classes, as n labels (n,). Raises ValueError where there are no such classes."""
+        classes = self.spec.classes
         if self.spec.condition is not None:
             raise ValueError(f"y = {y}: the data has conditions of shape {self.spec.condition}, and no classes")
         if classes is None:
             raise ValueError(f"y = {y}: the data has no classes")
+        labels = torch.as_tensor(_numbers(y, self.spec))
         if labels.shape not in ((), (n,)) or labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(f"y = {y}: it must be one integer, or {n} of them")
-        if n and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise ValueError(f"y = {y}: the data has classes 0 to {classes - 1}")
+        if n:
+            self._refuse_unknown(labels, y)
+        self._refuse_if_deaf(f"y = {y}")
         return labels.long().expand(n)
+
+    def _refuse_unknown(self, labels: Tensor, y: Classes | Tensor) -> None:
+        classes = self.spec.classes or 1
+        if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise ValueError(f"y = {y}: the data has classes 0 to {classes - 1}")
+
+    def _refuse_if_deaf(self, asked: str) -> None:
+        """Raises ValueError if the network heeds no y, and so cannot do what is asked."""
+        if not self.heeds_y:
+            what = "labels" if self.spec.condition is None else "conditions"
+            raise ValueError(
+                f"{asked}: this generator heeds no {what}, and its samples are the same for all; train one that does, "
+                "with a discriminator that does (built-in networks: `condition`)"
+            )
+
+
+def _numbers(y: Classes | Tensor, spec: DataSpec) -> Any:
+    """y with labels in the place of names."""
+    if isinstance(y, str):
+        return label_of(spec, y)
+    if isinstance(y, (list, tuple)):
+        return [label_of(spec, item) if isinstance(item, str) else item for item in y]
+    return y
 
 
 def load_generator(path: str | Path, registry: Registry | None = None) -> TrainedGenerator:

@@ -23,15 +23,25 @@ picture_of = options(
 )
 
 
-def _load(run: str, label: int | None, condition: str | None) -> TrainedGenerator:
-    """The generator of a run, under the conditions of a file if there is one."""
+def _load(run: str, class_: str | None, condition: str | None) -> tuple[TrainedGenerator, int | None]:
+    """The generator of a run, under the conditions of a file if there is one, and the label of a class."""
     import ganframe
     from ganframe.analysis.conditions import read_conditions
 
-    if label is not None and condition is not None:
+    if class_ is not None and condition is not None:
         raise RequestError("--label and --condition: give one of them, as the data of the run has labels or conditions")
     G = ganframe.load_generator(run)
-    return G if condition is None else G.with_conditions(read_conditions(condition, G.spec, G.conditions))
+    with as_request_error():
+        if condition is not None:
+            return G.with_conditions(read_conditions(condition, G.spec, G.conditions)), None
+        return G, None if class_ is None else int(G.labels(class_, 1))
+
+
+def _of_class(G: TrainedGenerator, label: int | None) -> str:
+    """Which class was meant, by label and name, as a number may be both."""
+    from ganframe.data.classes import printable, shown_class
+
+    return "" if label is None or G.spec.class_names is None else f" of class {printable(shown_class(G.spec, label))}"
 
 
 def _tell_left_out(file: Path, G: TrainedGenerator) -> None:
@@ -47,11 +57,15 @@ def _tell_left_out(file: Path, G: TrainedGenerator) -> None:
 @click.argument("run", metavar="RUN")
 @click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="Number of samples.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the latents.")
-@click.option("--label", type=int, help="The class of the samples; by default classes are drawn uniformly.")
+@click.option(
+    "--label",
+    metavar="CLASS",
+    help="The class of the samples, its name or label; by default classes are drawn uniformly.",
+)
 @click.option("--condition", metavar="FILE", help=CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png) or an array (.npy). By default RUN/samples/seed-<S>.png.")
 @blocking
-def sample(run: str, count: int, seed: int, label: int | None, condition: str | None, out: str | None) -> None:
+def sample(run: str, count: int, seed: int, label: str | None, condition: str | None, out: str | None) -> None:
     """Draw samples of the generator of RUN."""
     from pathlib import Path
 
@@ -60,22 +74,21 @@ def sample(run: str, count: int, seed: int, label: int | None, condition: str | 
     from ganframe.cli.process import keep_freed_memory
     from ganframe.report import pictures
 
-    under = "" if label is None else f"-label-{label}"
+    require_suffix(Path(out or "x.png"), ".png", ".npy")
+    keep_freed_memory()
+    G, asked = _load(run, label, condition)
+    under = "" if asked is None else f"-label-{asked}"  # a name may hold any character
     under = under if condition is None else f"-condition-{Path(condition).stem}"
     file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{under}.png"
-    require_suffix(file, ".png", ".npy")
-    keep_freed_memory()
-    G = _load(run, label, condition)
     z, y = G.latents(count, seed)
-    with as_request_error():
-        samples = G.decode(z, y if label is None else G.labels(label, count))
+    samples = G.decode(z, y if asked is None else G.labels(asked, count))
     with writing(file):
         if file.suffix == ".npy":
             np.save(file, samples.numpy())
         else:
             pictures.draw(file, G.spec, samples, conditions=y)
     _tell_left_out(file, G)
-    click.echo(f"{count} samples: {file}")
+    click.echo(f"{count} samples{_of_class(G, asked)}: {file}")
 
 
 @click.command(cls=Command)
@@ -83,7 +96,7 @@ def sample(run: str, count: int, seed: int, label: int | None, condition: str | 
 @click.option("--between", nargs=2, multiple=True, metavar="A B", help="From sample A to B; may be repeated.")
 @click.option("--steps", default=9, show_default=True, type=click.IntRange(2), help="Samples on a path, ends included.")
 @click.option("--path", type=click.Choice(["spherical", "linear"]), help="By default linear for a uniform prior only.")
-@click.option("--label", type=int, help="The class of the samples; by default that of A.")
+@click.option("--label", metavar="CLASS", help="The class of the samples, its name or label; by default that of A.")
 @click.option("--condition", metavar="FILE", help=ONE_CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png), an animation (.gif) or an array (.npy).")
 @options(picture_of, blocking)
@@ -92,7 +105,7 @@ def interpolate(
     between: tuple[tuple[str, str], ...],
     steps: int,
     path: Literal["spherical", "linear"] | None,
-    label: int | None,
+    label: str | None,
     condition: str | None,
     out: str | None,
     count: int,
@@ -109,11 +122,11 @@ def interpolate(
 
     file = Path(out) if out else Path(run) / "samples" / "interpolation.png"
     keep_freed_memory()
-    G = _load(run, label, condition)
+    G, asked = _load(run, label, condition)
     require_suffix(file, *([".png", ".gif", ".npy"] if G.spec.is_image else [".png", ".npy"]))
     pairs = between or tuple((str(i), str(i + 1)) for i in range(0, min(16, count - 1), 2)) or (("0", "0"),)
     with as_request_error():
-        samples = interpolate_samples(G, pairs, steps, path, label, seed, count)
+        samples = interpolate_samples(G, pairs, steps, path, asked, seed, count)
     with writing(file):
         if file.suffix == ".npy":
             np.save(file, samples.numpy())
@@ -122,24 +135,26 @@ def interpolate(
         else:
             pictures.draw(file, G.spec, samples.flatten(0, 1), columns=steps)
     _tell_left_out(file, G)
-    click.echo(f"{len(pairs)} paths of {steps} samples: {file}")
+    click.echo(f"{len(pairs)} paths of {steps} samples{_of_class(G, asked)}: {file}")
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
 @click.argument("run", metavar="RUN")
 @click.argument("expression", metavar="EXPRESSION")
-@click.option("--label", type=int, help="The class of the result; by default the one that the groups' classes leave.")
+@click.option(
+    "--label", metavar="CLASS", help="The class of the result, its name or label; by default what the groups leave."
+)
 @click.option("--condition", metavar="FILE", help=ONE_CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png), or the result as an array (.npy).")
 @options(picture_of, blocking)
 def arithmetic(
-    run: str, expression: str, label: int | None, condition: str | None, out: str | None, count: int, seed: int
+    run: str, expression: str, label: str | None, condition: str | None, out: str | None, count: int, seed: int
 ) -> None:
     """Add and subtract means of groups of latents, as in "3,7,12 - 4,9,11 + 5,8,2".
 
     A number is a place in the picture of `ganframe sample RUN`; SEED:PLACE is a place in the picture of another seed,
-    class=K is all samples of class K. The picture has a row for each group, its mean first. The last row is the result,
-    then the same with a little noise.
+    class=K is all samples of class K, its label or name. The picture has a row for each group, its mean first. The last
+    row is the result, then the same with a little noise.
     """
     from pathlib import Path
 
@@ -150,10 +165,10 @@ def arithmetic(
     from ganframe.report import pictures
 
     keep_freed_memory()
-    G = _load(run, label, condition)
+    G, asked = _load(run, label, condition)
     file = Path(out) if out else Path(run) / "samples" / f"arithmetic.{'png' if G.spec.is_image else 'npy'}"
     require_suffix(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
-    found = evaluate(G, run, expression, seed, count, label)
+    found = evaluate(G, run, expression, seed, count, asked)
     with writing(file):
         if file.suffix == ".npy":
             np.save(file, decode_result(G, found)[0].numpy())

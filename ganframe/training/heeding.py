@@ -50,14 +50,14 @@ class Heeding:
         remedy = "give both a condition, or none (built-in networks: `condition`)"
         if self.generator and not self.generator_loss:
             return (
-                "discriminator: labels or conditions reach the generator alone: neither the discriminator's scores nor a term's value "
-                f"depend on them, so nothing teaches the generator what they mean; {remedy}"
+                "discriminator: labels or conditions reach the generator alone, and nothing teaches it what they mean: "
+                f"neither the scores nor a term depend on them; {remedy}"
             )
         if not self.generator and (self.discriminator or self.generator_loss):
             side = "the discriminator" if self.discriminator else "a term of the generator's loss"
             return (
-                f"generator: labels or conditions reach {side} alone: the generator does not heed them, so its samples are judged "
-                f"by ones that it never saw; {remedy}"
+                f"generator: labels or conditions reach {side} alone: the generator does not heed them, and its "
+                f"samples are judged by them; {remedy}"
             )
         return None
 
