@@ -29,12 +29,16 @@ ROUNDING = 1e-3  # relative to the largest value: what another order of samples 
 
 @attrs.frozen
 class Heeding:
-    """Whether G, D, and the losses of each player beyond G heed y: G's loss heeds it through D's scores or a term."""
+    """Whether G, D, and the losses of each player beyond G heed y: G's loss heeds it through D's scores or a term.
+
+    `paired` is whether a term compares each fake with the real sample of the same y, as L1 does, which teaches G too.
+    """
 
     generator: bool
     discriminator: bool
     generator_loss: bool
     discriminator_loss: bool
+    paired: bool = False
 
     def described(self) -> str:
         """Which player heeds y, in one line."""
@@ -48,7 +52,7 @@ class Heeding:
     def fault(self) -> str | None:
         """Why training would not teach G what y means, or None. It names the recipe's tables."""
         remedy = "give both a condition, or none (built-in networks: `condition`)"
-        if self.generator and not self.generator_loss:
+        if self.generator and not (self.generator_loss or self.paired):
             return (
                 "discriminator: labels or conditions reach the generator alone, and nothing teaches it what they mean: "
                 f"neither the scores nor a term depend on them; {remedy}"
@@ -92,38 +96,39 @@ def heeding(recipe: Recipe, game: Game, spec: DataSpec) -> Heeding | None:
         x = torch.randn(n, *spec.shape, device=device)
         x = x.clamp(-1, 1) if spec.is_image else x
     of_G, of_D = heeds(game.G, z, spec), heeds(game.D, x, spec)
-    losses = {"generator": of_D, "discriminator": of_D}
-    if game.terms and not of_D:
-        losses = {player: _loss_heeds(recipe, game, spec, player, x, z) for player in losses}
-    return Heeding(of_G, of_D, losses["generator"], losses["discriminator"])
+    if of_D or not game.terms:
+        return Heeding(of_G, of_D, of_D, of_D)
+    return Heeding(of_G, of_D, *_losses_heed(recipe, game, spec, x, z))
 
 
-def _loss_heeds(recipe: Recipe, game: Game, spec: DataSpec, player: str, x: Tensor, z: Tensor) -> bool:
-    """Whether the player's loss heeds y beyond G, which is called with blank y whatever it is given.
+def _losses_heed(recipe: Recipe, game: Game, spec: DataSpec, x: Tensor, z: Tensor) -> tuple[bool, bool, bool]:
+    """Whether G's loss and D's loss heed y through terms, and whether a term of G's loss pairs fakes and real samples.
 
-    A loss that compares each fake with the real sample of the same y, as L1 does, heeds y too: it changes with the
-    order of the real samples.
+    G is called with blank y whatever it is given. A term that pairs gives another value for another order of the real
+    samples.
     """
-    loss_of = discriminator_loss if player == "discriminator" else generator_loss
+    blank, other = _two(spec, len(x), x.device)
+    found = {"generator": False, "discriminator": False}
+    paired = False
     for tried in _moved(recipe, game):
-        modules = [m for p in tried.parts.values() for m in (p.generator, p.discriminator) if m is not None]
-        modules = [tried.G, tried.D, *modules]
-        real = player == "discriminator" or bool(tried.scoring.generator_real)
-
-        def loss(y: Tensor, rows: int = 0, tried: Game = tried, real: bool = real) -> Tensor:
-            return loss_of(tried, Batch(x.roll(rows, 0) if real else None, y, z))[0]
-
-        blank, other = _two(spec, len(x), x.device)
         tried.G.register_forward_pre_hook(_blank_y, with_kwargs=True)
-        if _heeds(loss, modules, blank, other):
-            return True
-        if player == "generator" and any(term.needs_real for term in tried.terms.values()):
+        owned = [m for part in tried.parts.values() for m in (part.generator, part.discriminator) if m is not None]
+        modules = [tried.G, tried.D, *owned]
+        for player in found:
+            found[player] = found[player] or _heeds(_loss(tried, player, x, z), modules, blank, other)
+        if any(term.needs_real for term in tried.terms.values()):
             alone = attrs.evolve(tried, objective=_Nothing())  # which may pair samples too, and says nothing of y
-            ordered, turned = (functools.partial(loss, rows=rows, tried=alone) for rows in (0, 1))
-            values = _Values(modules)
-            if _difference(values(ordered, blank), values(turned, blank), relative=True) > ROUNDING:
-                return True
-    return False
+            values, turned = _Values(modules), x.roll(1, 0)
+            first, second = (values(_loss(alone, "generator", rows, z), blank) for rows in (x, turned))
+            paired = paired or _difference(first, second, relative=True) > ROUNDING
+    return found["generator"], found["discriminator"], paired
+
+
+def _loss(game: Game, player: str, x: Tensor, z: Tensor) -> Callable[[Tensor], Tensor]:
+    """The player's loss as a function of y."""
+    real = player == "discriminator" or game.scoring.generator_real
+    loss_of = discriminator_loss if player == "discriminator" else generator_loss
+    return lambda y: loss_of(game, Batch(x if real else None, y, z))[0]
 
 
 @attrs.frozen

@@ -27,6 +27,7 @@ use = "non_saturating"
 [train]
 steps = 1
 batch_size = 4
+one_sided_labels = true
 """
 LINEAR = 'use = "mlp"\nhidden = []'  # one linear layer, so that the sample of a sum is the sum of the samples
 

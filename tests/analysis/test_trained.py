@@ -53,7 +53,10 @@ def image_runs(tmp_path_factory):
         for place in (folder / "flat", folder / "classes" / "abc"[i % 3]):
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(place / f"{i}.png")
-    options = {"flat": {"generator": "none", "train": "ema = 0.5"}, "classes": {"generator": "concat", "train": ""}}
+    options = {
+        "flat": {"generator": "none", "train": "ema = 0.5"},
+        "classes": {"generator": "concat", "train": "one_sided_labels = true"},
+    }
     for name, values in options.items():
         recipe = folder / f"{name}.toml"
         recipe.write_text(RECIPE.format(root=(folder / name).as_posix(), **values))
