@@ -175,7 +175,7 @@ def _nearest_classes(run: str | Path, G: TrainedGenerator, z: Tensor, y: Tensor)
 def _remaining_class(G: TrainedGenerator, groups: Sequence[Group]) -> int:
     """The class that remains when labels are added and subtracted as the latents are."""
     classes = G.spec.classes
-    if classes is None or not G.heeds_y:
+    if classes is None or classes == 1 or not G.heeds_y:
         return 0
     total = sum(g.sign * torch.nn.functional.one_hot(g.y, classes).double().mean(0) for g in groups)
     assert isinstance(total, Tensor)
