@@ -86,9 +86,7 @@ SIDES = [
 
 @pytest.mark.parametrize(("of_G", "of_D", "fault"), SIDES)
 @pytest.mark.parametrize("kind", ["labels", "conditions"])
-def test_labels_that_reach_one_player_are_refused_unless_the_recipe_says_so(
-    tiny, conditional, kind, of_G, of_D, fault
-):
+def test_labels_that_reach_one_player_are_refused_unless_the_recipe_says_so(tiny, conditional, kind, of_G, of_D, fault):
     sides = [f"generator.condition='{of_G}'", f"discriminator.condition='{of_D}'"]
     recipe = tiny() if kind == "labels" else conditional("vectors")
     if fault is None:
