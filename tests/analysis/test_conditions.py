@@ -48,6 +48,9 @@ def test_sides_have_blank_y_in_the_place_of_conditions(conditional, kind, held_o
     assert not torch.as_tensor(y).any()
 
 
+MEANT = "train.one_sided_labels=true"  # of generators beside discriminators that heed no conditions
+
+
 class Echo(nn.Module):
     def forward(self, z, y):
         return y
@@ -97,7 +100,7 @@ def test_many_scores_are_averaged_where_a_divergence_is_judged():
 @pytest.mark.parametrize("option", ["none", "concat", "projection"])
 def test_discriminator_with_vectors_is_examined(conditional, tmp_path, option):
     run = ganframe.run(
-        ganframe.load_recipe(conditional("vectors"), [f"discriminator.condition={option}"]), tmp_path / "run"
+        ganframe.load_recipe(conditional("vectors"), [f"discriminator.condition={option}", MEANT]), tmp_path / "run"
     ).folder
     found = examine(run, 40)
     assert found.no_bound is None
@@ -110,7 +113,7 @@ def test_many_scores_are_examined_by_their_mean(conditional, tmp_path):
     text = recipe.read_text()
     start, end = text.index("[discriminator]"), text.index("[objective]")
     recipe.write_text(text[:start] + '[discriminator]\nuse = "two_scores"\n' + text[end:])
-    found = examine(ganframe.run(ganframe.load_recipe(recipe), tmp_path / "run").folder, 20)
+    found = examine(ganframe.run(ganframe.load_recipe(recipe, [MEANT]), tmp_path / "run").folder, 20)
     assert found.no_bound is None
     assert 0 < found.largest_slope <= 1.0001 * found.upper_bound
     assert len(found.gradient_norms["real"]) == 20
