@@ -35,7 +35,7 @@ from ganframe.training.log import LogMeans
 from ganframe.training.moving_average import moving_average
 from ganframe.training.networks import check_constraints, check_ramps, place, wrap
 from ganframe.training.problems import Problems
-from ganframe.training.warm_start import freeze, warm_start
+from ganframe.training.warm_start import freeze, refuse_other_labels, warm_start
 
 
 class Stateful(Protocol):
@@ -170,6 +170,11 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
         # A run that has begun keeps its recipe, and could not be mended.
         if start and found is not None and found.fault is not None and not recipe.train.one_sided_labels:
             problems.add(f"{found.fault}; or say that it is meant: train.one_sided_labels = true")
+        if start and found is not None and recipe.train.from_ is not None and (found.generator or found.discriminator):
+            try:
+                refuse_other_labels(recipe.train.from_, spec)
+            except RequestError as error:
+                problems.add(f"train.from: {error}")
     players = {name: _player(recipe, name, network, parts, problems) for name, network in networks.items()}
     step_buffers = _step_buffers(game, problems)
     problems.raise_any()

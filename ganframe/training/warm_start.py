@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from ganframe.components import DataSpec
 from ganframe.errors import RequestError, did_you_mean
 from ganframe.storage import checkpoints, run_folder
-from ganframe.storage.weights import read_weights
+from ganframe.storage.weights import generator_spec, read_weights
 
 
 def warm_start(path: str, networks: Mapping[str, nn.Module]) -> list[str]:
@@ -32,6 +33,24 @@ def warm_start(path: str, networks: Mapping[str, nn.Module]) -> list[str]:
     if not useful:
         raise RequestError(f"{path}: its networks share no weight with these, by name and shape; start without it")
     return lines
+
+
+def refuse_other_labels(path: str, spec: DataSpec) -> None:
+    """Raises RequestError where a class of the run has another label in this data: weights know labels, not names.
+
+    Classes of other names may take the place of the run's, and a run that keeps no names is taken as it is.
+    """
+    folder = run_folder.existing(path)
+    then = generator_spec(folder.generator) if folder.generator.is_file() else spec
+    if then.classes != spec.classes:
+        return  # weights of other numbers of classes do not fit, and are not taken
+    labels = {name: label for label, name in enumerate(then.class_names or ())}
+    for label, name in enumerate(spec.class_names or ()):
+        if labels.get(name, label) != label:
+            raise RequestError(
+                f"{path}: class '{name}' has label {labels[name]} in this run and label {label} in this data, so "
+                "labels would change their meaning; name the classes so that they have the same order"
+            )
 
 
 @torch.no_grad()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import shutil
 
+import attrs
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 import ganframe
 from ganframe.errors import RecipeError, RequestError
+from ganframe.plugins.registry import load
+from ganframe.recipes.reading import structure
+from ganframe.storage.weights import save_generator
 from ganframe.training.prepare import prepare
 from ganframe.training.warm_start import freeze, warm_start
 
@@ -184,3 +189,42 @@ def test_projection_leaves_frozen_weights_alone(make_recipe, tmp_path, monkeypat
     after = load_file(run.folder / "checkpoints/step-000004/discriminator.safetensors")
     assert torch.equal(after["layers.0.weight"], before["layers.0.weight"])
     assert after["head.linear.weight"].abs().max() <= 0.001
+
+
+@pytest.mark.parametrize(
+    ("names", "condition", "refused"),
+    [
+        (("dog", "cat", "eel"), "concat", True),
+        (("cat", "dog", "eel"), "concat", False),
+        (("ant", "bee", "fly"), "concat", False),  # other classes take their place
+        (("dog", "cat", "eel"), "none", False),
+    ],
+)
+def test_classes_with_other_labels_than_in_the_first_run_are_refused(tmp_path, names, condition, refused):
+    def recipe(**train):
+        root = tmp_path / "images"
+        for label, name in enumerate(("cat", "dog", "eel")):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            for i in range(2):
+                Image.new("L", (8, 8), 50 * label).save(root / name / f"{i}.png")
+        networks = {"use": "mlp", "hidden": [4], "condition": condition}
+        document = {
+            "dataset": {"use": "image_folder", "root": str(root), "channels": 1},
+            "generator": networks,
+            "discriminator": networks,
+            "objective": {"use": "vanilla"},
+            "train": {"steps": 1, "batch_size": 4, **train},
+        }
+        return structure(document, "recipe", load())
+
+    run = ganframe.run(recipe(), tmp_path / "run").folder
+    G = ganframe.load_generator(run)
+    save_generator(run / "generator.safetensors", G.network, attrs.evolve(G.spec, class_names=names))
+    again = recipe(**{"from": str(run)})
+    if not refused:
+        prepare(again)
+        return
+    with pytest.raises(
+        RecipeError, match=r"train\.from: .*class 'cat' has label 1 in this run and label 0 in this data"
+    ):
+        prepare(again)
