@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ganframe.components import DataSpec
-from ganframe.data.feed import as_y, check_condition
+from ganframe.data.checks import check_condition
+from ganframe.data.feed import as_y
 from ganframe.data.image_files import read_image
 from ganframe.data.image_listing import SUFFIXES, find_images, is_image
 from ganframe.errors import RequestError, warn

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ganframe.components import DataSpec, Generator, with_nested
+from ganframe.data.checks import check_condition
 from ganframe.data.classes import label_of
-from ganframe.data.feed import as_y, check_condition
+from ganframe.data.feed import as_y
 from ganframe.data.latents import fixed_latents, sample_prior
 from ganframe.data.real import at_most
 from ganframe.errors import RequestError

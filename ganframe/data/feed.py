@@ -6,22 +6,28 @@ trains on the same data as a run of one. `state_dict` holds what an exact resume
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+import time
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.components import DataSpec, Distribution
 from ganframe.data import workers as processes
-from ganframe.data.randomness import own_random_state
+from ganframe.data.checks import check_data, check_drawn, check_item, check_samples, is_indexed, read_items
+from ganframe.data.randomness import kept_random_state, own_random_state
 from ganframe.errors import RunError
+
+LOOKING = 10.0  # seconds in which a feed looks again at what it gave, where a loss is not finite
+DRAWN_AGAIN = 10_000
 
 
 @attrs.frozen
@@ -48,7 +54,8 @@ class Share:
 class Feed(Protocol):
     """A source of real batches x (N, *shape), y (N,) or (N, *condition) whose position can be saved and restored.
 
-    `share` may be replaced before the first batch.
+    `share` may be replaced before the first batch. `fault` says what is wrong with the values of the newest batches,
+    for where a loss is not finite.
     """
 
     share: Share
@@ -56,6 +63,7 @@ class Feed(Protocol):
     @property
     def data(self) -> TorchDataset[Any]: ...
     def __call__(self) -> tuple[Tensor, Tensor]: ...
+    def fault(self, batches: int) -> str | None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
@@ -67,10 +75,8 @@ def open_feed(
 
     Raises ValueError where the data is not what `spec` says, or smaller than a batch.
     """
-    count = len(data)  # type: ignore[arg-type]
-    if count < batch_size and not isinstance(data, Distribution):
-        raise ValueError(f"a batch of {batch_size} is larger than the data, which has {count} samples")
     check_data(data, spec)
+    check_batch(data, batch_size)
     if isinstance(data, Distribution):
         return DrawnFeed(data, spec, batch_size, seed, share)
     if is_indexed(data):
@@ -78,9 +84,14 @@ def open_feed(
     return LoadedFeed(data, spec, batch_size, seed, share, workers)
 
 
-def is_indexed(data: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
-    """Whether the items of `data` are the rows of its tensors: not where a subclass makes items of its own of them."""
-    return isinstance(data, TensorDataset) and type(data).__getitem__ is TensorDataset.__getitem__
+def check_batch(data: TorchDataset[Any], batch_size: int) -> None:
+    """Raises ValueError where finite data is smaller than a batch."""
+    if isinstance(data, Distribution):
+        return
+    count = len(data)  # type: ignore[arg-type]
+    if count < batch_size:
+        samples = "1 sample" if count == 1 else f"{count} samples"
+        raise ValueError(f"a batch of {batch_size} is larger than the data, which has {samples}")
 
 
 class DrawnFeed:
@@ -94,6 +105,16 @@ class DrawnFeed:
     def __call__(self) -> tuple[Tensor, Tensor]:
         x, y = self.distribution.draw(self.batch_size, self.generator)
         return as_float(self.share.of(x)), as_y(self.share.of(y), self.spec)
+
+    def fault(self, batches: int) -> str | None:
+        """What is wrong with the values of new draws, or None. The training's draws are not changed."""
+        generator = torch.Generator(self.share.device).manual_seed(0)
+        try:
+            with kept_random_state():
+                check_drawn(self.distribution.draw(DRAWN_AGAIN, generator), DRAWN_AGAIN, self.spec)
+        except ValueError as error:
+            return str(error)
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self.generator.get_state()}
@@ -140,6 +161,10 @@ class IndexedFeed:
         """The set as it is held, so that a copy on the CPU is not kept beside that on the device."""
         return TensorDataset(self.x, self.y)
 
+    def fault(self, batches: int) -> str | None:
+        """None: all values were checked when the feed was opened."""
+        return None
+
     def __call__(self) -> tuple[Tensor, Tensor]:
         rows = self.share.of(self.order.batch(self.drawn))
         self.drawn += 1
@@ -178,6 +203,7 @@ class LoadedFeed:
                 batch_sampler=rows,
                 num_workers=self.workers,
                 worker_init_fn=processes.leave_signals_to_the_run,
+                collate_fn=functools.partial(_collated, self.spec),
                 pin_memory=self.share.device.type == "cuda",
                 # Of the feed's own: torch's would be changed. It seeds what a worker draws outside of its batches.
                 generator=torch.Generator().manual_seed(_batch_seed(self.order.seed, self.share.rank, self.drawn)),
@@ -192,11 +218,38 @@ class LoadedFeed:
         x, y = (narrowed(side, self.share.device).to(self.share.device, non_blocking=True) for side in (x, y))
         return as_float(x), as_y(y, self.spec)
 
+    def fault(self, batches: int) -> str | None:
+        """What is wrong with the values of an item in the newest `batches`, read again for at most LOOKING seconds."""
+        until = time.monotonic() + LOOKING
+        for index in range(self.drawn - 1, max(self.drawn - batches, 0) - 1, -1):
+            for row in self.share.of(self.order.batch(index)).tolist():
+                try:
+                    with kept_random_state():
+                        check_samples(*read_items(self.data, self.spec, [row]), self.spec, [row])
+                except (ValueError, OSError, RunError) as error:
+                    return str(error)
+                if time.monotonic() > until:
+                    return None
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         return {"drawn": self.drawn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.drawn, self.batches = state["drawn"], None
+
+
+def _collated(spec: DataSpec, items: list[Any]) -> Any:
+    """The items as one batch. Raises RunError for an item of another form than the first ones, which were checked."""
+    try:
+        return default_collate(items)
+    except (TypeError, ValueError, RuntimeError, KeyError):
+        for item in items:
+            try:
+                check_item(item, spec, "one item")
+            except ValueError as error:
+                raise RunError(f"dataset: {error}") from None
+        raise
 
 
 class _Rows:
@@ -245,29 +298,3 @@ def as_float(x: Tensor) -> Tensor:
 def as_y(y: Tensor, spec: DataSpec) -> Tensor:
     """y as networks take it: labels as they are, conditions as floats, scaled as samples are."""
     return y if spec.condition is None else as_float(y)
-
-
-def check_data(data: TorchDataset[Any], spec: DataSpec) -> None:
-    """Raises ValueError where samples, labels or conditions are not what `spec` says."""
-    if type(spec) is not DataSpec:
-        name = type(spec).__name__
-        raise ValueError(f"the spec is a {name}, whose generator could not be loaded; return a plain DataSpec")
-    x, y = data[0]
-    if tuple(x.shape) != spec.shape:
-        raise ValueError(f"samples have shape {tuple(x.shape)}, and the dataset's spec says {spec.shape}")
-    if spec.classes is not None:
-        labels = data.tensors[1] if isinstance(data, TensorDataset) else torch.as_tensor(y)
-        low, high = (int(v) for v in labels.aminmax())
-        if low < 0 or high >= spec.classes:
-            raise ValueError(f"labels lie in {low}..{high}, and the dataset's spec says {spec.classes} classes")
-    if spec.condition is not None:
-        check_condition(torch.as_tensor(y), spec.condition)
-
-
-def check_condition(y: Tensor, condition: tuple[int, ...]) -> None:
-    """Raises ValueError unless y is one condition of this shape: floats, or an image in uint8."""
-    if tuple(y.shape) != condition:
-        raise ValueError(f"conditions have shape {tuple(y.shape)}; the data's spec says {condition}")
-    if not y.is_floating_point() and not (y.dtype == torch.uint8 and y.ndim == 3):
-        kind = str(y.dtype).removeprefix("torch.")
-        raise ValueError(f"conditions are {kind}; make them floats, or uint8 if they are images (C, H, W)")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.components import Dataset, DataSpec, Distribution, with_nested
-from ganframe.data.feed import is_indexed
+from ganframe.data.checks import is_indexed
 from ganframe.data.randomness import own_random_state
 from ganframe.errors import warn
 

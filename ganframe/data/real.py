@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import default_collate
 
 from ganframe.components import Dataset, DataSpec, Distribution
-from ganframe.data.feed import as_float, as_y, check_data, is_indexed, narrowed
+from ganframe.data.checks import check_data, check_drawn, check_length, check_samples, is_indexed, read_items
+from ganframe.data.feed import as_float, as_y, narrowed
 from ganframe.data.randomness import kept_random_state, own_random_state
 
 PART = 1_000  # samples drawn at a time
@@ -67,20 +67,24 @@ def conditions(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, devic
 def _samples(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """x and y as the data has them."""
     with own_random_state(seed):  # items may be drawn at random, as by augmentation
-        check_data(data, spec)
-        return _drawn(data, n, seed, device, at_most(PART, spec))
+        return _drawn(data, spec, n, seed, device)
 
 
-def _drawn(data: TorchDataset[Any], n: int, seed: int, device: torch.device, part: int) -> tuple[Tensor, Tensor]:
+def _drawn(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
     if isinstance(data, Distribution):
         generator = torch.Generator(device).manual_seed(seed)
-        parts = [data.draw(part, generator) for _ in range(-(-n // part))]
-        x, y = (torch.cat(side)[:n] for side in zip(*parts, strict=True))
+        part = at_most(PART, spec)
+        draws = [data.draw(part, generator) for _ in range(-(-n // part))]
+        for drawn in draws:
+            check_drawn(drawn, part, spec)
+        x, y = (torch.cat(side)[:n] for side in zip(*draws, strict=True))
         return x, y
-    count = len(data)  # type: ignore[arg-type]
+    count = check_length(data)
     rows = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:n]
     if is_indexed(data):
+        read_items(data, spec, [0])  # the form of one is that of all
         x, y = (tensor[rows.to(tensor.device)] for tensor in data.tensors)
-        return x, y
-    x, y = default_collate([data[row] for row in rows.tolist()])
+    else:
+        x, y = read_items(data, spec, rows.tolist())
+    check_samples(x, y, spec, rows.tolist())
     return x, y

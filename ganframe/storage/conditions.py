@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ganframe.components import DataSpec
-from ganframe.data.feed import as_y, check_condition
+from ganframe.data.checks import check_condition
+from ganframe.data.feed import as_y
 from ganframe.errors import RequestError
 from ganframe.storage.files import first_line, write_atomically
 from ganframe.storage.weights import as_os_error

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ganframe.components import Constraint, Scored
 from ganframe.testing.common import calling, require
 from ganframe.testing.discriminators import IMAGE, POINT, curved, points, seen
+from ganframe.training.penalties import remedy
 
 
 def refusal(name: str, constraint: Any, D: nn.Module) -> str | None:
@@ -112,14 +113,10 @@ def call(
             value = constraint.penalty(D, *sides)
     except AssertionError as raised:
         text = str(raised.__cause__).partition("\n")[0]
-        if "not require grad" not in text and "not have been used" not in text:
+        found = remedy(text, called=bool(seen(D)))
+        if not found:
             raise
-        remedy = (
-            "points x̂ at which the penalty calls D need x̂.requires_grad_()"
-            if seen(D)
-            else "a penalty that differentiates real.scores or fake.scores needs input_gradients = True"
-        )
-        raise AssertionError(f"{name}: scores have no gradient with respect to x ({text}); {remedy}") from raised
+        raise AssertionError(f"{name}: {found}") from raised
     untouched = all(side.x is x and side.y is y and side.scores is scores for side, x, y, scores in given)
     require(untouched, f"{name}: penalty replaces the tensors of real or fake; other constraints read them")
     kept = real.device.type == "meta" or (torch.equal(x, real) and torch.equal(x_fake, fake))

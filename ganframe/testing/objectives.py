@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import torch
@@ -22,8 +22,8 @@ from ganframe.testing.common import (
     scheduled_options,
 )
 from ganframe.testing.vector_objectives import check_vector_objective
+from ganframe.training.directions import Player, random_scores, wrong_direction
 
-Player = Literal["D", "G"]
 PLAYERS: tuple[Player, ...] = ("D", "G")
 
 
@@ -119,12 +119,8 @@ def _evaluate(name: str, game: Any, player: Player, a: Tensor, b: Tensor) -> _Ev
     return _Evaluated(loss.detach(), s, t)
 
 
-def _scores(n: int, low: float, high: float) -> Tensor:
-    return low + (high - low) * torch.rand(n, dtype=torch.float64)
-
-
 def _check_mean(name: str, game: Any, player: Player) -> None:
-    a, b = _scores(8, -2, 2), _scores(8, -2, 2)
+    a, b = random_scores(8, -2, 2), random_scores(8, -2, 2)
     _evaluate(name, game, player, a.float(), b.float())
     once = _evaluate(name, game, player, a, b).loss.item()
     twice = _evaluate(name, game, player, torch.cat([a, a]), torch.cat([b, b])).loss.item()
@@ -143,7 +139,7 @@ def _check_mean(name: str, game: Any, player: Player) -> None:
 
 def _check_many_scores(name: str, game: Any, player: Player) -> None:
     """The loss of scores (N, P) is that of all of them, (N·P,), or the objective says that it needs (N,)."""
-    a, b = _scores(12, -2, 2), _scores(12, -2, 2)
+    a, b = random_scores(12, -2, 2), random_scores(12, -2, 2)
     wanted = _evaluate(name, game, player, a, b).loss.item()
     try:
         found = _evaluate(name, game, player, a.view(4, 3), b.view(4, 3)).loss.item()
@@ -160,14 +156,14 @@ def _check_many_scores(name: str, game: Any, player: Player) -> None:
 
 def _is_idle(name: str, game: Any, player: Player) -> bool:
     """Whether the loss is identically 0: the player is trained by a term beside the objective, or not at all."""
-    at = torch.cat([_scores(16, -3, 3), torch.tensor([-100.0, -10.0, 10.0, 100.0], dtype=torch.float64)])
+    at = torch.cat([random_scores(16, -3, 3), torch.tensor([-100.0, -10.0, 10.0, 100.0], dtype=torch.float64)])
     pairs = [_evaluate(name, game, player, a.expand(1), b.expand(1)) for a, b in itertools.product(at, at)]
     return all(not e.loss.any() and not e.real.any() and not e.fake.any() for e in pairs)
 
 
 def _check_scheduled(name: str, game: Any) -> None:
     """A scheduled option that moves must change a loss."""
-    a, b = _scores(64, -5, 5), _scores(64, -5, 5)
+    a, b = random_scores(64, -5, 5), random_scores(64, -5, 5)
     for option, others in scheduled_options(game):
         effective = any(
             not torch.equal(_evaluate(name, game, player, a, b).loss, _evaluate(name, other, player, a, b).loss)
@@ -199,47 +195,24 @@ def _check_optimum(name: str, game: Any) -> None:
 
 def _check_directions(name: str, game: Any, both: bool) -> None:
     """Of L_D, and of L_G where `both`: where L_G is not identically 0."""
-    # In most games D is undecided at scores from 0 to ½. With other target codes the band may be elsewhere or narrower.
-    bands = list(itertools.product((1.0, 0.2), sorted((0.25 * i for i in range(-12, 13)), key=abs)))
-    for problem in (_discriminator_direction, _generator_direction)[: 1 + both]:
-        wrong = problem(name, game, *bands[0])
-        if wrong and all(problem(name, game, *band) for band in bands[1:]):
-            raise AssertionError(wrong)
+
+    def both_slopes(player: Player, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        evaluated = _evaluate(name, game, player, a, b)
+        return evaluated.real, evaluated.fake
+
+    wrong = wrong_direction(both_slopes, PLAYERS[: 1 + both])
+    require(not wrong, f"{name}: {wrong}")
     if not both:
         require(not game.compares_real, f"{name}: compares_real = True, but L_G is 0 whatever the real scores are")
         return
     if game.compares_real:
-        b = _scores(64, -0.5, -0.05)
+        b = random_scores(64, -0.5, -0.05)
         slopes = [_evaluate(name, game, "G", a * torch.ones_like(b), b).fake for a in (-20, 0, 20)]
         require(
             not all(torch.equal(slope, slopes[0]) for slope in slopes),
             f"{name}: compares_real = True makes every step of G draw and score a real batch, but L_G does not use it",
         )
     _check_fake_target(name, game)
-
-
-def _discriminator_direction(name: str, game: Any, scale: float, shift: float) -> str:
-    """What is wrong with L_D's derivatives where both sides have scores in one band, or an empty string."""
-    low, high = (shift + scale * _scores(64, *part) for part in ((0.05, 0.25), (0.3, 0.5)))
-    wrong = ""
-    for a, b in ((low, high), (high, low)):  # whichever side D rates as more real
-        near = _evaluate(name, game, "D", a, b)
-        # Where D is wrong, a loss with a margin near 0 has a gradient too.
-        far = _evaluate(name, game, "D", a - 2, b + 2)
-        a, b = torch.cat([a, a - 2]), torch.cat([b, b + 2])
-        s, t = torch.cat([near.real, far.real]), torch.cat([near.fake, far.fake])
-        hint = "is a sign swapped, or are real and fake?"
-        wrong = wrong or _sign(f"{name}: descending L_D must raise real scores: dL_D/da ≤ 0", a, -s, "a", hint)
-        wrong = wrong or _sign(f"{name}: descending L_D must lower fake scores: dL_D/db ≥ 0", b, t, "b", hint)
-    return wrong
-
-
-def _generator_direction(name: str, game: Any, scale: float, shift: float) -> str:
-    """What is wrong with L_G's derivative where D classifies its samples as fake, or an empty string."""
-    a, b = shift + scale * _scores(64, 0.05, 0.5), shift - scale * _scores(64, 0.05, 0.5)
-    slope = _evaluate(name, game, "G", a, b).fake
-    hint = "is a sign swapped? L_G is minimised, like L_D"
-    return _sign(f"{name}: descending L_G must raise the scores of fakes: dL_G/db ≤ 0", b, -slope, "b", hint)
 
 
 def _slope(name: str, game: Any, player: Player, side: str, score: float) -> float:
@@ -281,17 +254,6 @@ def _check_fake_target(name: str, game: Any) -> None:
             f"{name}: descending L_G must raise the scores of fakes above D's target for fakes, about b = {last:g}; "
             f"dL_G/db = {found:.3g} there; is L_G's target the code of fakes?",
         )
-
-
-def _sign(expected: str, at: Tensor, slope: Tensor, symbol: str, hint: str) -> str:
-    """What is wrong, or an empty string: `slope` must be ≥ 0 at each score, and > 0 at one."""
-    worst = int(slope.argmin())
-    if slope[worst].item() < -1e-12:
-        return f"{expected}; at {symbol} = {at[worst]:.3g} the derivative has the wrong sign; {hint}"
-    if slope.max().item() <= 0:
-        low, high = at.min().item(), at.max().item()
-        return f"{expected}, but it is 0 for all {symbol} from {low:.3g} to {high:.3g}; {hint}"
-    return ""
 
 
 def _check_finite(name: str, game: Any, player: Player) -> None:

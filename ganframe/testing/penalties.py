@@ -38,6 +38,7 @@ from ganframe.testing.discriminators import (
     points,
     seen,
 )
+from ganframe.training.penalties import FREED, NOT_REACHED
 
 
 def check_penalty(name: str, constraint: Any) -> None:
@@ -115,16 +116,13 @@ def _reaches_weights_and_nothing_else(name: str, constraint: Any) -> None:
         try:
             (real.scores.mean() - fake.scores.mean() + value).backward()
         except RuntimeError as error:
-            require(
-                "second time" not in str(error), f"{name}: penalty frees the graph of the scores; use create_graph=True"
-            )
+            require("second time" not in str(error), f"{name}: {FREED}")
             raise
         value, *_ = penalty_of(name, constraint, D, points(8, usual), points(8, usual))
         if value.requires_grad:
             slopes = torch.autograd.grad(value, list(D.parameters()), allow_unused=True)
             reached |= any(slope is not None and bool(slope.any()) for slope in slopes)
-    hint = "is create_graph=True missing, or a tensor detached?"
-    require(reached, f"{name}: no gradient of the penalty reaches D's weights; {hint}")
+    require(reached, f"{name}: {NOT_REACHED}")
 
 
 def _one_epsilon_per_sample(name: str, constraint: Any, shape: tuple[int, ...], n: int) -> None:

@@ -17,6 +17,7 @@ from ganframe.data.real import at_most, real_samples
 from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size, mean_scores
 from ganframe.engine.state import Callback, State
+from ganframe.errors import RunError
 from ganframe.recipes.optimizers import Optimizer
 from ganframe.report import pictures
 from ganframe.storage import log
@@ -94,7 +95,10 @@ def draw_pictures(trainer: Trainer, file: Callable[[int], Path]) -> Callback:
     count = at_most(1000 if points else min(1000, recipe.train.batch_size), spec)
     if spec.condition is not None:
         count = max(count, shown)
-    real, conditions = (side.cpu() for side in real_samples(trainer.judged, spec, count, seed, state.device))
+    try:
+        real, conditions = (side.cpu() for side in real_samples(trainer.judged, spec, count, seed, state.device))
+    except ValueError as error:  # of data that is read item by item only a part was checked before
+        raise RunError(f"{recipe.name}: dataset: {error}") from None
     if pictures.shows_conditions(spec):
         shown = min(shown, len(real))
     z, y = fixed_latents(recipe.latent, spec, shown, seed, conditions)

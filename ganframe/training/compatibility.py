@@ -13,13 +13,15 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ganframe.components import DataSpec, Term
+from ganframe.components import DataSpec, Objective, Term
 from ganframe.declarations import group_size, has_many_scores, mixes_samples
 from ganframe.engine.algorithm import discriminator_loss, generator_loss
 from ganframe.engine.state import Batch, Game
 from ganframe.engine.timing import ALWAYS
 from ganframe.recipes.tables import Recipe
+from ganframe.training.directions import active_players, slopes_of, wrong_direction
 from ganframe.training.networks import copied, evaluation
+from ganframe.training.penalties import penalty_faults
 from ganframe.training.problems import unexpected
 
 
@@ -32,14 +34,25 @@ class LateState(_Fault):
 
 
 def faults(recipe: Recipe, game: Game, spec: DataSpec) -> list[str]:
-    """The first fault of networks, objective, constraints or terms, or nothing. Changes none of them."""
-    try:
-        with torch.random.fork_rng():
-            _try_objective(game, _try_networks(recipe, game, spec))
-            _try_losses(recipe, game, spec)
-    except _Fault as fault:
-        return [str(fault)]
-    return []
+    """The faults of networks, objective, constraints and terms, each on its own. Changes none of them."""
+    found: list[str] = []
+
+    def attempt(trial: Callable[[], Any]) -> Any:
+        try:
+            return trial()
+        except _Fault as fault:
+            found.append(str(fault))
+            return None
+
+    with torch.random.fork_rng():
+        x = attempt(lambda: _try_generator(recipe, game, spec))
+        shape = attempt(lambda: _try_discriminator(game, spec, _batch(recipe, game, spec).x if x is None else x))
+        attempt(lambda: _try_objective(game, shape or torch.Size([2 * group_size(game.D)])))
+        if shape is not None:
+            found += penalty_faults(game, _batch(recipe, game, spec))
+        if not found:
+            attempt(lambda: _try_losses(recipe, game, spec))
+    return found
 
 
 def faults_of_single_samples(recipe: Recipe, G: nn.Module, D: nn.Module, spec: DataSpec) -> list[str]:
@@ -63,18 +76,30 @@ def _device_of(D: nn.Module) -> torch.device:
     return next((p.device for p in D.parameters()), torch.device("cpu"))
 
 
-def _try_networks(recipe: Recipe, game: Game, spec: DataSpec) -> torch.Size:
-    """The shape of D's scores."""
-    G, D = game.G, game.D
-    size = group_size(D)
-    n = 2 * size
-    device = _device_of(D)
+def _batch(recipe: Recipe, game: Game, spec: DataSpec) -> Batch:
+    """A batch of two samples, or of two groups where D mixes groups. Its samples are random, its y blank."""
+    device, n = _device_of(game.D), 2 * group_size(game.D)
+    x, z = torch.randn(n, *spec.shape, device=device), torch.randn(n, recipe.latent.dim, device=device)
+    return Batch(x.clamp(-1, 1) if spec.is_image else x, spec.blank(n, device), z)
+
+
+def _try_generator(recipe: Recipe, game: Game, spec: DataSpec) -> Tensor:
+    """G's samples for latents of 0."""
+    G, device, n = game.G, _device_of(game.D), 2 * group_size(game.D)
     y, z = spec.blank(n, device), torch.zeros(n, recipe.latent.dim, device=device)
-    with evaluation(G, D):
+    with evaluation(G), torch.no_grad():
+        x: Tensor = _call("generator: G(z, y)", lambda: G(z, y))
+    if x.shape[1:] != spec.shape:
+        raise _Fault(f"generator: returns samples of shape {tuple(x.shape[1:])}; the data has {spec.shape}")
+    return x
+
+
+def _try_discriminator(game: Game, spec: DataSpec, x: Tensor) -> torch.Size:
+    """The shape of D's scores."""
+    D, size, n = game.D, group_size(game.D), len(x)
+    y = spec.blank(n, x.device)
+    with evaluation(D):
         with torch.no_grad():
-            x = _call("generator: G(z, y)", lambda: G(z, y))
-            if x.shape[1:] != spec.shape:
-                raise _Fault(f"generator: returns samples of shape {tuple(x.shape[1:])}; the data has {spec.shape}")
             scores = _call("discriminator: D(x, y)", lambda: D(x, y))
         if not has_many_scores(D) and scores.shape != (n,):
             raise _Fault(
@@ -110,6 +135,20 @@ def _try_objective(game: Game, shape: torch.Size) -> None:
     ]
     if not game.terms and not any(slope.any() for loss in losses for slope in _slopes(loss, a, b)):
         raise _Fault("objective: both losses have no gradient, so nothing would be trained; add [[terms]] that train")
+    wrong = _wrong_direction(objective)
+    if wrong:
+        raise _Fault(f"objective: {wrong}")
+
+
+def _wrong_direction(objective: Objective) -> str:
+    """What is wrong with the signs of the losses, or nothing; nothing too for losses that are not of scores (N,)."""
+    slopes = slopes_of(objective)
+    if objective.scores_are_vectors:
+        return ""
+    try:
+        return wrong_direction(slopes, active_players(slopes))
+    except Exception:  # of scores (64,) in float64 on the CPU, which no step has
+        return ""
 
 
 def _slopes(loss: Tensor, *scores: Tensor) -> list[Tensor]:
@@ -124,9 +163,7 @@ def _try_losses(recipe: Recipe, game: Game, spec: DataSpec) -> None:
     unusual = has_many_scores(game.D) or group_size(game.D) > 1
     if not game.terms and not unusual:
         return
-    device, n = _device_of(game.D), 2 * group_size(game.D)
-    x, z = torch.randn(n, *spec.shape, device=device), torch.randn(n, recipe.latent.dim, device=device)
-    batch = Batch(x.clamp(-1, 1) if spec.is_image else x, spec.blank(n, device), z)
+    batch = _batch(recipe, game, spec)
     G, D, parts = copied((game.G, game.D, game.parts), game.G, game.D)
     tried = attrs.evolve(game, G=G, D=D, parts=parts)
     before = state_keys(tried)

@@ -23,11 +23,16 @@ VANISHED = 1e-4  # of the largest gradient norm that the generator has had
 PATIENCE = 3  # checks in a row that find it vanished
 COLLAPSED = 0.02  # of the real samples' standard deviation
 COLUMNS = 2**16  # dimensions whose variance is computed at a time
+OF_DATA = 1e6  # what a process with non-finite data adds to a sum of faults, more than all others
 SHRUNK = 0.1  # of the largest standard deviation that the fakes have had: new networks may begin with little
 
 
 class NotFinite(RunError):
     """A loss, a penalty, a score or a weight is NaN or infinite."""
+
+
+class NotFiniteData(NotFinite):
+    """Real samples are NaN or infinite, so other batches and noise do not help."""
 
 
 class Watch:
@@ -50,6 +55,7 @@ class Watch:
         self.every = min(every, LONGEST)
         self.due, self.agree, self.tell = due, agree, tell
         self.largest, self.vanished, self.warned = 0.0, 0, False
+        self.updates = 0  # of both players, at the last check
 
     def __call__(self, state: State) -> None:
         self.means(state)
@@ -61,9 +67,17 @@ class Watch:
     def check(self, state: State) -> None:
         """Raises NotFinite, with the value's name and step, where anything since the last check is not finite."""
         fault = self.means.fold(state.step) or _non_finite_weights(state)
-        anywhere = self.agree(torch.tensor(float(fault is not None), device=state.device)).item() > 0
-        if anywhere:
-            raise NotFinite(fault or f"step {state.step}: another process has a non-finite value")
+        updates = state.D.updates + state.G.updates
+        since, self.updates = updates - self.updates, updates
+        of_data = None if fault is None else _data_fault(state, since if since > 0 else updates)
+        grade = 0.0 if fault is None else 1.0 if of_data is None else OF_DATA
+        anywhere = self.agree(torch.tensor(grade, device=state.device)).item()
+        if anywhere > 0:
+            fault = fault or f"step {state.step}: another process has a non-finite value"
+        if anywhere >= OF_DATA:
+            raise NotFiniteData(f"{fault}; the data has such values: dataset: {of_data or 'see the other processes'}")
+        if anywhere > 0:
+            raise NotFinite(fault)
 
     def _warn_if_discriminator_has_won(self, state: State) -> None:
         """Warns once where D separates the batch completely and G's gradient has vanished."""
@@ -86,6 +100,12 @@ class Watch:
                 "learns. A constraint on the discriminator, a lower learning rate for it, or the non-saturating loss "
                 "commonly help"
             )
+
+
+def _data_fault(state: State, batches: int) -> str | None:
+    """What is wrong with the real samples of the newest batches; None too where their source cannot say."""
+    look = getattr(state.batches, "fault", None)
+    return None if look is None else look(batches)
 
 
 def _non_finite_weights(state: State) -> str | None:

@@ -18,6 +18,8 @@ from ganframe.recipes.tables import Comparison, Recipe
 from ganframe.training.problems import Problems
 
 T = TypeVar("T")
+SIZES = (8, 16, 32, 64, 128, 256, 28, 48, 96)
+"""Pixels of each side for which networks of images are made."""
 
 
 def build_discriminator(recipe: Recipe | Comparison, spec: DataSpec, device: torch.device) -> nn.Module:
@@ -28,6 +30,17 @@ def build_discriminator(recipe: Recipe | Comparison, spec: DataSpec, device: tor
     check_constraints(recipe, D, problems)
     problems.raise_any()
     return place(wrap(recipe, D, problems), spec, device)
+
+
+def discriminator_of_another_size(recipe: Recipe, spec: DataSpec) -> nn.Module | None:
+    """D for images of a size that it supports, where it does not support the data's; None where there is no such size.
+
+    It is only shown to constraints, so that what they have against D is reported with what it has against the size.
+    """
+    for size in SIZES if len(spec.shape) == 3 else ():
+        with suppress(Exception), torch.random.fork_rng():
+            return recipe.discriminator.build(attrs.evolve(spec, shape=(spec.shape[0], size, size)))
+    return None
 
 
 def check_constraints(recipe: Recipe | Comparison, D: nn.Module, problems: Problems) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Sized
 from typing import Any, Protocol, cast
 
 import attrs
@@ -16,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.components import DataSpec, Parts
-from ganframe.data.feed import Feed, Share, open_feed
+from ganframe.data.feed import Feed, Share, check_batch, open_feed
 from ganframe.data.fingerprint import fingerprint
 from ganframe.data.latents import LatentFeed
 from ganframe.data.randomness import seed_all
@@ -30,10 +31,17 @@ from ganframe.recipes.optimizers import Optimizer
 from ganframe.recipes.tables import Recipe
 from ganframe.training import accelerator as processes
 from ganframe.training import compatibility, terms
+from ganframe.training.cautions import cautions
 from ganframe.training.heeding import Heeding, heeding
 from ganframe.training.log import LogMeans
 from ganframe.training.moving_average import moving_average
-from ganframe.training.networks import check_constraints, check_ramps, place, wrap
+from ganframe.training.networks import (
+    check_constraints,
+    check_ramps,
+    discriminator_of_another_size,
+    place,
+    wrap,
+)
 from ganframe.training.problems import Problems
 from ganframe.training.warm_start import freeze, refuse_other_labels, warm_start
 
@@ -124,22 +132,25 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
         problems.raise_any()
     G = problems.attempt("generator", lambda: recipe.generator.build(spec, recipe.latent.dim))
     D = problems.attempt("discriminator", lambda: recipe.discriminator.build(spec))
-    if D is not None:
-        check_constraints(recipe, D, problems)
-    workers = recipe.train.workers
-    feed = problems.attempt(
-        "dataset", lambda: open_feed(recipe.dataset.build(), spec, batch, seeds.data, share, workers)
-    )
-    problems.raise_any()
-    judged = problems.attempt("dataset: held_out", lambda: judging_data(recipe.dataset, spec, feed.data))
-    problems.raise_any()
+    before = len(problems.found)
+    stand_in = discriminator_of_another_size(recipe, spec) if D is None else D
+    if stand_in is not None:
+        check_constraints(recipe, stand_in, problems)
+    networks_fit = G is not None and D is not None and len(problems.found) == before
+    feed = _open_feed(recipe, spec, batch, seeds.data, share, problems)
+    judged: Any = feed and problems.attempt("dataset: held_out", lambda: judging_data(recipe.dataset, spec, feed.data))
+    if not networks_fit:
+        problems.raise_any()
+    before = len(problems.found)
 
     check_ramps(recipe, D, spec, problems)
     D = wrap(recipe, D, problems)
     latents = LatentFeed(recipe.latent, seeds.latents, share)
-    _keep_groups(group_size(D), feed, latents, recipe, problems)
+    if feed is not None:
+        _keep_groups(group_size(D), feed, latents, recipe, problems)
     parts = terms.prepare_parts(recipe, G, D, spec, problems)
-    problems.raise_any()
+    if len(problems.found) > before:  # else the networks are tried, though the data may not fit
+        problems.raise_any()
     G, D, parts = place(G, spec, device), place(D, spec, device), terms.place_parts(parts, spec, device)
     if share.processes > 1:
         frozen = [part.frozen for part in parts.values() if part.frozen is not None]
@@ -178,6 +189,10 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     players = {name: _player(recipe, name, network, parts, problems) for name, network in networks.items()}
     step_buffers = _step_buffers(game, problems)
     problems.raise_any()
+    assert feed is not None
+    if start and accelerator.is_main_process:
+        for line in cautions(recipe, D):
+            warn(f"{recipe.name}: {line}")
     configs = {name: getattr(recipe.optimizer, name) for name in networks}
     for name, config in configs.items() if accelerator.is_main_process else ():
         for line in ended_rates(config, recipe.train.steps):
@@ -217,6 +232,20 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
         judged=judged,
         heeding=found,
     )
+
+
+def _open_feed(recipe: Recipe, spec: DataSpec, batch: int, seed: int, share: Share, problems: Problems) -> Feed | None:
+    """The feed of the recipe's dataset. Adds a problem for data that is not what `spec` says, and for too little."""
+    opened: list[Any] = []
+
+    def build_and_open() -> Feed:
+        opened.append(recipe.dataset.build())
+        return open_feed(opened[0], spec, batch, seed, share, recipe.train.workers)
+
+    feed: Feed | None = problems.attempt("dataset", build_and_open)
+    if feed is None and opened and isinstance(opened[0], Sized):
+        problems.attempt("dataset", lambda: check_batch(opened[0], batch))
+    return feed
 
 
 def _player(recipe: Recipe, name: str, network: nn.Module, parts: dict[str, Parts], problems: Problems) -> Any:

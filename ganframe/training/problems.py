@@ -21,8 +21,10 @@ class Problems:
         self.found: list[str] = []
 
     def add(self, text: str) -> None:
-        """`text` begins with the place in the recipe."""
-        self.found.append(f"{self.name}: {text}")
+        """`text` begins with the place in the recipe. What is there already is not added again."""
+        problem = f"{self.name}: {text}"
+        if problem not in self.found:
+            self.found.append(problem)
 
     def attempt(self, place: str, build: Callable[[], Any]) -> Any:
         """What `build` returns, or None and one more problem.

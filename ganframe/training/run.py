@@ -194,6 +194,8 @@ def _roll_back(
 
     Raises RunError where the recipe does not ask for that, where there is no checkpoint, or after ROLLBACKS times.
     """
+    if isinstance(error, health.NotFiniteData):
+        raise RunError(f"{folder.path}: {error}") from None
     # A checkpoint that an interruption left between the regular ones is passed by: without the interruption there
     # would be none.
     regular = _newest(trainer, folder, trainer.recipe.log.checkpoint_every)[0]

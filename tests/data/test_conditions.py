@@ -86,14 +86,10 @@ def test_conditions_are_those_of_the_real_samples_unscaled(source):
 @pytest.mark.parametrize(
     ("y", "condition", "message"),
     [
-        (Y["vectors"], (4,), r"conditions have shape \(5,\); the data's spec says \(4,\)"),
-        (torch.arange(COUNT), (1,), r"conditions have shape \(\); the data's spec says \(1,\)"),
-        (
-            torch.ones(COUNT, 5, dtype=torch.long),
-            (5,),
-            "conditions are int64; make them floats, or uint8 if they are im",
-        ),
-        (torch.ones(COUNT, 5, dtype=torch.uint8), (5,), "conditions are uint8; make them floats"),
+        (Y["vectors"], (4,), r"y of (shape|item).* not (\(5,\)|\(\d+, 5\))"),
+        (torch.arange(COUNT), (1,), r"y of (shape|item).* not (\(\)|\(\d+,\))"),
+        (torch.ones(COUNT, 5, dtype=torch.long), (5,), "conditions must have a float dtype, .* not torch.int64"),
+        (torch.ones(COUNT, 5, dtype=torch.uint8), (5,), "conditions must have a float dtype, .* not torch.uint8"),
     ],
 )
 def test_conditions_of_another_shape_or_type_are_refused(source, y, condition, message):
@@ -177,5 +173,5 @@ def test_judging_data_is_what_a_dataset_holds_out_if_it_holds_out_any():
     assert judging_data(HoldsOut(), spec, train) is test
     assert judging_data(ganframe.Dataset(), spec, train) is train
     assert torch.equal(torch.get_rng_state(), before)
-    with pytest.raises(ValueError, match="samples have shape"):
+    with pytest.raises(ValueError, match="item 0 has the shape"):
         judging_data(HoldsOut(), DataSpec((3, 4, 4)), train)

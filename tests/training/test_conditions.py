@@ -92,7 +92,7 @@ def test_held_out_data_of_another_shape_is_refused(conditional, monkeypatch):
     x, y = recipe.dataset.build().tensors
     wrong = torch.utils.data.TensorDataset(x[:, :1], y)
     monkeypatch.setattr(type(recipe.dataset), "held_out", lambda self: wrong)
-    with pytest.raises(ganframe.RecipeError, match="dataset: held_out: samples have shape"):
+    with pytest.raises(ganframe.RecipeError, match="dataset: held_out: item 0 has the shape"):
         prepare(recipe)
 
 

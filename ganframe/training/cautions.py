@@ -1,0 +1,37 @@
+"""What a recipe may be right to do, and is seldom meant to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from ganframe.components import Term
+from ganframe.recipes.tables import Recipe
+from ganframe.training.directions import is_linear, slopes_of
+
+
+def cautions(recipe: Recipe, D: nn.Module) -> Iterator[str]:
+    """A line for each, with its place in the recipe. D is the discriminator as it is trained."""
+    if _grows_without_end(recipe, D):
+        yield (
+            "objective: L_D is linear in the scores, so it has no minimum, and nothing in this recipe limits the "
+            "discriminator: its scores can grow without end; add [[constraints]], as gradient_penalty, spectral_norm "
+            "or weight_clipping"
+        )
+
+
+def _grows_without_end(recipe: Recipe, D: nn.Module) -> bool:
+    """Whether L_D is linear, and no constraint, no term of D's and no parametrisation of its weights is there."""
+    if recipe.constraints or any(type(t).discriminator_term is not Term.discriminator_term for t in recipe.terms):
+        return False
+    bounded = any(parametrize.is_parametrized(module) or module._forward_pre_hooks for module in D.modules())
+    if bounded or recipe.objective.scores_are_vectors:
+        return False
+    try:
+        with torch.random.fork_rng(devices=()):
+            return is_linear(slopes_of(recipe.objective))
+    except Exception:  # of losses that need scores of another shape
+        return False
