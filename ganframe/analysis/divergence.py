@@ -47,6 +47,7 @@ from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import move_options
 from ganframe.training.networks import evaluation
 from ganframe.training.prepare import Trainer, prepare
+from ganframe.training.problems import Problems
 from ganframe.training.progress import progress
 
 JUDGED = 20_000, 50_000  # samples of a distribution for a point of the curve: at least so many, or so many numbers
@@ -140,7 +141,14 @@ HeldOut = Callable[[int], Tensor]
 
 def _samples(side: Side, spec: DataSpec, seed: int, device: torch.device, held_out: bool = True) -> HeldOut:
     data = side.part(held_out)
-    return lambda count: real_samples(data, spec, count, seed, device)[0]
+
+    def samples(count: int) -> Tensor:
+        try:
+            return real_samples(data, spec, count, seed, device)[0]
+        except ValueError as error:  # of data that is read item by item only a part was checked before
+            raise RunError(f"{'held-out ' if held_out else ''}samples: {error}") from None
+
+    return samples
 
 
 @torch.no_grad()

@@ -14,12 +14,14 @@ from torch.utils.data import Subset, TensorDataset
 
 from ganframe.analysis.trained import CHUNK, TrainedGenerator, load_generator
 from ganframe.components import Dataset, DataSpec, Distribution, Generator
-from ganframe.data.feed import Feed, Share, open_feed
+from ganframe.data.checks import check_data
+from ganframe.data.feed import Feed, Share, check_batch, open_feed
 from ganframe.data.latents import sample_prior
 from ganframe.data.real import judging_data
 from ganframe.data.seeds import derive_seeds
 from ganframe.errors import RecipeError
 from ganframe.recipes.tables import Comparison, FromRun, Recipe
+from ganframe.training.problems import Problems
 
 HELD_OUT = 0.2  # of a finite set
 
@@ -50,13 +52,14 @@ class Side:
         return None if found is self.data else found
 
     def part(self, held_out: bool) -> Any:
-        """Samples (x, y) to train with, or to judge. Of data with conditions y is blank.
+        """Samples (x, y) to train with, or to judge. Of data with labels or conditions y is blank.
 
         Of a dataset that holds out samples, all others and those; all of a distribution, which never runs out; random
         parts of another finite set.
         """
         part = self._part(held_out)
-        return part if self.source.spec.condition is None else _without_conditions(part)
+        spec = self.source.spec
+        return part if spec.classes is None and spec.condition is None else _without_conditions(part)
 
     def _part(self, held_out: bool) -> Any:
         data = self.data
@@ -127,17 +130,19 @@ def open_sides(comparison: Comparison) -> tuple[Side, Side]:
     seed = derive_seeds(comparison.seed).data
     against = comparison.against
     other = load_generator(against.run, comparison.registry) if isinstance(against, FromRun) else against
-    try:
-        sides = Side(comparison.dataset, seed), Side(other, seed + 1)
-        shapes = [side.spec.shape for side in sides]
-    except (ValueError, OSError) as error:
-        raise RecipeError([f"{comparison.name}: {error}"]) from None
+    sides = Side(comparison.dataset, seed), Side(other, seed + 1)
+    problems = Problems(comparison.title)
+    shapes = [
+        problems.attempt(place, lambda side=side: side.spec.shape)  # type: ignore[misc]
+        for place, side in zip(("dataset", "against"), sides, strict=True)
+    ]
+    problems.raise_any()
     if isinstance(other, TrainedGenerator) and other.spec.condition is not None and other.conditions is None:
         problem = "against: the run keeps no conditions to sample under (its conditions.safetensors is missing)"
-        raise RecipeError([f"{comparison.name}: {problem}"])
+        raise RecipeError([f"{comparison.title}: {problem}"])
     if shapes[0] != shapes[1]:
         problem = f"against: its samples have shape {shapes[1]}, and the dataset's {shapes[0]}"
-        raise RecipeError([f"{comparison.name}: {problem}"])
+        raise RecipeError([f"{comparison.title}: {problem}"])
     return sides
 
 
@@ -164,9 +169,16 @@ class _SideAsGenerator(Generator):
 
     side: Side
     batch_size: int
+    title: str
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
-        part = self.side.part(held_out=False)
+        problems = Problems(self.title)
+        part = problems.attempt("against", lambda: self.side.part(held_out=False))
+        problems.raise_any()
+        if isinstance(self.side.source, Dataset):
+            problems.attempt("against", lambda: check_data(part, data))
+            problems.attempt("against", lambda: check_batch(part, self.batch_size))
+            problems.raise_any()
         return _Fakes(lambda share: open_feed(part, data, self.batch_size, self.side.seed, share))
 
 
@@ -188,5 +200,5 @@ class _Fakes(nn.Module):
 def as_recipe(comparison: Comparison, p: Side, q: Side) -> Recipe:
     """A recipe with the comparison's discriminator; one side is its dataset, the other takes its generator's place."""
     shared = {a.name: getattr(comparison, a.name) for a in attrs.fields(Comparison) if a.name != "against"}
-    generator = _SideAsGenerator(q, comparison.train.batch_size)
+    generator = _SideAsGenerator(q, comparison.train.batch_size, comparison.title)
     return Recipe(**{**shared, "dataset": _TrainingPart(p), "generator": generator})

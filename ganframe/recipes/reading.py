@@ -70,13 +70,17 @@ def _structure(document: Mapping[str, Any], source: str, registry: Registry, cls
     mistakes = [(name, "unknown table") for name in sorted(hidden & document.keys())]
     recipe: Read | None = None
     try:
-        recipe = converter.structure({"registry": registry, **split.document}, cls)
+        own = {"registry": registry, **({"source": source} if "source" in hidden else {})}
+        recipe = converter.structure({**own, **split.document}, cls)
     except Exception as error:
         mistakes += [(place, text) for place, text in problems(error) if place not in split.settled]
     mistakes += split.mistakes
     if recipe is not None and not mistakes and "timing" in hidden:
         recipe = attrs.evolve(recipe, timing=split.timing)  # type: ignore[call-arg]
         mistakes = list(moved_mistakes(recipe))
+    if cls is Comparison:
+        hint = "missing; write a table [against], or give --against RUN"
+        mistakes = [(place, hint if (place, text) == ("against", "missing") else text) for place, text in mistakes]
     if recipe is None or mistakes:
         raise RecipeError([f"{source}: {place or 'recipe'}: {text}" for place, text in mistakes])
     return recipe

@@ -19,6 +19,11 @@ def _registry() -> Any:
     return attrs.field(factory=load, eq=False, repr=False, kw_only=True, metadata={"option": False})
 
 
+def _source() -> Any:
+    """The field for the file that a recipe was read from, which messages name. It is not an option."""
+    return attrs.field(default="", eq=False, repr=False, kw_only=True, metadata={"option": False})
+
+
 def _timing() -> Any:
     """The field for what `every`, `start` and ramps say, by place: "objective", "constraints[0]", "terms[1]".
 
@@ -135,6 +140,12 @@ class Recipe:
     )
     timing: Mapping[str, Timing] = _timing()
     registry: Registry = _registry()
+    source: str = _source()
+
+    @property
+    def title(self) -> str:
+        """What messages call it: its file, or its name where it was made in Python."""
+        return self.source or self.name
 
     def components(self) -> Iterator[tuple[str, Any]]:
         """(kind, component) for every component of the recipe, also for those that are options of others."""
@@ -174,3 +185,9 @@ class Comparison:
     name: str = option("comparison", help="name of the folder under runs/", validator=matches_re(r"\w[\w .+-]*"))
     timing: Mapping[str, Timing] = _timing()
     registry: Registry = _registry()
+    source: str = _source()
+
+    @property
+    def title(self) -> str:
+        """What messages call it: its file, or its name where it was made in Python."""
+        return self.source or self.name

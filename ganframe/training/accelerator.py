@@ -103,7 +103,7 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         if tracker not in available:
             extra = "; pip install 'ganframe[tensorboard]'" if tracker == "tensorboard" else ""
             raise RecipeError(
-                [f"{recipe.name}: log.trackers: '{tracker}' is not installed{extra}{did_you_mean(tracker, available)}"]
+                [f"{recipe.title}: log.trackers: '{tracker}' is not installed{extra}{did_you_mean(tracker, available)}"]
             )
     variable, started = launched()
     if started > 1 and not _can_meet(variable):
@@ -201,9 +201,9 @@ def mixed_precision(
         return nullcontext, None
     if precision == "fp16" and device.type in ("cpu", "mps"):
         problem = f"fp16 needs a GPU, and this runs on {device}; use 'bf16' or 'no'"
-        raise RecipeError([f"{recipe.name}: train.precision: {problem}"])
+        raise RecipeError([f"{recipe.title}: train.precision: {problem}"])
     if precision == "bf16" and device.type != "cpu" and not is_bf16_available(ignore_tpu=True):
-        raise RecipeError([f"{recipe.name}: train.precision: {device} does not support bf16; use 'no'"])
+        raise RecipeError([f"{recipe.title}: train.precision: {device} does not support bf16; use 'no'"])
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     # No cache of casts: an older torch caches the cast of a power iteration, which has no gradient for σ.
     autocast = functools.partial(torch.autocast, device.type, dtype=dtype, cache_enabled=False)

@@ -72,15 +72,18 @@ def check(recipe: Recipe) -> CheckResult:
         refuse_late_state(trainer.state_keys, state.game)
         draw()
     except LateState as fault:
-        raise RecipeError([f"{recipe.name}: {fault}"]) from None
+        raise RecipeError([f"{recipe.title}: {fault}"]) from None
     except (MemoryError, RuntimeError) as error:
         if (lost := lost_worker(error)) is not None:
-            raise RunError(f"{recipe.name}: {lost}") from error
+            raise RunError(f"{recipe.title}: {lost}") from error
         if not is_out_of_memory(error):
             raise
-        raise RunError(f"{recipe.name}: {no_memory(recipe.train.batch_size)}") from error
+        raise RunError(f"{recipe.title}: {no_memory(recipe.train.batch_size)}") from error
     each = first if first > 2 else min(steps(2) / 2 for _ in range(3))
-    health.Watch(trainer.means, 1, lambda step: True, lambda found: found)(state)  # raises where not finite
+    try:
+        health.Watch(trainer.means, 1, lambda step: True, lambda found: found)(state)
+    except health.NotFinite as fault:
+        raise RunError(f"{recipe.title}: {fault}") from None
     return CheckResult(
         spec=trainer.spec,
         device=device_name(state.device),

@@ -46,7 +46,8 @@ def faults(recipe: Recipe, game: Game, spec: DataSpec) -> list[str]:
 
     with torch.random.fork_rng():
         x = attempt(lambda: _try_generator(recipe, game, spec))
-        shape = attempt(lambda: _try_discriminator(game, spec, _batch(recipe, game, spec).x if x is None else x))
+        given = torch.zeros(2 * group_size(game.D), *spec.shape, device=_device_of(game.D)) if x is None else x
+        shape = attempt(lambda: _try_discriminator(game, spec, given))
         attempt(lambda: _try_objective(game, shape or torch.Size([2 * group_size(game.D)])))
         if shape is not None:
             found += penalty_faults(game, _batch(recipe, game, spec))

@@ -24,7 +24,7 @@ SIZES = (8, 16, 32, 64, 128, 256, 28, 48, 96)
 
 def build_discriminator(recipe: Recipe | Comparison, spec: DataSpec, device: torch.device) -> nn.Module:
     """D as it is trained, with new weights. Raises RecipeError where it cannot be built."""
-    problems = Problems(recipe.name)
+    problems = Problems(recipe.title)
     D = problems.attempt("discriminator", lambda: recipe.discriminator.build(spec))
     problems.raise_any()
     check_constraints(recipe, D, problems)

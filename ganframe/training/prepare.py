@@ -123,7 +123,7 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     autocast, scaler = processes.mixed_precision(recipe, device)
     share = Share(device, accelerator.num_processes, accelerator.process_index)
     seeds = derive_seeds(recipe.seed)
-    problems = Problems(recipe.name)
+    problems = Problems(recipe.title)
     batch, generator_batch = _batch_sizes(recipe, share, problems)
 
     seed_all(seeds.weights)
@@ -192,7 +192,7 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     assert feed is not None
     if start and accelerator.is_main_process:
         for line in cautions(recipe, D):
-            warn(f"{recipe.name}: {line}")
+            warn(f"{recipe.title}: {line}")
     configs = {name: getattr(recipe.optimizer, name) for name in networks}
     for name, config in configs.items() if accelerator.is_main_process else ():
         for line in ended_rates(config, recipe.train.steps):

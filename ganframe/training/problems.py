@@ -33,6 +33,8 @@ class Problems:
         """
         try:
             return build()
+        except RecipeError as error:  # it names the places itself
+            self.found += [problem for problem in error.problems if problem not in self.found]
         except (ValueError, OSError, RunError) as error:
             self.add(f"{place}: {error}")
         except Exception as error:

@@ -69,7 +69,7 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
     except LateState as fault:
         if main:
             run_folder.remove(folder)
-        raise RecipeError([f"{recipe.name}: {fault}"]) from None
+        raise RecipeError([f"{recipe.title}: {fault}"]) from None
 
 
 @process_state_kept()

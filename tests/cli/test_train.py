@@ -154,7 +154,7 @@ def test_parts_that_do_not_fit_are_reported_before_a_folder_is_made(call, tiny):
         (["run", "."], ".: cannot be read: "),
         (["run", "tiny.toml", "--set", "train.steps"], "--set train.steps: write it as"),
         (["run", "tiny.toml", "--block", "builtin"], "tiny.toml: dataset.use: unknown dataset 'ring'"),
-        (["run", "tiny.toml", "--set", "log.trackers=['tensorbord']"], "tiny: log.trackers: 'tensorbord' is not"),
+        (["run", "tiny.toml", "--set", "log.trackers=['tensorbord']"], "tiny.toml: log.trackers: 'tensorbord' is not"),
         (["run", "--resume", "none"], "none: not the folder of a run"),
         (["run", "--resume", "."], ".: not the folder of a run"),
     ],

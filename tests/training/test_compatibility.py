@@ -68,7 +68,7 @@ class Given:
 )
 def test_networks_that_cannot_train_are_refused(make_recipe, refused, player, network, problem):
     (found,) = refused(attrs.evolve(make_recipe(), **{player: Given(network)}))
-    assert found.startswith(f"built: {player}: {problem}")
+    assert found.startswith(f"built.toml: {player}: {problem}")
 
 
 class Pairs(Mixing):
@@ -210,7 +210,7 @@ class WithoutReal(ganframe.Objective):
 def test_invalid_objective_is_refused_in_one_line(make_recipe, refused, monkeypatch, objective, problem):
     recipe = attrs.evolve(make_recipe(), objective=objective)
     (found,) = refused(recipe)
-    assert found.startswith(f"built: objective: {problem}")
+    assert found.startswith(f"built.toml: objective: {problem}")
     if "raised" in problem:
         monkeypatch.setenv("GANFRAME_STRICT", "1")
         with pytest.raises((TypeError, NotImplementedError)):

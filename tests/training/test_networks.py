@@ -37,14 +37,14 @@ def test_input_gradient_constraint_refuses_batch_norm_without_its_own_check(make
     install_package(R3GAN)
     (problem,) = refused(make_recipe(constraints=[{"use": "r2"}], discriminator={"use": "mlp", "norm": "batch"}))
     assert problem.startswith(
-        "built: constraints[0]: gradients of single samples need a discriminator that treats samples independently"
+        "built.toml: constraints[0]: gradients of single samples need a discriminator that treats samples independently"
     )
 
 
 def test_refusal_of_a_gradient_penalty_names_the_module_that_mixes_samples(make_recipe, refused):
     penalised = make_recipe(constraints=[{"use": "gradient_penalty"}])
     (problem,) = refused(attrs.evolve(penalised, discriminator=Mixing()))
-    assert problem.startswith("built: constraints[0]: ")
+    assert problem.startswith("built.toml: constraints[0]: ")
     assert "mixes samples" in problem
     assert "MixesSamples" in problem
 

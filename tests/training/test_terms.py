@@ -273,7 +273,7 @@ def test_resume_restores_memory_of_terms_exactly(make_recipe, every):
 )
 def test_what_does_not_fit_is_refused_with_its_place(make_recipe, refused, tables, problem):
     problems = refused(make_recipe(**tables))
-    assert f"built: {problem}" in problems
+    assert f"built.toml: {problem}" in problems
 
 
 def test_moving_option_that_wrap_does_not_read_is_accepted(make_recipe):
