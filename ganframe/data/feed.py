@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -25,9 +26,11 @@ from ganframe.data import workers as processes
 from ganframe.data.checks import check_data, check_drawn, check_item, check_samples, is_indexed, read_items
 from ganframe.data.randomness import kept_random_state, own_random_state
 from ganframe.errors import RunError
+from ganframe.plugins.registry import STRICT_VARIABLE
 
 LOOKING = 10.0  # seconds in which a feed looks again at what it gave, where a loss is not finite
 DRAWN_AGAIN = 10_000
+TOLD_BY_THE_RUN = r"allocate memory|DataLoader worker"  # these have a remedy of their own
 
 
 @attrs.frozen
@@ -214,6 +217,15 @@ class LoadedFeed:
         except (RunError, OSError) as error:  # a worker adds its traceback; the last line is the message
             message = re.sub(r"^[\w.]+: ", "", str(error).strip().splitlines()[-1])
             raise RunError(message if isinstance(error, RunError) else f"dataset: {message}") from None
+        except Exception as error:
+            told = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(TOLD_BY_THE_RUN, str(error))
+            if told or os.environ.get(STRICT_VARIABLE) == "1":
+                raise
+            text = (str(error).strip().splitlines() or [""])[-1]
+            raise RunError(
+                f"dataset: reading a batch raised {type(error).__name__}{text and ': '}{text}; {STRICT_VARIABLE}=1 "
+                "shows where"
+            ) from error
         self.drawn += 1
         x, y = (narrowed(side, self.share.device).to(self.share.device, non_blocking=True) for side in (x, y))
         return as_float(x), as_y(y, self.spec)
@@ -240,9 +252,12 @@ class LoadedFeed:
 
 
 def _collated(spec: DataSpec, items: list[Any]) -> Any:
-    """The items as one batch. Raises RunError for an item of another form than the first ones, which were checked."""
+    """The items as one batch. Raises RunError for items of another form, or with another label, than those checked."""
     try:
-        return default_collate(items)
+        x, y = default_collate(items)
+        if spec.classes is not None and not bool(((y >= 0) & (y < spec.classes)).all()):
+            raise RunError(f"dataset: with {spec.classes} classes y must be 0 to {spec.classes - 1}; found {y.tolist()}")
+        return x, y
     except (TypeError, ValueError, RuntimeError, KeyError):
         for item in items:
             try:

@@ -14,7 +14,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
 
 def options(cls):
-    return {a.name for a in attrs.fields(cls)} - {"registry", "timing"}
+    return {a.name for a in attrs.fields(cls)} - {"registry", "source", "timing"}
 
 
 def test_there_are_recipes():
