@@ -256,7 +256,9 @@ def _collated(spec: DataSpec, items: list[Any]) -> Any:
     try:
         x, y = default_collate(items)
         if spec.classes is not None and not bool(((y >= 0) & (y < spec.classes)).all()):
-            raise RunError(f"dataset: with {spec.classes} classes y must be 0 to {spec.classes - 1}; found {y.tolist()}")
+            raise RunError(
+                f"dataset: with {spec.classes} classes y must be 0 to {spec.classes - 1}; found {y.tolist()}"
+            )
         return x, y
     except (TypeError, ValueError, RuntimeError, KeyError):
         for item in items:

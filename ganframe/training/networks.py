@@ -37,7 +37,8 @@ def discriminator_of_another_size(recipe: Recipe, spec: DataSpec) -> nn.Module |
 
     It is only shown to constraints, so that what they have against D is reported with what it has against the size.
     """
-    for size in SIZES if len(spec.shape) == 3 else ():
+    sizes = sorted(SIZES, key=lambda size: abs(size - spec.shape[-1])) if len(spec.shape) == 3 else ()
+    for size in sizes:  # the nearest first: a small network may have no normalisation
         with suppress(Exception), torch.random.fork_rng():
             return recipe.discriminator.build(attrs.evolve(spec, shape=(spec.shape[0], size, size)))
     return None

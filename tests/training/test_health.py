@@ -634,3 +634,31 @@ def test_first_steps_of_the_recipes_have_no_warnings(warnings_of, name):
     short = attrs.evolve(recipe.train, steps=3, batch_size=32)
     often = attrs.evolve(recipe.log, every=1, samples_every=1)
     assert warnings_of(attrs.evolve(recipe, train=short, log=often)) == []
+
+
+@pytest.mark.parametrize("rule", ["stop", "rollback"])
+def test_a_loss_that_is_not_finite_for_the_data_names_the_item(make_recipe, tmp_path, rule):
+    """Item 555 is none of those that are checked at the start. Other noise does not help, so nothing is rolled back."""
+
+    class Holed(torch.utils.data.Dataset):
+        def __len__(self):
+            return 900
+
+        def __getitem__(self, index):
+            return torch.full((1, 2, 2), torch.nan if index == 555 else 0.5), 0
+
+    @attrs.frozen
+    class Table(ganframe.Dataset):
+        spec = ganframe.DataSpec((1, 2, 2))
+
+        def build(self):
+            return Holed()
+
+    def feed_the_hole(state):
+        """The batch of the second step begins with that item."""
+        state.batches.order.permutation[8:9] = 555
+
+    recipe = make_recipe(train={"steps": 6, "batch_size": 8, "on_nonfinite": rule}, log={"every": 1})
+    trainer = prepare(attrs.evolve(recipe, dataset=Table()))
+    with pytest.raises(health.NotFiniteData, match=r"step 2: .* is nan.*: dataset: .*: item 555 has nan"):
+        train(trainer.state, 6, 1, [watch(every=1), feed_the_hole])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
+import torch
 
 import ganframe
 from ganframe.training.prepare import prepare
@@ -49,3 +50,48 @@ def test_dataset_whose_build_returns_nothing_is_refused(make_recipe, refused):
 
     recipe = attrs.evolve(make_recipe(), dataset=Forgotten())
     assert refused(recipe) == ["built.toml: dataset: build must return a torch dataset, not NoneType"]
+
+
+class Odd(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return torch.zeros(1, 30, 30), 0
+
+
+def test_a_network_of_no_size_is_still_shown_to_constraints(make_recipe, refused):
+    @attrs.frozen
+    class Images(ganframe.Dataset):
+        spec = ganframe.DataSpec((1, 30, 30))
+
+        def build(self):
+            return Odd()
+
+    recipe = make_recipe(
+        generator={"use": "dcgan"},
+        discriminator={"use": "dcgan", "norm": "batch"},
+        constraints=[{"use": "gradient_penalty"}],
+        train={"steps": 1, "batch_size": 8},
+    )
+    places = [problem.split(": ")[1] for problem in refused(attrs.evolve(recipe, dataset=Images()))]
+    assert places == ["generator", "discriminator", "constraints[0]", "dataset"]
+
+
+def test_faults_of_networks_and_of_the_data_are_reported_together(make_recipe, refused):
+    @attrs.frozen
+    class Flat:
+        def build(self, data, latent_dim):
+            return Lines()
+
+    class Lines(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(64, 3)
+
+        def forward(self, z, y):
+            return self.linear(z)
+
+    recipe = attrs.evolve(make_recipe(train={"steps": 1, "batch_size": 5000}), generator=Flat())
+    places = [problem.split(": ")[1] for problem in refused(recipe)]
+    assert places == ["dataset", "generator"]

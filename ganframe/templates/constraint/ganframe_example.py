@@ -14,6 +14,8 @@ class Example(Constraint):
 
     input_gradients = True  # penalty differentiates real.scores with respect to real.x
 
+    # TO CHANGE: the formula. Change with it the docstring, the options, input_gradients, and the test marked TO CHANGE
+    # in tests/test_example.py: it has a number computed by hand.
     def penalty(self, D, real, fake):
         return self.gamma / 2 * score_gradients(D, real.scores, real.x).square().sum(1).mean()
 

@@ -17,6 +17,8 @@ class Example(Dataset):
     count: int = option(10_000, help="number of points", validator=ge(1))
     noise: float = option(0.02, help="standard deviation of the noise", validator=ge(0))
 
+    # TO CHANGE: the data and its spec. Change with them the docstring, the options, and the test marked TO CHANGE in
+    # tests/test_example.py.
     @property
     def spec(self):
         return DataSpec(shape=(2,))

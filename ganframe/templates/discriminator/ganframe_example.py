@@ -22,6 +22,7 @@ class Example(Discriminator):
 class Network(nn.Module):
     """D(x, y): x (N, *shape), y (N,) -> raw scores (N,), before any sigmoid."""
 
+    # TO CHANGE: the layers, and the docstring and options of the class above.
     def __init__(self, width, shape):
         super().__init__()
         self.layers = nn.Sequential(

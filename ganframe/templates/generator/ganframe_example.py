@@ -22,6 +22,7 @@ class Example(Generator):
 class Network(nn.Module):
     """G(z, y): z (N, latent_dim), y (N,) -> (N, *shape)."""
 
+    # TO CHANGE: the layers, and the docstring and options of the class above.
     def __init__(self, latent_dim, width, shape):
         super().__init__()
         self.shape = shape

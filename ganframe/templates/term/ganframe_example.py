@@ -14,6 +14,8 @@ class Example(Term):
 
     needs_real = "x"  # generator_term reads turn.real.x
 
+    # TO CHANGE: the formula. Change with it the docstring, the options, needs_real, and the test marked TO CHANGE in
+    # tests/test_example.py: it has a number computed by hand.
     def generator_term(self, turn):
         real, fake = (side.x.flatten(1).mean(0) for side in (turn.real, turn.fake))
         return self.weight * (real - fake).square().sum()

@@ -15,6 +15,7 @@ def test_conformance():
     check_dataset(Example)
 
 
+# TO CHANGE with the data.
 def test_points_without_noise_are_on_the_circle():
     x, _ = Example(noise=0.0).build().tensors
     torch.testing.assert_close(x.norm(dim=1), torch.ones(len(x)))

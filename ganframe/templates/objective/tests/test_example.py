@@ -16,6 +16,7 @@ def test_conformance():
     check_objective(Example)
 
 
+# TO CHANGE with the formula: L_D is the mean of relu(1 - a), (0.5 + 0) / 2, plus that of relu(1 + b), (0 + 1) / 2.
 def test_losses_match_values_computed_by_hand():
     real, fake = torch.tensor([0.5, 2.0]), torch.tensor([-2.0, 0.0])
     assert Example().discriminator_loss(real, fake).item() == pytest.approx(0.25 + 0.5)
