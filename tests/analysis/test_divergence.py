@@ -397,7 +397,8 @@ def test_divergence_command(call, pair, tmp_path):
     assert "exact, by quadrature       -1.16345" in result.stdout
     assert "done: divergences/pair/1/" in result.stdout
     (tmp_path / "plain.toml").write_text(PAIR.replace('[against]\nuse = "gaussian_1d"\nmeans = [1.0]\n', ""))
-    assert "plain.toml: against: missing" in call("divergence", "plain.toml", code=2).stderr
+    said = call("divergence", "plain.toml", code=2).stderr
+    assert "plain.toml: against: missing; write a table [against], or give --against RUN" in said
 
 
 def test_generator_of_the_recipe_is_ignored(tiny, tmp_path):
@@ -445,3 +446,32 @@ class Packs(torch.nn.Module):
 
 def test_scores_of_a_discriminator_that_mixes_groups_are_those_of_whole_groups():
     assert len(divergence._scores(Packs(), torch.randn(2_000, 2))) == 1_998
+
+
+HOLED = """
+import attrs, torch
+from torch.utils.data import TensorDataset
+from ganframe import Dataset, DataSpec, hookimpl
+
+@attrs.frozen
+class Holed(Dataset):
+    "A line with a hole."
+    spec = property(lambda self: DataSpec((1,)))
+    def build(self):
+        x = torch.zeros(100, 1)
+        x[7] = torch.nan
+        return TensorDataset(x, torch.zeros(100, dtype=torch.long))
+
+@hookimpl
+def ganframe_datasets():
+    return {"holed": Holed}
+"""
+
+
+@pytest.mark.parametrize("side", ["dataset", "against"])
+def test_the_side_whose_data_is_no_data_is_named(call, tmp_path, install, side):
+    install("ganframe-holed", HOLED)
+    (tmp_path / "pair.toml").write_text(PAIR)
+    said = call("divergence", "pair.toml", "--set", f"{side}={{use='holed'}}", code=2).stderr
+    assert said.startswith(f"pair.toml: {side}: some samples are non-finite: item ")
+    assert len(said.splitlines()) == 1

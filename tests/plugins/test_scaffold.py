@@ -43,6 +43,10 @@ def test_new_plugin_loads_and_its_recipe_uses_its_component(new_plugin, install_
     assert all(f"{Path('ganframe-brand-new') / name}\n" in printed for name in files(folder))
     for name in files(folder):
         assert "example" not in (folder / name).read_text().lower()
+    assert "TO CHANGE" in (folder / "ganframe_brand_new.py").read_text()
+    marked = (folder / "tests" / "test_brand_new.py").read_text().split("# TO CHANGE")
+    assert len(marked) == (1 if kind in ("generator", "discriminator") else 2)  # their tests hold no numbers
+    assert all(part.splitlines()[1].startswith("def test_") for part in marked[1:])
     install_package(folder)
     (listed,) = (p for p in registry.load().plugins if p.distribution == "ganframe-brand-new")
     assert (listed.name, listed.status, listed.target) == ("brand_new", "loaded", "ganframe_brand_new")
