@@ -47,7 +47,6 @@ from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import move_options
 from ganframe.training.networks import evaluation
 from ganframe.training.prepare import Trainer, prepare
-from ganframe.training.problems import Problems
 from ganframe.training.progress import progress
 
 JUDGED = 20_000, 50_000  # samples of a distribution for a point of the curve: at least so many, or so many numbers

@@ -30,7 +30,7 @@ from ganframe.plugins.registry import STRICT_VARIABLE
 
 LOOKING = 10.0  # seconds in which a feed looks again at what it gave, where a loss is not finite
 DRAWN_AGAIN = 10_000
-TOLD_BY_THE_RUN = r"allocate memory|DataLoader worker"  # these have a remedy of their own
+TOLD_BY_THE_RUN = r"allocate memory|DataLoader worker|shared memory|</torch_"  # these have a remedy of their own
 
 
 @attrs.frozen
