@@ -45,6 +45,24 @@ def _exit_codes() -> Iterator[None]:
 class Command(click.Command):
     """A command with ganframe's exit codes: 0 done, 1 failed, 2 wrong request, 130 interrupted."""
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Says how to quote where a value of --set was cut at its spaces, and expands ~ in the place of shells.
+
+        Shells expand it in `--out ~/x`, and not in `--out=~/x`, which would make a folder of this name.
+        """
+        given = zip(args, args[1:], args[2:], strict=False)
+        cut = [f"{value} {after}" for flag, value, after in given if flag == "--set" and not after.startswith("-")]
+        try:
+            rest = super().parse_args(context, args)
+        except click.UsageError as error:
+            if cut and "unexpected extra argument" in error.message:
+                error.message += f"; a value with spaces needs quotes: --set '{cut[0]}'"
+            raise
+        for name, text in context.params.items():
+            if isinstance(text, str) and text.startswith("~"):
+                context.params[name] = os.path.expanduser(text)
+        return rest
+
     def invoke(self, context: click.Context) -> Any:
         with _exit_codes():
             return super().invoke(context)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import operator
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,9 +28,9 @@ Read = TypeVar("Read", Recipe, GeneratorRecipe, Comparison)
 def load_recipe(path: str | Path, overrides: Iterable[str] = (), registry: Registry | None = None) -> Recipe:
     """Reads a recipe.
 
-    `overrides` are texts such as "train.steps=10" or "constraints[0].weight=1.0", parsed as TOML. The plugins are
-    those of `registry`; by default the installed ones are loaded. Raises RecipeError with every mistake, RequestError
-    where the file cannot be read.
+    `overrides` are texts such as "train.steps=10" or "constraints[0].weight=1.0", parsed as TOML; what is not TOML is a
+    text, as in "dataset.root=~/my images". The plugins are those of `registry`; by default the installed ones are
+    loaded. Raises RecipeError with every mistake, RequestError where the file cannot be read.
     """
     return structure(_document(Path(path), overrides), str(path), registry or load())
 
@@ -89,10 +91,12 @@ def _structure(document: Mapping[str, Any], source: str, registry: Registry, cls
 def _document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
     """The parsed file with the overrides applied and a name."""
     try:
-        document = tomli.loads(path.read_text(encoding="utf-8"))
+        document = tomli.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark of UTF-8
     except FileNotFoundError:
         raise RequestError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: cannot be read: it is not UTF-8 ({error}); save it in this encoding") from None
+    except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error}") from None
     except (ValueError, RecursionError) as error:  # not TOML, an integer too long for Python, tables nested too deep
         raise RecipeError([f"{path}: not valid TOML: {error}"]) from None
@@ -107,12 +111,7 @@ def _override(document: dict[str, Any], text: str) -> None:
     path = re.findall(r"[^.\[\]\s]+", key)
     if not equals or not path:
         raise RequestError(f"--set {text}: write it as table.option=value")
-    try:
-        (parsed,) = tomli.loads(f"value = {value}").values()
-    except (ValueError, RecursionError):  # not TOML, or more than one value
-        if not re.fullmatch(r"[\w:./-]+", value.strip()):
-            raise RequestError(f"--set {text}: {value!r} is not a TOML value") from None
-        parsed = value.strip()  # a bare word: shells remove the quotes
+    parsed = _value(text, value.strip())
     table: Any = document
     for name, after in zip(path, [*path[1:], None], strict=True):
         if isinstance(table, list):
@@ -127,3 +126,17 @@ def _override(document: dict[str, Any], text: str) -> None:
             table[index] = parsed
         else:
             table = table.setdefault(index, {}) if isinstance(table, dict) else table[index]
+
+
+def _value(override: str, text: str) -> Any:
+    """The value of an override: TOML, or else a text without quotes, because shells remove them."""
+    try:
+        (parsed,) = tomli.loads(f"value = {text}").values()
+    except (ValueError, RecursionError):  # not TOML, or more than one value
+        if not text.isprintable() or not text or text[0] in "[{\"'":
+            raise RequestError(
+                f"--set {override}: {text!r} is not a TOML value; in lists and tables texts have quotes, and the shell "
+                """keeps them inside others, as in --set 'constraints=[{use="spectral_norm"}]'"""
+            ) from None
+        return os.path.expanduser(text)  # as the shell does where a word begins with ~
+    return text if isinstance(parsed, datetime.date | datetime.time) else parsed  # no option is a date

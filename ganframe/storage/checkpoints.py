@@ -131,7 +131,7 @@ def remove_leftovers(folder: RunFolder, step: int, keep: int) -> None:
 def read_manifest(path: Path) -> dict[str, Any]:
     """A checkpoint's checkpoint.json. Raises RequestError where it is damaged."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8-sig"))
         if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
             raise ValueError("it has no table of files")
         return manifest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from typing import Any
@@ -37,7 +38,7 @@ def _read(folder: RunFolder) -> tuple[list[Record], list[int]]:
     records: list[Record] = []
     damaged: list[int] = []
     try:
-        *lines, _ = folder.log.read_bytes().split(b"\n")
+        *lines, _ = folder.log.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     except FileNotFoundError:
         return records, damaged
     for number, line in enumerate(lines, 1):

@@ -74,7 +74,7 @@ def _missing(folder: RunFolder, there: set[str]) -> Iterator[str]:
 def read_environment(folder: RunFolder) -> dict[str, Any]:
     """environment.json as a dict, empty where it is missing or damaged."""
     try:
-        found = json.loads(folder.environment.read_text(encoding="utf-8"))
+        found = json.loads(folder.environment.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

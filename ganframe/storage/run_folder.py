@@ -107,8 +107,8 @@ def _named(what: str) -> Iterator[None]:
 
 
 def existing(path: str | Path) -> RunFolder:
-    """The folder of a run that exists already. Raises RequestError where there is none."""
-    folder = RunFolder(Path(path))
+    """The folder of a run that exists already; ~ is the home folder. Raises RequestError where there is none."""
+    folder = RunFolder(Path(path).expanduser())
     if not folder.recipe.is_file():
         raise RequestError(f"{path}: not the folder of a run (it has no recipe.toml)")
     return folder

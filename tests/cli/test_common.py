@@ -83,6 +83,30 @@ def test_unexpected_errors_keep_their_traceback():
         CliRunner().invoke(fail, catch_exceptions=False)
 
 
+@pytest.mark.parametrize("command", ["run", "check", "divergence"])
+def test_value_that_a_shell_cut_at_its_spaces_is_shown_in_quotes(call, tiny, command):
+    tiny(name="x.toml")
+    for before, after in ((["x.toml"], []), ([], ["x.toml"])):
+        cut = ["--set", "train.steps=3", "--set", "dataset.root=~/my", "images"]
+        line = call(command, *before, *cut, *after, code=2).stderr.strip().splitlines()[-1]
+        assert line.startswith("Error: Got unexpected extra argument")
+        assert line.endswith("; a value with spaces needs quotes: --set 'dataset.root=~/my images'")
+    line = call(command, "x.toml", "y.toml", code=2).stderr.strip().splitlines()[-1]
+    assert "quotes" not in line
+
+
+def test_home_folder_is_expanded_where_shells_do_not(call, tiny, tmp_path, monkeypatch):
+    """A shell expands `--out ~/x`, and not `--out=~/x`."""
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    tiny(name="x.toml")
+    call("run", "~/x.toml", "--out=~/a/run", "--set", "train.steps=1")
+    call("run", "x.toml", "--out=b", "--set", "train.steps=1", "--set", "train.from='~/a/run'")
+    call("sample", "~/a/run", "--out=~/a/x.npy")
+    assert (tmp_path / "a" / "x.npy").exists()
+    assert not Path("~").exists()
+
+
 # --------------------------------------------------------------------------------------------------------------- block
 
 

@@ -1,5 +1,6 @@
 """Strict reading of recipes: every mistake with its place, settings from the command line, files."""
 
+import codecs
 import re
 
 import pytest
@@ -266,6 +267,37 @@ def test_override_sets_one_value(tiny, override, get, value):
     assert get(load_recipe(tiny(more), [override])) == value
 
 
+@pytest.mark.parametrize(
+    ("given", "root"),
+    [
+        ("my images", "my images"),
+        ("  my images ", "my images"),
+        ("Bilder (2), größere/été & more", "Bilder (2), größere/été & more"),
+        ("C:\\my images\\new", "C:\\my images\\new"),
+        ("it's mine", "it's mine"),
+        ("a#b = c", "a#b = c"),
+        ("2024-01-31", "2024-01-31"),
+        ("07:32:00", "07:32:00"),
+        ("~", "HOME"),
+        ("~/my images", "HOME/my images"),
+        ("a/~/b", "a/~/b"),
+        ("'~/my images'", "~/my images"),
+    ],
+)
+def test_override_is_a_text_where_it_is_not_toml(tiny, monkeypatch, given, root):
+    """The home folder is that of the user: no shell expands ~ inside dataset.root=~/images."""
+    monkeypatch.setenv("HOME", "HOME")
+    monkeypatch.setenv("USERPROFILE", "HOME")
+    recipe = load_recipe(tiny(), ["dataset={use='image_folder', root='x'}", f"dataset.root={given}"])
+    assert recipe.dataset.root == root
+
+
+@pytest.mark.parametrize("given", ["two words", "~", "1,5", "1 2", "2024-01-31"])
+def test_text_in_the_place_of_a_number_is_a_mistake_of_the_recipe(refused, given):
+    (line,) = refused(f"train.steps={given}")
+    assert line.startswith("train.steps: must be ")
+
+
 def test_last_of_two_overrides_wins(tiny):
     assert load_recipe(tiny(), ["train.steps=10", "train.steps=20"]).train.steps == 20
 
@@ -278,7 +310,9 @@ def test_last_of_two_overrides_wins(tiny):
         ("", "write it as table.option=value"),
         ("train.steps=", "is not a TOML value"),
         ("train.steps=[1,", "is not a TOML value"),
-        ("train.steps=two words", "is not a TOML value"),
+        ("constraints=[{use=spectral_norm}]", """as in --set 'constraints=[{use="spectral_norm"}]'"""),
+        ("generator.activation='tanh", "is not a TOML value"),
+        ('name="two" "values"', "is not a TOML value"),
         ("train.steps.x=3", "x is inside something that is not a table"),
         ("generator.hidden[1]=3", "no element 1 in a list of 1"),
         ("generator.hidden.x=3", "no element x in a list of 1"),
@@ -335,6 +369,23 @@ def test_windows_line_ends_are_read(tiny):
     expected = load_recipe(file)
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     assert load_recipe(file) == expected
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+def test_byte_order_mark_of_utf_8_is_passed_by(tiny, ends):
+    file = tiny()
+    expected = load_recipe(file)
+    file.write_bytes(codecs.BOM_UTF8 + file.read_bytes().replace(b"\n", ends))
+    assert load_recipe(file) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1"])
+def test_other_encodings_are_refused_with_the_remedy(tiny, encoding):
+    """UTF-16 is what a redirection writes in older versions of PowerShell."""
+    file = tiny()
+    file.write_bytes(("# für Bilder\n" + file.read_text()).encode(encoding))
+    with pytest.raises(RequestError, match=r"tiny\.toml: cannot be read: it is not UTF-8 .*; save it in this encoding"):
+        load_recipe(file)
 
 
 @pytest.mark.usefixtures("rival")

@@ -1,5 +1,7 @@
 """Checkpoints: complete or not there, the newest are kept, later ones are set aside."""
 
+import codecs
+
 import pytest
 import torch
 from torch import nn
@@ -133,3 +135,10 @@ def test_weights_of_another_network_are_refused(folder, network, save):
     for other in (network(features=4), nn.Linear(2, 3), nn.Sequential(network(), nn.Linear(1, 1))):
         with pytest.raises(RequestError, match=r"generator\.safetensors: cannot be loaded"):
             checkpoints.load_checkpoint(folder.checkpoint(3), {"generator": other})
+
+
+def test_mark_that_an_editor_wrote_before_the_manifest_is_passed_by(folder, save):
+    save(1)
+    manifest = folder.checkpoint(1) / checkpoints.MANIFEST
+    manifest.write_bytes(codecs.BOM_UTF8 + manifest.read_bytes())
+    assert checkpoints.newest_intact(folder) == (folder.checkpoint(1), [])

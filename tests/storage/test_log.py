@@ -1,5 +1,6 @@
 """log.jsonl: what is written is read back, and damaged lines are left out."""
 
+import codecs
 import json
 
 import pytest
@@ -38,3 +39,10 @@ def test_line_without_finite_numbers_is_left_out_and_reported(folder, key, value
         file.write(f"{{{text}}}\n")
     assert log.read_log(folder) == RECORDS
     assert log.damaged_lines(folder) == [f"{folder.log}: line 3 is damaged and is left out"]
+
+
+def test_mark_that_an_editor_wrote_before_the_text_is_passed_by(folder):
+    log.write_log(folder, RECORDS)
+    folder.log.write_bytes(codecs.BOM_UTF8 + folder.log.read_bytes())
+    assert log.read_log(folder) == RECORDS
+    assert log.damaged_lines(folder) == []
