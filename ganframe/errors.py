@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class RequestError(Exception):
@@ -31,6 +33,28 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 sample`, `1,797 samples`. `plural` is for nouns that do not add an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def note(message: str) -> None:
+    """Prints a line on standard error that says what is being done."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def noted_if_slow(message: str, seconds: float = 2.0) -> Iterator[None]:
+    """Notes what is being done if it takes longer than some seconds."""
+    timer = threading.Timer(seconds, note, [message])
+    timer.daemon = True  # a program that is killed does not wait for it
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def warn(message: str) -> None:

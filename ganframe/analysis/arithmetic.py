@@ -18,7 +18,7 @@ from ganframe.analysis.trained import TrainedGenerator, load_generator
 from ganframe.components import DataSpec
 from ganframe.data.classes import label_of, shown_class
 from ganframe.data.real import real_samples
-from ganframe.errors import RequestError
+from ganframe.errors import RequestError, counted
 from ganframe.recipes.reading import load_recipe
 from ganframe.storage import run_folder
 from ganframe.training.problems import Problems
@@ -150,7 +150,7 @@ def _of_class(run: str | Path, G: TrainedGenerator, text: str, seed: int, n: int
     found = shown == label
     if not found.any():
         raise RequestError(
-            f"'class={text}': none of these {n} samples is of this class, {shown_class(G.spec, label)}; try another "
+            f"'class={text}': none of {counted(n, 'sample')} is of this class, {shown_class(G.spec, label)}; try another "
             "--seed or more by -n"
         )
     return z[found], y[found]

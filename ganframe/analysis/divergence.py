@@ -36,7 +36,7 @@ from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size, mean_scores
 from ganframe.engine.algorithm import discriminator_step
 from ganframe.engine.timing import ALWAYS
-from ganframe.errors import RequestError, RunError
+from ganframe.errors import RequestError, RunError, counted, note
 from ganframe.recipes.tables import Comparison
 from ganframe.recipes.writing import to_toml
 from ganframe.report import pictures
@@ -45,6 +45,7 @@ from ganframe.storage.files import write_atomically, write_text
 from ganframe.storage.weights import save_weights
 from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import move_options
+from ganframe.training.describe import device_name, parameters
 from ganframe.training.networks import evaluation
 from ganframe.training.prepare import Trainer, prepare
 from ganframe.training.progress import progress
@@ -78,6 +79,8 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
     device, seed = trainer.state.device, derive_seeds(comparison.seed).judging
     held_out = _samples(sides[0], trainer.spec, seed, device), _samples(sides[1], trainer.spec, seed + 1, device)
     history: list[dict[str, float]] = []
+    size = counted(parameters(trainer.state.D.network), "parameter")
+    note(f"{folder}: on {device_name(device)}; D {size}; it is trained alone, and judged on held-out samples")
     move = move_options(trainer.optimizers)
     with progress(comparison.train.steps, 0, [], shown=True) as bar:
         while trainer.state.step < comparison.train.steps:
@@ -92,6 +95,7 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
                 value, error = _judge(trainer, held_out, _count(trainer.spec, *JUDGED))
                 history.append({"step": trainer.state.step, "value": value, "error": error})
             bar(trainer.state)
+    note("judging D on held-out samples")
     value, error = _judge(trainer, held_out, _count(trainer.spec, *JUDGED_LAST))
     line = on_the_line(sides[0].data, sides[1].data, trainer.spec)
     objective = _objective(trainer)
@@ -188,7 +192,7 @@ def _judge(trainer: Trainer, held_out: tuple[HeldOut, HeldOut], count: int) -> t
     value = -(losses.mean() if objective.scores_are_vectors else objective.discriminator_loss(a, b)).item()
     if math.isnan(value):
         raise RunError(
-            f"{trainer.recipe.name}: -L_D is not a number after {trainer.state.step} steps: the discriminator has "
+            f"{trainer.recipe.title}: -L_D is not a number after {trainer.state.step} steps: the discriminator has "
             "diverged; lower optimizer.discriminator.lr, or add a constraint"
         )
     return value, error

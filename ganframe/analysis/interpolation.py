@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganframe.analysis.trained import TrainedGenerator
-from ganframe.errors import RequestError
+from ganframe.errors import RequestError, counted
 
 Interpolation = Literal["linear", "spherical"]
 
@@ -81,6 +81,8 @@ def choose(G: TrainedGenerator, item: str, seed: int, n: int) -> tuple[Tensor, T
         raise RequestError(f"'{item.strip()}': write the place of a sample, as in 7, or SEED:PLACE, as in 2:7")
     place = int(match[2])
     if place >= n:
-        raise RequestError(f"'{item.strip()}': the picture has {n} samples, 0 to {n - 1}; -n makes it larger")
+        raise RequestError(
+            f"'{item.strip()}': the picture has {counted(n, 'sample')}, 0 to {n - 1}; -n makes it larger"
+        )
     z, y = G.latents(n, int(match[1] or seed))
     return z[place : place + 1], y[place : place + 1]

@@ -25,7 +25,7 @@ from ganframe.data.latents import sample_prior
 from ganframe.data.real import judging_data, real_samples
 from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size, has_many_scores, mean_scores
-from ganframe.errors import RequestError
+from ganframe.errors import RequestError, counted, note
 from ganframe.plugins.registry import Registry, load
 from ganframe.recipes.reading import load_comparison, load_recipe
 from ganframe.report import pictures
@@ -148,6 +148,7 @@ def _examined(
 ) -> LipschitzReport:
     """The report of D in evaluation mode, whose points have the same y in each place."""
     device = y.device
+    note(f"{path}: examining the discriminator of step {step} at {counted(3 * len(y), 'point')}, on {device}")
     D = (_MeanScore(D).eval() if has_many_scores(D) else D).double()
     y = y if spec.condition is None else y.double()
     norms = {where: _gradient_norms(D, x, y) for where, x in points.items()}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,7 +17,7 @@ import click
 
 from ganframe import __version__
 from ganframe.cli.process import print_any_character
-from ganframe.errors import RequestError, RunError
+from ganframe.errors import RequestError, RunError, noted_if_slow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 # Those of components, without importing torch.
 KINDS = ("generator", "discriminator", "objective", "constraint", "term", "dataset")
 FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
+WIDTH = 100  # of printed text, in columns
 
 
 @contextmanager
@@ -56,7 +61,8 @@ class Command(click.Command):
             rest = super().parse_args(context, args)
         except click.UsageError as error:
             if cut and "unexpected extra argument" in error.message:
-                error.message += f"; a value with spaces needs quotes: --set '{cut[0]}'"
+                how = f"a value with spaces needs quotes: --set '{cut[0]}'"
+                raise click.UsageError(f"{error.message}; {how}", context) from None
             raise
         for name, text in context.params.items():
             if isinstance(text, str) and text.startswith("~"):
@@ -65,6 +71,9 @@ class Command(click.Command):
 
     def invoke(self, context: click.Context) -> Any:
         with _exit_codes():
+            if sys.stderr.isatty():  # every command needs torch, whose import may take seconds
+                with noted_if_slow("loading torch", 1.0):
+                    importlib.import_module("torch")
             return super().invoke(context)
 
 
@@ -151,16 +160,87 @@ def make_table(*headings: str) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading)
     return table
 
 
 def print_table(table: Table) -> None:
+    """Prints a table within the width of the terminal. Lines break between words; names are never cut.
+
+    Where a table is too wide for that, each row is a paragraph of its own.
+    """
     from rich.console import Console
 
-    # Redirected output has no width. It is not folded at 80 columns, so that cells can be searched.
-    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
-    console.print(table)
+    columns = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    widths = _widths(columns, _width() - 3 * len(columns))  # what is around and between cells
+    if widths is None:
+        _print_rows(columns)
+        return
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width = width
+    console = Console(width=_width(), markup=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines()).strip("\n"))
+
+
+def _width() -> int:
+    """The width of the terminal, at most WIDTH, which is also that of redirected output."""
+    return max(20, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
+
+
+def _widths(columns: list[list[str]], space: int) -> list[int] | None:
+    """The widths of columns that share a space. None where not even their longest words fit into it."""
+    from rich.cells import cell_len
+
+    widths = [max((cell_len(word) for cell in cells for word in cell.split()), default=0) for cells in columns]
+    wanted = [max((cell_len(line) for cell in cells for line in cell.split("\n")), default=0) for cells in columns]
+    spare = space - sum(widths)
+    if spare < 0:
+        return None
+    lacking = sorted(range(len(columns)), key=lambda i: wanted[i] - widths[i])
+    for left, i in zip(range(len(columns), 0, -1), lacking, strict=True):  # who lacks least is served first
+        more = min(wanted[i] - widths[i], spare // left)
+        widths[i] += more
+        spare -= more
+    return widths
+
+
+def _print_rows(columns: list[list[str]]) -> None:
+    """Prints the rows of a table below each other, the cells of each with their headings."""
+    headings = [cells[0] for cells in columns]
+    for row in zip(*(cells[1:] for cells in columns), strict=True):
+        say(row[0], indent=2)
+        for heading, cell in zip(headings[1:], row[1:], strict=True):
+            first, *others = cell.splitlines() or [""]
+            say(f"  {heading}: {first}".rstrip(), indent=4)
+            for line in others:
+                say(f"    {line}", indent=6)
+
+
+def say(line: str, indent: int | None = None) -> None:
+    """Prints a line, broken between words at the terminal's width.
+
+    What follows is indented, by default to where the text after a heading begins, as in "memory   0.2 GiB".
+    """
+    heading = re.match(r"\S.*?\s{2,}(?=\S)", line)
+    text_at = heading.end() if heading else 0
+    hang = " " * min(text_at if indent is None else indent, _width() // 2)
+    broken = textwrap.wrap(line, _width(), subsequent_indent=hang, break_long_words=False, break_on_hyphens=False)
+    click.echo("\n".join(broken))
+
+
+def say_text(text: str) -> None:
+    """Prints a docstring with its paragraphs filled to the terminal's width. Indented lines and lists stay lines."""
+    for paragraph in re.split(r"\n[^\S\n]*\n", text.strip("\n")):
+        lines = paragraph.splitlines()
+        if any(re.match(r"\s|[-*+>] |[.:|]|\d+[.)] ", line) for line in lines):
+            for line in lines:
+                inside = len(line) - len(line.lstrip())
+                say(line, inside + 2) if len(line) > _width() else click.echo(line)
+        else:
+            say(" ".join(lines), indent=0)
+        click.echo()
 
 
 def in_toml(value: Any) -> str:

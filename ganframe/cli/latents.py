@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ganframe.cli.common import Command, as_request_error, blocking, options, require_suffix, writing
-from ganframe.errors import RequestError
+from ganframe.errors import RequestError, counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def sample(run: str, count: int, seed: int, label: str | None, condition: str | 
         else:
             pictures.draw(file, G.spec, samples, conditions=y)
     _tell_left_out(file, G)
-    click.echo(f"{count} samples{_of_class(G, asked)}: {file}")
+    click.echo(f"{counted(count, 'sample')}{_of_class(G, asked)}: {file}")
 
 
 @click.command(cls=Command)
@@ -135,7 +135,7 @@ def interpolate(
         else:
             pictures.draw(file, G.spec, samples.flatten(0, 1), columns=steps)
     _tell_left_out(file, G)
-    click.echo(f"{len(pairs)} paths of {steps} samples{_of_class(G, asked)}: {file}")
+    click.echo(f"{counted(len(pairs), 'path')} of {steps} samples{_of_class(G, asked)}: {file}")
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})

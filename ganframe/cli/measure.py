@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ganframe.cli.common import Command, blocking, make_table, options, print_table, setting
+from ganframe.cli.common import Command, blocking, make_table, options, print_table, say, setting
 
 if TYPE_CHECKING:
     from ganframe.analysis.measured import Transport
@@ -103,5 +103,5 @@ def lipschitz(runs: tuple[str, ...], samples: int) -> None:
     print_table(table)
     for one in found:
         if one.no_bound is not None:
-            click.echo(f"{one.run}: no upper bound: {one.no_bound}")
+            say(f"{one.run}: no upper bound: {one.no_bound}", indent=2)
     click.echo(f"done: lipschitz.json in each run, {found[0].run}/lipschitz.png")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ganframe.cli.common import KINDS, Command, blocking, in_toml, make_table, print_table
+from ganframe.cli.common import KINDS, Command, blocking, in_toml, make_table, print_table, say, say_text
 from ganframe.errors import RequestError
 
 
@@ -77,10 +77,11 @@ def describe(kind: str | None, name: str | None) -> None:
         return
     component = registry.find(kind, name)
     plugin, _ = registry.locate(component)
-    click.echo(f"{kind} {registry.full_name(component)}, from {plugin.distribution} {plugin.version}\n")
-    click.echo(f"{inspect.getdoc(component)}\n")
+    say(f"{kind} {registry.full_name(component)}, from {plugin.distribution} {plugin.version}", indent=2)
+    click.echo()
+    say_text(inspect.getdoc(component) or "")
     if kind == "optimizer":
-        click.echo(f"Its options: {', '.join(_parameters(component))}")
+        say(f"Its options: {', '.join(_parameters(component))}", indent=2)
         return
     fields = attrs.fields(component)
     if not fields:

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from ganframe.cli.common import Command, blocking, options, setting
+from ganframe.cli.common import Command, blocking, options, say, setting
 
 
 @click.command(cls=Command)
@@ -48,29 +48,30 @@ def check(recipe: str, overrides: tuple[str, ...]) -> None:
     import ganframe
     from ganframe.cli.process import keep_freed_memory
     from ganframe.data.classes import shown_classes
+    from ganframe.errors import counted
     from ganframe.training import check as checks
     from ganframe.training.moving_average import decay_at
 
     keep_freed_memory()
     loaded = ganframe.load_recipe(recipe, overrides)
     result = checks.check(loaded)
-    given = f", {result.spec.classes} classes" if result.spec.classes else ""
+    given = f", {counted(result.spec.classes, 'class', 'classes')}" if result.spec.classes else ""
     given = f", conditions of shape {result.spec.condition}" if result.spec.condition else given
     click.echo(f"{recipe}: sound")
-    click.echo(f"data           shape {result.spec.shape}{given}")
+    say(f"data           shape {result.spec.shape}{given}")
     if result.spec.class_names:
-        click.echo(f"classes        {shown_classes(result.spec)}")
+        say(f"classes        {shown_classes(result.spec)}")
     if result.heeding is not None:
         what = "labels" if result.spec.condition is None else "conditions"
-        click.echo(f"{what:<14} {result.heeding.described()}")
-    click.echo(f"generator      {result.generator_parameters:,} parameters")
-    click.echo(f"discriminator  {result.discriminator_parameters:,} parameters")
+        say(f"{what:<14} {result.heeding.described()}")
+    say(f"generator      {counted(result.generator_parameters, 'parameter')}")
+    say(f"discriminator  {counted(result.discriminator_parameters, 'parameter')}")
     if loaded.train.ema is not None and result.full_decay_at is not None and result.full_decay_at > loaded.train.steps:
         decay = decay_at(loaded.train.ema, loaded.train.steps)
-        click.echo(f"moving average decay {decay} is reached at step {result.full_decay_at:,}, after the last step")
-    click.echo(f"time           {result.seconds_per_step:.3g} s a step, about {_duration(result.seconds)} in all")
+        say(f"moving average decay {decay} is reached at step {result.full_decay_at:,}, after the last step")
+    say(f"time           {result.seconds_per_step:.3g} s a step, about {_duration(result.seconds)} in all")
     memory = "unknown on this system" if result.memory is None else f"{result.memory / 2**30:.2f} GiB at most so far"
-    click.echo(f"memory         {memory}, on {result.device}")
+    say(f"memory         {memory}, on {result.device}")
 
 
 def _duration(seconds: float) -> str:

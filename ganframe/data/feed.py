@@ -25,7 +25,7 @@ from ganframe.components import DataSpec, Distribution
 from ganframe.data import workers as processes
 from ganframe.data.checks import check_data, check_drawn, check_item, check_samples, is_indexed, read_items
 from ganframe.data.randomness import kept_random_state, own_random_state
-from ganframe.errors import RunError
+from ganframe.errors import RunError, counted
 from ganframe.plugins.registry import STRICT_VARIABLE
 
 LOOKING = 10.0  # seconds in which a feed looks again at what it gave, where a loss is not finite
@@ -93,8 +93,7 @@ def check_batch(data: TorchDataset[Any], batch_size: int) -> None:
         return
     count = len(data)  # type: ignore[arg-type]
     if count < batch_size:
-        samples = "1 sample" if count == 1 else f"{count} samples"
-        raise ValueError(f"a batch of {batch_size} is larger than the data, which has {samples}")
+        raise ValueError(f"a batch of {batch_size} is larger than the data, which has {counted(count, 'sample')}")
 
 
 class DrawnFeed:

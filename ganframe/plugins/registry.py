@@ -14,7 +14,7 @@ from typing import Literal
 import attrs
 
 from ganframe.components import KINDS
-from ganframe.errors import RequestError, did_you_mean
+from ganframe.errors import RequestError, did_you_mean, noted_if_slow
 from ganframe.plugins.discovery import Found, installed
 from ganframe.plugins.loader import cause_of, load_plugin
 
@@ -175,7 +175,8 @@ def _load_one(found: Found, blocked: set[str]) -> Plugin:
         return attrs.evolve(plugin, status="failed", cause=found.obstacle)
     start = time.perf_counter()
     try:
-        offered = load_plugin(found.entry_point)
+        with noted_if_slow(f"loading plugin {plugin.source}"):
+            offered = load_plugin(found.entry_point)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin's module may raise anything, exit() included

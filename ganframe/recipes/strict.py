@@ -19,7 +19,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from ganframe.components import BASES, kind_of
-from ganframe.errors import RequestError, did_you_mean
+from ganframe.errors import RequestError, counted, did_you_mean
 from ganframe.plugins.registry import Registry
 
 Hook = Callable[[Any, Any], Any]
@@ -190,7 +190,7 @@ def _sequence_hook(converter: cattrs.Converter, target: Any) -> Hook:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"must be a list, not {shown(value)}")
         if not variadic and len(value) != len(arguments):
-            raise ValueError(f"must have {len(arguments)} elements, not {len(value)}")
+            raise ValueError(f"must have {counted(len(arguments), 'element')}, not {len(value)}")
         items, errors = [], []
         for index, item in enumerate(value):
             element = arguments[0 if variadic else index]

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 
 from ganframe.components import Constraint
 from ganframe.declarations import has_extras, mixes_samples
+from ganframe.errors import counted
 from ganframe.testing.calls import plain_shape, prepared, refusal
 from ganframe.testing.common import (
     DEVICE,
@@ -104,8 +105,8 @@ def _check_wrap(name: str, constraint: Any) -> None:
                 right = scores.shape == (n,) and bool(scores.isfinite().all())
                 require(
                     right,
-                    f"{name}: in {mode} mode the wrapped D must return finite scores of shape ({n},) for {n} samples; "
-                    f"their shape is {tuple(scores.shape)}",
+                    f"{name}: in {mode} mode the wrapped D must return finite scores of shape ({n},) for "
+                    f"{counted(n, 'sample')}; their shape is {tuple(scores.shape)}",
                 )
         for training in (True, False):
             _check_independence(name, D.train(training), x, y)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganframe.errors import counted
 from ganframe.testing.calls import (
     call,
     differentiates_by_samples,
@@ -86,7 +87,8 @@ def _sign_dtype_and_device(name: str, constraint: Any) -> None:
                     value.dtype == dtype, f"{name}: for D in {dtype} the penalty must be in {dtype}, not {value.dtype}"
                 )
                 require(
-                    bool(value.isfinite()), f"{name}: the penalty of {n} samples of shape {shape} is {value.item()}"
+                    bool(value.isfinite()),
+                    f"{name}: the penalty of {counted(n, 'sample')} of shape {shape} is {value.item()}",
                 )
                 right = value.item() >= 0 or reads_scores_only(constraint, D)
                 require(

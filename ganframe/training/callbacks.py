@@ -98,7 +98,7 @@ def draw_pictures(trainer: Trainer, file: Callable[[int], Path]) -> Callback:
     try:
         real, conditions = (side.cpu() for side in real_samples(trainer.judged, spec, count, seed, state.device))
     except ValueError as error:  # of data that is read item by item only a part was checked before
-        raise RunError(f"{recipe.name}: dataset: {error}") from None
+        raise RunError(f"{recipe.title}: dataset: {error}") from None
     if pictures.shows_conditions(spec):
         shown = min(shown, len(real))
     z, y = fixed_latents(recipe.latent, spec, shown, seed, conditions)

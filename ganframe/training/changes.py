@@ -86,7 +86,7 @@ def missing_paths(recipe: Recipe) -> Iterator[str]:
     for place, value in _relative_paths(recipe):
         if not Path(value).exists():
             yield (
-                f"{recipe.name}: {place}: {_shown(value)} is looked for in {Path.cwd()}; resume from the folder where "
+                f"{recipe.title}: {place}: {_shown(value)} is looked for in {Path.cwd()}; resume from the folder where "
                 f"the run was started, or say where the data lies with --set {place}=…"
             )
 

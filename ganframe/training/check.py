@@ -14,13 +14,13 @@ import torch
 
 from ganframe.components import DataSpec
 from ganframe.engine.algorithm import train
-from ganframe.errors import RecipeError, RunError
+from ganframe.errors import RecipeError, RunError, note
 from ganframe.recipes.tables import Recipe
 from ganframe.training import health
 from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import draw_pictures
 from ganframe.training.compatibility import LateState, refuse_late_state
-from ganframe.training.describe import device_name
+from ganframe.training.describe import device_name, parameters
 from ganframe.training.heeding import Heeding
 from ganframe.training.moving_average import decay_at
 from ganframe.training.prepare import prepare
@@ -52,6 +52,7 @@ def check(recipe: Recipe) -> CheckResult:
     """Builds everything and takes real steps, which are thrown away. Raises RequestError as `run` does."""
     trainer = prepare(recipe)
     state = trainer.state
+    note(f"{recipe.name}: built; taking a few steps on {device_name(state.device)}")
 
     def steps(count: int) -> float:
         begun = time.perf_counter()
@@ -87,8 +88,8 @@ def check(recipe: Recipe) -> CheckResult:
     return CheckResult(
         spec=trainer.spec,
         device=device_name(state.device),
-        generator_parameters=sum(p.numel() for p in state.G.network.parameters()),
-        discriminator_parameters=sum(p.numel() for p in state.D.network.parameters()),
+        generator_parameters=parameters(state.G.network),
+        discriminator_parameters=parameters(state.D.network),
         seconds_per_step=each,
         seconds=each * recipe.train.steps,
         memory=torch.cuda.max_memory_allocated() if state.device.type == "cuda" else _largest_memory(),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import torch
+from torch import nn
 
+from ganframe.components import Distribution
 from ganframe.data.real import conditions
 from ganframe.data.seeds import derive_seeds
+from ganframe.errors import counted
 from ganframe.recipes.writing import to_toml
 from ganframe.storage import provenance
 from ganframe.storage.conditions import save_conditions
@@ -34,6 +37,22 @@ def describe_run(trainer: Trainer, folder: RunFolder) -> None:
     if trainer.spec.condition is not None and not folder.conditions.is_file():
         seed = derive_seeds(recipe.seed).judging
         save_conditions(folder.conditions, conditions(trainer.judged, trainer.spec, KEPT, seed, torch.device("cpu")))
+
+
+def first_line(trainer: Trainer, folder: RunFolder) -> str:
+    """What a run says before it trains: its folder, device, networks and data, and the step that it resumes at."""
+    state, processes = trainer.state, trainer.accelerator.num_processes
+    where = device_name(state.device) + (f", {processes} processes" if processes > 1 else "")
+    data = trainer.data
+    samples = "samples are drawn" if isinstance(data, Distribution) else counted(len(data), "sample")  # type: ignore[arg-type]
+    networks = {"G": state.G.network, "D": state.D.network}
+    players = [f"{name} {counted(parameters(network), 'parameter')}" for name, network in networks.items()]
+    at = f"; step {state.step} of {trainer.recipe.train.steps}" if state.step else ""
+    return f"{folder.path}: on {where}; {', '.join(players)}; {samples}{at}"
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
 
 
 def device_name(device: torch.device) -> str:

@@ -25,7 +25,7 @@ from ganframe.data.real import judging_data
 from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size
 from ganframe.engine.state import Game, Player, State
-from ganframe.errors import RequestError, warn
+from ganframe.errors import RequestError, noted_if_slow, warn
 from ganframe.recipes.endings import ended_rates
 from ganframe.recipes.optimizers import Optimizer
 from ganframe.recipes.tables import Recipe
@@ -137,7 +137,8 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     if stand_in is not None:
         check_constraints(recipe, stand_in, problems)
     networks_fit = G is not None and D is not None and len(problems.found) == before
-    feed = _open_feed(recipe, spec, batch, seeds.data, share, problems)
+    with noted_if_slow(f"{recipe.title}: reading the dataset"):
+        feed = _open_feed(recipe, spec, batch, seeds.data, share, problems)
     judged: Any = feed and problems.attempt("dataset: held_out", lambda: judging_data(recipe.dataset, spec, feed.data))
     if not networks_fit:
         problems.raise_any()
@@ -196,7 +197,7 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     configs = {name: getattr(recipe.optimizer, name) for name in networks}
     for name, config in configs.items() if accelerator.is_main_process else ():
         for line in ended_rates(config, recipe.train.steps):
-            warn(f"{recipe.name}: optimizer.{name}.{line}")
+            warn(f"{recipe.title}: optimizer.{name}.{line}")
     optimizers = {name: player.optimizer for name, player in players.items()}
 
     several = share.processes > 1

@@ -13,7 +13,7 @@ from ganframe.storage.log import Record
 
 @contextmanager
 def progress(steps: int, done: int, records: list[Record], shown: bool) -> Iterator[Callback]:
-    """Yields a callback that shows the step, the last record's losses and the time left, on standard error."""
+    """Yields a callback that shows the step, the last record's losses, the speed and the time, on standard error."""
     if not shown:
         yield lambda state: None
         return
@@ -21,11 +21,17 @@ def progress(steps: int, done: int, records: list[Record], shown: bool) -> Itera
         yield _lines(steps, done, records)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[losses]}"))
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
-        task = bar.add_task("", total=steps, completed=done, losses="")
+    # The bar is what is left of the width, and the last text is what a narrow terminal cuts.
+    columns = (
+        BarColumn(None, table_column=Column(min_width=4, ratio=1)),
+        TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+    )
+    begun = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, expand=True) as bar:
+        task = bar.add_task("", total=steps, completed=done, text="")
         due = 0.0
 
         def callback(state: State) -> None:
@@ -33,7 +39,9 @@ def progress(steps: int, done: int, records: list[Record], shown: bool) -> Itera
             now = time.monotonic()
             if now >= due or state.step == steps:
                 due = now + 0.25
-                bar.update(task, completed=state.step, losses=_losses(records), refresh=True)
+                pace = _pace(now - begun, state.step - done, steps - state.step)
+                text = f"{state.step}/{steps}  {pace}  {_losses(records)}"
+                bar.update(task, completed=state.step, text=text, refresh=True)
 
         yield callback
 
@@ -47,10 +55,29 @@ def _lines(steps: int, done: int, records: list[Record]) -> Callback:
         now = time.monotonic()
         if now >= due or state.step == steps:
             due = now + 10
-            left = (now - begun) / max(1, state.step - done) * (steps - state.step)
-            print(f"step {state.step}/{steps}  {_losses(records)}  {left:.0f} s left", file=sys.stderr, flush=True)
+            pace = _pace(now - begun, state.step - done, steps - state.step)
+            print(f"step {state.step}/{steps}  {_losses(records)}  {pace}", file=sys.stderr, flush=True)
 
     return callback
+
+
+def _pace(seconds: float, steps: int, left: int) -> str:
+    """The speed over these seconds, the seconds, and what is left at this speed."""
+    speed = steps / seconds if seconds else 0.0
+    if steps and speed < 0.1:
+        shown = f"{seconds / steps:.3g} s/step"
+    else:
+        shown = f"{speed:,.0f} steps/s" if speed >= 100 else f"{speed:.3g} steps/s"
+    return f"{shown}  {clock(seconds)} elapsed  {clock(left * seconds / max(1, steps))} left"
+
+
+def clock(seconds: float) -> str:
+    """0:07, 12:34, 1:02:03, 3 d 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    start = f"{days} d " if days else ""
+    return start + (f"{hours}:{minutes:02}:{rest:02}" if days or hours else f"{minutes}:{rest:02}")
 
 
 def _losses(records: list[Record]) -> str:

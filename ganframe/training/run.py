@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list
 
 from ganframe.engine.algorithm import train
 from ganframe.engine.state import Callback, State
-from ganframe.errors import RecipeError, RequestError, RunError, warn
+from ganframe.errors import RecipeError, RequestError, RunError, counted, note, warn
 from ganframe.recipes.tables import Recipe
 from ganframe.recipes.writing import to_toml
 from ganframe.storage import checkpoints, log, provenance, run_folder
@@ -26,7 +26,7 @@ from ganframe.training import changes, checkpoint, health
 from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import make_watch, refuse_late_state_of_first_step, standard_callbacks
 from ganframe.training.compatibility import LateState
-from ganframe.training.describe import describe_run
+from ganframe.training.describe import describe_run, first_line
 from ganframe.training.interrupts import Interrupted, interrupts
 from ganframe.training.prepare import Trainer, prepare
 from ganframe.training.problems import is_out_of_memory, lost_worker, no_memory
@@ -152,6 +152,8 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
     """Trains from the trainer's step to the last one, with all callbacks."""
     accelerator, state, settings = trainer.accelerator, trainer.state, trainer.recipe.train
     _start_trackers(trainer, folder)
+    if accelerator.is_main_process:
+        note(first_line(trainer, folder))
     main, watch = accelerator.is_main_process, make_watch(trainer)
 
     def save_and_leave(state: State) -> None:
@@ -203,7 +205,7 @@ def _roll_back(
     wanted = trainer.recipe.train.on_nonfinite == "rollback"
     if newest is None or not wanted or rollbacks == ROLLBACKS:
         last = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint to return to"
-        tried = f" {rollbacks} rollbacks did not help." if rollbacks else ""
+        tried = f" {counted(rollbacks, 'rollback')} did not help." if rollbacks else ""
         other = (
             "" if wanted else "; train.on_nonfinite = 'rollback' returns to it and continues with other data and noise"
         )

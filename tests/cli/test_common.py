@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import ganframe
-from ganframe.cli.common import Command, in_toml, make_table, print_table
+from ganframe.cli.common import Command, in_toml, make_table, print_table, say, say_text
 from ganframe.errors import RecipeError, RequestError, RunError
 
 
@@ -173,11 +173,60 @@ def test_plugins_are_loaded_once_a_command(call, install, finished, arguments):
 # -------------------------------------------------------------------------------------------------------------- output
 
 
-def test_print_table_does_not_fold_redirected_output(capsys):
-    table = make_table("name", "text")
-    table.add_row("[bold]", "x" * 150)
+TEXT = "A penalty on the norm of gradients, of many words, as in Gulrajani et al. 2017, section 3. "
+ROWS = [("gradient_penalty", "builtin", TEXT), ("[bold]", "a-plugin-of-some-length", TEXT * 3), ("q", "", "")]
+WORDS = [word for row in ROWS for cell in row for word in cell.split()]
+
+
+@pytest.mark.parametrize("columns", [None, 20, 33, 40, 60, 80, 100, 101, 250])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_tables_and_texts_break_between_words_within_the_terminal_and_100_columns(
+    capsys, monkeypatch, columns, terminal
+):
+    """Without a terminal or COLUMNS, as in a pipe, it is 100 columns."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    table = make_table("name", "plugin", "what it is")
+    for row in ROWS:
+        table.add_row(*row)
     print_table(table)
-    assert re.search(r"^ \[bold\] +x{150} *$", capsys.readouterr().out, re.MULTILINE)
+    printed = click.unstyle(capsys.readouterr().out)  # headings are bold on a terminal
+    assert max(map(len, printed.splitlines())) <= max(len("a-plugin-of-some-length") + 12, min(columns or 100, 100))
+    assert sorted(printed.split()).count("gradient_penalty") == 1
+    assert {*WORDS} <= {*printed.split()}
+    for print_text in (say, say_text):
+        print_text(" ".join(WORDS))
+        printed = capsys.readouterr().out
+        assert max(map(len, printed.splitlines())) <= max(len("a-plugin-of-some-length"), min(columns or 100, 100))
+        assert printed.split() == WORDS
+
+
+@pytest.mark.parametrize("columns", [20, 60, 100])
+def test_word_that_is_wider_than_the_terminal_is_whole(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    table = make_table("name", "text")
+    table.add_row("name", "x" * 150)
+    print_table(table)
+    say("a path: " + "y" * 150)
+    printed = capsys.readouterr().out
+    assert re.search("x{150}", printed)
+    assert re.search("y{150}", printed)
+
+
+def test_text_of_several_lines_is_filled_by_paragraphs(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    say_text("One line of a docstring that is long\nand goes on.\n\n    x = 3\n    y = 4\n\n- one\n- two\n\n-L_D is 0.")
+    assert capsys.readouterr().out == (
+        "One line of a docstring that is long and\ngoes on.\n\n    x = 3\n    y = 4\n\n- one\n- two\n\n-L_D is 0.\n\n"
+    )
+
+
+def test_line_continues_where_the_text_after_its_heading_begins(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    say("memory         0.25 GiB at most so far, on a processor")
+    assert capsys.readouterr().out == "memory         0.25 GiB at most so far,\n" + " " * 15 + "on a processor\n"
 
 
 @pytest.mark.parametrize(

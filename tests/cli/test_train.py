@@ -183,6 +183,21 @@ def test_sharded_launches_are_refused(call, tiny, monkeypatch, command, variable
     assert [p.name for p in Path().iterdir()] == ["tiny.toml"]
 
 
+def test_first_line_says_where_on_what_and_how_large(call, tiny):
+    """Of a set of samples it says how many, of a distribution that they are drawn."""
+    small = ["generator={use='mlp', hidden=[]}", "discriminator={use='mlp', hidden=[]}", "latent.dim=1"]
+    for change, line in (
+        ([], "run: on cpu; G 42 parameters, D 33 parameters; samples are drawn"),
+        (["dataset={use='digits'}"], "digits: on cpu; G 600 parameters, D 529 parameters; 1,797 samples"),
+        ([*small, "dataset={use='gaussian_1d'}"], "line: on cpu; G 2 parameters, D 2 parameters; samples are drawn"),
+    ):
+        out = line.partition(":")[0]
+        errors = call("run", tiny(), "--out", out, *sets("train.steps=2", *change)).stderr.splitlines()
+        assert line in errors
+    errors = call("run", "--resume", "run", *sets("train.steps=3")).stderr.splitlines()
+    assert f"{'run: on cpu; G 42 parameters, D 33 parameters; samples are drawn'}; step 2 of 3" in errors
+
+
 # -------------------------------------------------------------------------------------------------------------- resume
 
 
@@ -296,6 +311,19 @@ def test_check_counts_parameters_and_writes_nothing(call, tiny):
     assert re.fullmatch(r"time +[\d.e-]+ s a step, about \d+ s in all", seconds)
     assert re.fullmatch(r"memory +\d+\.\d\d GiB at most so far, on \w+.*", memory)
     assert sorted(p.name for p in Path().iterdir()) == ["tiny.toml"]
+
+
+def test_check_says_what_takes_its_time(call, tiny):
+    assert call("check", tiny()).stderr == "tiny: built; taking a few steps on cpu\n"
+
+
+def test_check_stays_within_100_columns(call, tiny, monkeypatch):
+    from ganframe.training import check
+
+    monkeypatch.setattr(check, "device_name", lambda device: "cuda:0 (an accelerator with a name of many words)")
+    output = call("check", tiny(), *sets("train.ema=0.99999")).stdout
+    assert max(map(len, output.splitlines())) <= 100
+    assert "an accelerator with a name of many words" in " ".join(output.split())
 
 
 def test_check_reports_the_mistakes_that_run_reports(call):
