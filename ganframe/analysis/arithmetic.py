@@ -52,7 +52,12 @@ class Arithmetic:
 
 
 def arithmetic(
-    run: str | Path, expression: str, seed: int = 0, n: int = 64, label: int | str | None = None
+    run: str | Path,
+    expression: str,
+    seed: int = 0,
+    n: int = 64,
+    label: int | str | None = None,
+    step: int | None = None,
 ) -> Arithmetic:
     """Adds and subtracts means of latents: "3,7,12 - 4,9,11 + 5,8,2".
 
@@ -62,9 +67,11 @@ def arithmetic(
     run's dataset is needed. The result has the class `label`; by default labels are added and subtracted too, and one
     class must remain. Where the data has conditions, all samples have the first of those that the run keeps.
 
+    `step` is that of an earlier checkpoint.
+
     Raises RequestError where the expression cannot be read, or names what does not exist.
     """
-    return evaluate(load_generator(run), run, expression, seed, n, label)
+    return evaluate(load_generator(run, step=step), run, expression, seed, n, label)
 
 
 def evaluate(
@@ -150,8 +157,8 @@ def _of_class(run: str | Path, G: TrainedGenerator, text: str, seed: int, n: int
     found = shown == label
     if not found.any():
         raise RequestError(
-            f"'class={text}': none of {counted(n, 'sample')} is of this class, {shown_class(G.spec, label)}; try another "
-            "--seed or more by -n"
+            f"'class={text}': none of {counted(n, 'sample')} is of this class, {shown_class(G.spec, label)}; try "
+            "another --seed or more by -n"
         )
     return z[found], y[found]
 

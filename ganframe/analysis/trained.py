@@ -21,7 +21,7 @@ from ganframe.errors import RequestError
 from ganframe.plugins.registry import Registry
 from ganframe.recipes.reading import load_generator_recipe
 from ganframe.recipes.tables import Prior, Recipe
-from ganframe.storage import provenance, run_folder
+from ganframe.storage import checkpoints, provenance, run_folder
 from ganframe.storage.conditions import load_conditions
 from ganframe.storage.weights import generator_spec, load_generator_weights, load_weights
 from ganframe.training.changes import refuse_edits
@@ -35,6 +35,7 @@ HEEDING = 4  # latents that show whether a network heeds y
 
 Classes = int | str | Sequence[int | str]
 """One class, or several: labels, or names."""
+AVERAGE = "average.safetensors"
 
 
 class TrainedGenerator(nn.Module):
@@ -170,13 +171,14 @@ def _numbers(y: Classes | Tensor, spec: DataSpec) -> Any:
     return y
 
 
-def load_generator(path: str | Path, registry: Registry | None = None) -> TrainedGenerator:
+def load_generator(path: str | Path, registry: Registry | None = None, step: int | None = None) -> TrainedGenerator:
     """The trained generator of a run, in evaluation mode, on the CPU. Needs the generator's plugin, but no dataset.
 
+    That of the newest checkpoint, or of the checkpoint of `step`; its moving average if there is one.
     Where the data has conditions, it has those that the run keeps, which were held out of training where possible.
 
     The plugins are those of `registry`; by default the installed ones are loaded. Warns where the run was made with
-    other versions. Raises RequestError where the run, its weights or the generator's plugin are missing.
+    other versions. Raises RequestError where the run, its weights, the step or the generator's plugin are missing.
     """
     folder = run_folder.existing(path)
     with provenance.naming_missing_plugins(folder):
@@ -184,7 +186,11 @@ def load_generator(path: str | Path, registry: Registry | None = None) -> Traine
     refuse_edits(folder, recipe)
     spec = generator_spec(folder.generator)
     network = _build_generator(str(path), recipe.generator, spec, recipe.latent)
-    load_generator_weights(folder.generator, network)
+    if step is None:
+        load_generator_weights(folder.generator, network)
+    else:
+        checkpoint = checkpoints.of_step(folder, step)
+        network = _load_from_checkpoint(checkpoint, network, (checkpoint / AVERAGE).is_file())
     for line in provenance.changed_versions(folder, with_nested(recipe.generator), recipe.registry):
         warnings.warn(line, stacklevel=2)
     conditions = None if spec.condition is None else load_conditions(folder.conditions, spec)
@@ -197,6 +203,16 @@ def _build_generator(name: str, generator: Generator, spec: DataSpec, prior: Pri
     G = problems.attempt("generator", lambda: generator.build(spec, prior.dim))
     problems.raise_any()
     return G
+
+
+def _load_from_checkpoint(checkpoint: Path, G: nn.Module, averaged: bool) -> nn.Module:
+    """G, or a copy of it, with the weights or the moving average of a checkpoint."""
+    if not averaged:
+        load_weights(checkpoint / "generator.safetensors", G)
+        return G
+    average = moving_average(G)
+    load_weights(checkpoint / AVERAGE, average)
+    return average.module
 
 
 def newest_checkpoint(path: str | Path) -> Path:
@@ -215,12 +231,7 @@ def load_networks(
     Opens no data. Raises RequestError where the weights are missing, damaged or of other networks.
     """
     G = _build_generator(recipe.name, recipe.generator, spec, recipe.latent).to(device)
-    if recipe.train.ema is None:
-        load_weights(checkpoint / "generator.safetensors", G)
-    else:
-        averaged = moving_average(G)
-        load_weights(checkpoint / "average.safetensors", averaged)
-        G = averaged.module
+    G = _load_from_checkpoint(checkpoint, G, recipe.train.ema is not None)
     D = build_discriminator(recipe, spec, device)
     load_weights(checkpoint / "discriminator.safetensors", D)
     generator = TrainedGenerator(G, spec, recipe.latent, recipe.registry)

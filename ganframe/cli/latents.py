@@ -7,30 +7,37 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ganframe.cli.common import Command, as_request_error, blocking, options, require_suffix, writing
-from ganframe.errors import RequestError, counted
+from ganframe.errors import RequestError, counted, noted_if_slow
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import Tensor
 
     from ganframe.analysis.trained import TrainedGenerator
 
 CONDITION = "An image (.png, .jpg), an array (.npy) or a folder of images; by default those that the run keeps."
 ONE_CONDITION = "The condition of all samples, in a file as for `sample`; by default the first that the run keeps."
 SEED = click.IntRange(0, 2**63 - 1)
+checkpoint_step = click.option(
+    "--step", type=click.IntRange(0), help="Of the checkpoint of this step; by default of the newest."
+)
 picture_of = options(
     click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="Samples to choose from."),
     click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the samples to choose from."),
 )
 
 
-def _load(run: str, class_: str | None, condition: str | None) -> tuple[TrainedGenerator, int | None]:
+def _load(
+    run: str, class_: str | None, condition: str | None, step: int | None = None
+) -> tuple[TrainedGenerator, int | None]:
     """The generator of a run, under the conditions of a file if there is one, and the label of a class."""
     import ganframe
     from ganframe.analysis.conditions import read_conditions
 
     if class_ is not None and condition is not None:
         raise RequestError("--label and --condition: give one of them, as the data of the run has labels or conditions")
-    G = ganframe.load_generator(run)
+    G = ganframe.load_generator(run, step=step)
     with as_request_error():
         if condition is not None:
             return G.with_conditions(read_conditions(condition, G.spec, G.conditions)), None
@@ -63,10 +70,18 @@ def _tell_left_out(file: Path, G: TrainedGenerator) -> None:
     help="The class of the samples, its name or label; by default classes are drawn uniformly.",
 )
 @click.option("--condition", metavar="FILE", help=CONDITION)
-@click.option("--out", metavar="FILE", help="A picture (.png) or an array (.npy). By default RUN/samples/seed-<S>.png.")
-@blocking
-def sample(run: str, count: int, seed: int, label: str | None, condition: str | None, out: str | None) -> None:
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="A picture (.png), an array (.npy), or a folder (DIR/) for a file of each sample. By default "
+    "RUN/samples/seed-<S>.png.",
+)
+@options(checkpoint_step, blocking)
+def sample(
+    run: str, count: int, seed: int, label: str | None, condition: str | None, out: str | None, step: int | None
+) -> None:
     """Draw samples of the generator of RUN."""
+    import os
     from pathlib import Path
 
     import numpy as np
@@ -74,14 +89,26 @@ def sample(run: str, count: int, seed: int, label: str | None, condition: str | 
     from ganframe.cli.process import keep_freed_memory
     from ganframe.report import pictures
 
-    require_suffix(Path(out or "x.png"), ".png", ".npy")
+    singly = out is not None and (out.endswith(("/", os.sep)) or Path(out).is_dir())
+    if not singly:
+        require_suffix(Path(out or "x.png"), ".png", ".npy")
+    elif Path(str(out)).is_dir() and any(Path(str(out)).iterdir()):
+        raise RequestError(f"--out {out}: the folder is not empty; choose a new one, so that nothing is replaced")
     keep_freed_memory()
-    G, asked = _load(run, label, condition)
+    G, asked = _load(run, label, condition, step)
     under = "" if asked is None else f"-label-{asked}"  # a name may hold any character
     under = under if condition is None else f"-condition-{Path(condition).stem}"
+    under += _of(step)
     file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{under}.png"
     z, y = G.latents(count, seed)
-    samples = G.decode(z, y if asked is None else G.labels(asked, count))
+    y = y if asked is None else G.labels(asked, count)
+    if singly:
+        with writing(file / "first"):
+            _write_singly(file, G, z, y, "" if asked is None else f"-label-{asked}")
+        click.echo(f"{counted(count, 'sample')}{_of_class(G, asked)}: {file}{os.sep}")
+        return
+    with noted_if_slow(f"making {counted(count, 'sample')}"):
+        samples = G.decode(z, y)
     with writing(file):
         if file.suffix == ".npy":
             np.save(file, samples.numpy())
@@ -89,6 +116,27 @@ def sample(run: str, count: int, seed: int, label: str | None, condition: str | 
             pictures.draw(file, G.spec, samples, conditions=y)
     _tell_left_out(file, G)
     click.echo(f"{counted(count, 'sample')}{_of_class(G, asked)}: {file}")
+
+
+def _of(step: int | None) -> str:
+    """The part of a file's name that says the step."""
+    return "" if step is None else f"-step-{step}"
+
+
+def _write_singly(folder: Path, G: TrainedGenerator, z: Tensor, y: Tensor, under: str) -> None:
+    """Writes a file of each sample, 000.png, or 000.npy of what is no image. `under` follows the number."""
+    import numpy as np
+
+    from ganframe.report import pictures
+
+    suffix = ".png" if pictures.is_picture(G.spec) else ".npy"
+    digits = max(3, len(str(len(z) - 1)))
+    number = 0
+    for part, given in zip(z.split(256), y.split(256), strict=True):  # not all in memory
+        for x in G.decode(part, given):
+            file = folder / f"{number:0{digits}}{under}{suffix}"
+            pictures.save_image(file, x) if suffix == ".png" else np.save(file, x.numpy())
+            number += 1
 
 
 @click.command(cls=Command)
@@ -99,7 +147,7 @@ def sample(run: str, count: int, seed: int, label: str | None, condition: str | 
 @click.option("--label", metavar="CLASS", help="The class of the samples, its name or label; by default that of A.")
 @click.option("--condition", metavar="FILE", help=ONE_CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png), an animation (.gif) or an array (.npy).")
-@options(picture_of, blocking)
+@options(picture_of, checkpoint_step, blocking)
 def interpolate(
     run: str,
     between: tuple[tuple[str, str], ...],
@@ -110,6 +158,7 @@ def interpolate(
     out: str | None,
     count: int,
     seed: int,
+    step: int | None,
 ) -> None:
     """Interpolate between latents. A and B are places in the picture of `ganframe sample RUN`, or SEED:PLACE."""
     from pathlib import Path
@@ -120,9 +169,9 @@ def interpolate(
     from ganframe.cli.process import keep_freed_memory
     from ganframe.report import pictures
 
-    file = Path(out) if out else Path(run) / "samples" / "interpolation.png"
+    file = Path(out) if out else Path(run) / "samples" / f"interpolation{_of(step)}.png"
     keep_freed_memory()
-    G, asked = _load(run, label, condition)
+    G, asked = _load(run, label, condition, step)
     require_suffix(file, *([".png", ".gif", ".npy"] if G.spec.is_image else [".png", ".npy"]))
     pairs = between or tuple((str(i), str(i + 1)) for i in range(0, min(16, count - 1), 2)) or (("0", "0"),)
     with as_request_error():
@@ -146,9 +195,16 @@ def interpolate(
 )
 @click.option("--condition", metavar="FILE", help=ONE_CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png), or the result as an array (.npy).")
-@options(picture_of, blocking)
+@options(picture_of, checkpoint_step, blocking)
 def arithmetic(
-    run: str, expression: str, label: str | None, condition: str | None, out: str | None, count: int, seed: int
+    run: str,
+    expression: str,
+    label: str | None,
+    condition: str | None,
+    out: str | None,
+    count: int,
+    seed: int,
+    step: int | None,
 ) -> None:
     """Add and subtract means of groups of latents, as in "3,7,12 - 4,9,11 + 5,8,2".
 
@@ -165,8 +221,8 @@ def arithmetic(
     from ganframe.report import pictures
 
     keep_freed_memory()
-    G, asked = _load(run, label, condition)
-    file = Path(out) if out else Path(run) / "samples" / f"arithmetic.{'png' if G.spec.is_image else 'npy'}"
+    G, asked = _load(run, label, condition, step)
+    file = Path(out) if out else Path(run) / "samples" / f"arithmetic{_of(step)}.{'png' if G.spec.is_image else 'npy'}"
     require_suffix(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
     found = evaluate(G, run, expression, seed, count, asked)
     with writing(file):

@@ -65,6 +65,18 @@ def draw(
         _scatter(file, plane(fake), None if real is None else plane(real), None)
 
 
+def is_picture(spec: DataSpec) -> bool:
+    """Whether one sample is an image that a .png can hold: grey or colour, with or without transparency."""
+    return spec.is_image and len(spec.shape) == 3 and spec.shape[0] in (1, 2, 3, 4)
+
+
+def save_image(file: Path, image: Tensor) -> None:
+    """Writes one image (C, H, W) in [-1, 1], of 1 to 4 channels, pixel by pixel."""
+    from torchvision.transforms.functional import to_pil_image
+
+    to_pil_image(image.detach().float().cpu().add(1).mul(127.5).add(0.5).clamp(0, 255).byte()).save(file)
+
+
 def shows_conditions(spec: DataSpec) -> bool:
     """Whether pictures of samples show their conditions: where both are images."""
     return spec.is_image and spec.condition is not None and len(spec.condition) == 3

@@ -139,6 +139,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise RequestError(f"{path / MANIFEST}: cannot be read: {first_line(error)}") from None
 
 
+def of_step(folder: RunFolder, step: int) -> Path:
+    """The checkpoint of a step. Raises RequestError with those there are if there is none, and where it is damaged."""
+    path = folder.checkpoint(step)
+    if path not in folder.checkpoints():
+        there = ", ".join(str(step_of(found)) for found in folder.checkpoints())
+        known = f"there are those of {there} (log.keep says how many stay)" if there else "this run has none yet"
+        raise RequestError(f"{folder.path}: no checkpoint of step {step}; {known}")
+    damage = _damage(path)
+    if damage is not None:
+        raise RequestError(f"{path}: {damage}")
+    return path
+
+
 def _damage(path: Path) -> str | None:
     """What is wrong with a checkpoint's files, or None where it is intact."""
     try:

@@ -215,6 +215,7 @@ def _roll_back(
         ) from None
     checkpoint.restore(trainer, newest, randomness=False)
     step = trainer.state.step
+    _hide_later_values(trainer)
     records[:] = [record for record in records if record["step"] <= step]
     if trainer.accelerator.is_main_process:
         checkpoints.set_aside(folder, after=step)
@@ -250,6 +251,16 @@ def _start_trackers(trainer: Trainer, folder: RunFolder) -> None:
     if trainer.recipe.log.trackers:
         trainer.accelerator.project_configuration.logging_dir = str(folder.path)
         trainer.accelerator.init_trackers(trainer.recipe.name)
+        _hide_later_values(trainer)
+
+
+def _hide_later_values(trainer: Trainer) -> None:
+    """Tells TensorBoard to drop what it has of later steps, as of a run that was killed: they come once more."""
+    for tracker in trainer.accelerator.trackers:
+        writer = getattr(tracker, "writer", None)  # None in other processes
+        if tracker.name == "tensorboard" and writer is not None:
+            writer.close()
+            writer.purge_step = trainer.state.step + 1  # written when the next value opens it again
 
 
 def _say(lines: Iterable[str]) -> None:

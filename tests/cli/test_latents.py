@@ -41,6 +41,108 @@ def test_sample_writes_into_the_run_by_default(call, tiny):
     assert Path("run/samples/seed-9.png").exists()
 
 
+@pytest.fixture
+def three(call, tiny):
+    """three(*changes): a run with the checkpoints of steps 2, 4 and 6."""
+
+    def run(*changes):
+        settings = [word for change in ("log.checkpoint_every=2", *changes) for word in ("--set", change)]
+        call("run", tiny(), "--out", "three", *settings)
+        return Path("three")
+
+    return run
+
+
+@pytest.mark.parametrize("changes", [(), ("train.ema=0.5",)], ids=["plain", "average"])
+def test_samples_of_an_earlier_step_are_those_of_a_run_that_ended_there(call, three, changes):
+    """The moving average if there is one. Without a step it is the newest checkpoint."""
+    run = three(*changes)
+    settings = [word for change in changes for word in ("--set", change)]
+    call("run", "tiny.toml", "--out", "two", "--set", "train.steps=2", *settings)
+    for name, arguments in {"newest": ["three"], "six": ["three", "--step", 6], "two": ["two"]}.items():
+        call("sample", *arguments, "--out", f"{name}.npy")
+    assert call("sample", run, "--step", 2, "--out", "of two.npy").stdout == "64 samples: of two.npy\n"
+    newest, six, two, of_two = (np.load(f"{name}.npy") for name in ("newest", "six", "two", "of two"))
+    assert (newest == six).all()
+    assert (two == of_two).all()
+    assert (newest != two).any()
+    G = ganframe.load_generator(run, step=2)
+    assert torch.equal(G.sample(64), torch.from_numpy(two))
+    assert not G.training
+
+
+def test_paths_and_sums_of_an_earlier_step(call, three):
+    run = three()
+    for step in (2, 6):
+        call("interpolate", run, "--between", 0, 1, "--step", step, "--out", f"path-{step}.npy")
+        call("arithmetic", run, "0+1", "--label", 1, "--step", step, "--out", f"sum-{step}.npy")
+    for name in ("path", "sum"):
+        assert (np.load(f"{name}-2.npy") != np.load(f"{name}-6.npy")).any()
+    assert len(ganframe.arithmetic(run, "0+1", label=1, step=2).groups) == 2
+
+
+def test_pictures_of_an_earlier_step_have_it_in_their_names(call, three):
+    assert call("sample", three(), "--step", 4).stdout == "64 samples: three/samples/seed-0-step-4.png\n"
+
+
+@pytest.mark.parametrize("command", [["sample"], ["interpolate"], ["arithmetic", "0+1"]])
+def test_step_without_a_checkpoint_is_refused_with_those_there_are(call, three, command):
+    run, (name, *more) = three("log.keep=2"), command
+    line = "three: no checkpoint of step 2; there are those of 4, 6 (log.keep says how many stay)\n"
+    assert call(name, run, *more, "--step", 2, code=2).stderr == line
+    with pytest.raises(ganframe.RequestError, match="no checkpoint of step 3; there are those of 4, 6"):
+        ganframe.load_generator(run, step=3)
+
+
+def test_damaged_checkpoint_of_a_step_is_refused(call, three):
+    run = three()
+    with (run / "checkpoints/step-000004/generator.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    line = "three/checkpoints/step-000004: generator.safetensors is not what was written\n"
+    assert call("sample", run, "--step", 4, code=2).stderr == line
+
+
+def test_one_step_of_a_path_and_one_sample_are_counted_in_the_singular(call, finished):
+    assert call("sample", finished, "-n", 1, "--out", "x.npy").stdout == "1 sample: x.npy\n"
+    arguments = ["--between", 0, 1, "--steps", 2, "--out", "y.npy"]
+    assert call("interpolate", finished, *arguments).stdout == "1 path of 2 samples: y.npy\n"
+
+
+def test_folder_gets_a_file_of_each_sample(call, tiny):
+    images = ["dataset={use='digits'}", "generator={use='mlp', hidden=[4], condition='concat'}", "train.steps=1"]
+    settings = [word for change in [*images, "discriminator.condition='concat'"] for word in ("--set", change)]
+    call("run", tiny(), "--out", "run", *settings)
+    Path("there").mkdir()
+    for out, shown in (("new/each/", "new/each"), ("there", "there")):
+        result = call("sample", "run", "-n", 300, "--out", out)
+        assert result.stdout == f"300 samples: {shown}/\n"
+        assert sorted(p.name for p in Path(out).iterdir()) == [f"{i:03}.png" for i in range(300)]
+    samples = ganframe.load_generator("run").sample(300)
+    for place in (0, 299):
+        with Image.open(f"there/{place:03}.png") as image:
+            assert image.mode == "L"
+            assert np.abs(np.asarray(image) / 127.5 - 1 - samples[place, 0].numpy()).max() <= 0.51 / 127.5
+    call("sample", "run", "-n", 2, "--label", 3, "--out", "three/")
+    assert sorted(p.name for p in Path("three").iterdir()) == ["000-label-3.png", "001-label-3.png"]
+
+
+def test_folder_gets_an_array_of_each_sample_that_is_no_image(call, finished):
+    call("sample", finished, "-n", 2, "--out", "points/")
+    assert sorted(p.name for p in Path("points").iterdir()) == ["000.npy", "001.npy"]
+    second = ganframe.load_generator(finished).sample(2)[1]
+    assert torch.equal(torch.from_numpy(np.load("points/001.npy")), second)
+
+
+def test_folder_that_is_not_empty_is_refused(call, finished, files):
+    """A smaller number of samples would leave some of an earlier call beside the new ones."""
+    Path("mine").mkdir()
+    Path("mine/000.npy").write_text("a sample of yesterday")
+    for out in ("mine", "mine/"):
+        assert call("sample", finished, "--out", out, code=2).stderr.startswith(f"--out {out}: the folder is not empty")
+    assert files(Path("mine")) == {"000.npy": b"a sample of yesterday"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

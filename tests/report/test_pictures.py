@@ -8,7 +8,7 @@ from mpl_toolkits.mplot3d import Axes3D
 from PIL import Image
 
 from ganframe import DataSpec
-from ganframe.report.pictures import channels_left_out, draw, draw_animation, draw_steepness
+from ganframe.report.pictures import channels_left_out, draw, draw_animation, draw_steepness, is_picture, save_image
 
 
 def pixels(file):
@@ -410,3 +410,17 @@ def test_diverged_discriminator_is_drawn(tmp_path, value, share):
     other = torch.ones(20).double()
     draw_steepness(tmp_path / "b.png", {"diverged": norms, "sound": other}, {"diverged": weights, "sound": other})
     assert (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_image_is_saved_pixel_by_pixel_with_all_its_channels(tmp_path, channels, mode):
+    spec = DataSpec((channels, 4, 6))
+    assert is_picture(spec)
+    levels = torch.randint(256, spec.shape)
+    save_image(tmp_path / "x.png", levels / 127.5 - 1)
+    with Image.open(tmp_path / "x.png") as image:
+        assert (image.mode, image.size) == (mode, (6, 4))
+        pixels = torch.from_numpy(np.asarray(image).copy()).view(4, 6, channels).permute(2, 0, 1)
+    assert torch.equal(pixels.long(), levels)
+    assert not is_picture(DataSpec((5, 4, 6)))
+    assert not is_picture(DataSpec((2,)))
