@@ -177,6 +177,9 @@ def _examined(
 
 def compare(paths: Sequence[str | Path], samples: int = 500) -> list[LipschitzReport]:
     """Examines runs or measured divergences, and writes lipschitz.json in each and lipschitz.png in the first."""
+    for path in paths:
+        if not run_folder.is_measurement(Path(path)):
+            newest_checkpoint(path)  # a wrong name is refused before the others take their time
     registry = load()
     found = [examine(path, samples, registry) for path in paths]
     for one in found:

@@ -224,9 +224,8 @@ def test_unknown_bound_is_reported_with_its_reason(call, scored):
     folder = scored("quadratic")
     result = call("lipschitz", folder, "-n", 20)
     assert row(result.output, "upper bound") == ["unknown"]
-    (reason,) = (line for line in result.output.splitlines() if "no upper bound" in line)
-    assert reason.startswith(str(folder))
-    assert "square" in reason
+    lines = result.stdout.partition(f"{folder}: no upper bound: ")[2]
+    assert "square" in lines.partition("done: ")[0]
     report = strict_json(folder / "lipschitz.json")
     assert report["upper_bound"] is None
     assert "square" in report["no_bound"]
@@ -372,8 +371,9 @@ def test_examine_image_discriminator(trained, tmp_path):
 def test_several_runs_write_a_report_each_and_one_picture(call, linear, trained):
     other = trained("other/seven", "discriminator.hidden=[4]")
     result = call("lipschitz", linear, other, "-n", 20)
-    assert "linear" in result.output.splitlines()[1]
-    assert "other/seven" in result.output.splitlines()[1]
+    assert result.stdout.splitlines()[0].split() == ["linear", "other/seven"]
+    named = [(str(folder), "examining the discriminator of step 6 at 60 points, on cpu") for folder in (linear, other)]
+    assert [tuple(line.split(": ")) for line in result.stderr.splitlines()] == named
     assert row(result.output, "upper bound")[0] == "5"
     reports = [strict_json(folder / "lipschitz.json") for folder in (linear, other)]
     assert float(row(result.output, "upper bound")[1]) == pytest.approx(reports[1]["upper_bound"], rel=1e-3)
@@ -391,6 +391,15 @@ def test_compare_keeps_order_and_equals_examining_each_run(linear, trained):
         assert alone.largest_slope == one.largest_slope
         assert alone.upper_bound == one.upper_bound
         assert all(torch.equal(alone.gradient_norms[where], norms) for where, norms in one.gradient_norms.items())
+
+
+def test_table_of_many_runs_stays_within_100_columns(call, linear):
+    """There a row is a paragraph, with the cells below each other."""
+    output = call("lipschitz", *[linear] * 12, "-n", 5).stdout
+    table = output.partition("done: ")[0].splitlines()
+    assert max(map(len, table)) <= 100
+    assert [line.strip() for line in table].count("weights within 1 % of it") == 1
+    assert output.count(": 33.3%") == 12
 
 
 def test_run_compared_with_itself(call, linear):
