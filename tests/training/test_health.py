@@ -304,7 +304,7 @@ def test_command_reports_a_non_finite_value_in_one_line_and_exits_with_1(faulty,
     faulty()
     settings = ["--set", "objective.player=discriminator", "--set", "objective.at=7"]
     result = call("run", "faulty.toml", "--out", "run", *settings, code=1)
-    assert len([line for line in result.output.splitlines() if line.startswith("run: ")]) == 1
+    assert len([line for line in result.output.splitlines() if line.startswith("run: step 7: ")]) == 1
 
 
 def test_check_refuses_a_recipe_whose_first_steps_are_not_finite(faulty, call):
