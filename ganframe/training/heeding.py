@@ -22,6 +22,7 @@ from ganframe.engine.state import Batch, Game
 from ganframe.engine.timing import ALWAYS
 from ganframe.recipes.tables import Recipe
 from ganframe.training.networks import copied
+from ganframe.training.problems import unexpected
 
 TRIED = 4  # samples, or groups of them
 ROUNDING = 1e-3  # relative to the largest value: what another order of samples may change
@@ -84,10 +85,19 @@ def heeds(network: nn.Module, inputs: Tensor, spec: DataSpec) -> bool:
 def heeding(recipe: Recipe, game: Game, spec: DataSpec) -> Heeding | None:
     """Which players of a game heed y, in eval mode on a copy; None where no two samples can have different y.
 
-    Constraints and the times at which terms act do not count.
+    Constraints and the times at which terms act do not count. None also where a part fails in this trial: it may work
+    in training, which else says what is wrong.
     """
     if not can_differ(spec):
         return None
+    try:
+        return _heeding(recipe, game, spec)
+    except Exception as error:
+        unexpected(error)  # raises it again with GANFRAME_STRICT=1
+        return None
+
+
+def _heeding(recipe: Recipe, game: Game, spec: DataSpec) -> Heeding:
     n = TRIED * group_size(game.D)
     device = next((p.device for p in game.D.parameters()), torch.device("cpu"))
     with torch.random.fork_rng():
