@@ -236,7 +236,8 @@ class _MeanScore(nn.Module):
 def _fakes(G: TrainedGenerator, y: Tensor, seed: int) -> Tensor:
     """A fake for each y."""
     z = sample_prior(G.prior, len(y), torch.Generator(y.device).manual_seed(seed))
-    return G.decode(z, y).to(y.device)
+    given = y if G.heeds_y else G.spec.blank(len(y), y.device)  # what is asked of a G that heeds none is refused
+    return G.decode(z, given).to(y.device)
 
 
 def _points(real: Tensor, fake: Tensor, seed: int) -> dict[str, Tensor]:

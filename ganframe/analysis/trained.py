@@ -114,7 +114,7 @@ class TrainedGenerator(nn.Module):
         Raises ValueError where y is not blank and the generator heeds none, or where there are no such classes.
         """
         if y is not None and bool(y.any()):
-            self._refuse_if_deaf(f"y = {y.tolist()}" if self.spec.condition is None else "y")
+            self._refuse_if_deaf("y")
             if self.spec.condition is None:
                 self._refuse_unknown(y, y)
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
