@@ -303,9 +303,10 @@ def test_sigint_saves_a_checkpoint_and_exits_with_130(recipe, monkeypatch, tmp_p
 
 def test_check_counts_parameters_and_writes_nothing(call, tiny):
     output = call("check", tiny()).stdout
-    sound, data, generator, discriminator, seconds, memory = output.splitlines()
+    sound, data, labels, generator, discriminator, seconds, memory = output.splitlines()
     assert sound == f"{tiny()}: sound"
     assert re.fullmatch(r"data +shape \(2,\), 8 classes", data)
+    assert re.fullmatch(r"labels +neither player heeds them: .*", labels)
     assert re.fullmatch(r"generator +42 parameters", generator)  # 2·8 + 8, 8·2 + 2
     assert re.fullmatch(r"discriminator +33 parameters", discriminator)  # 2·8 + 8, 8 + 1
     assert re.fullmatch(r"time +[\d.e-]+ s a step, about \d+ s in all", seconds)
