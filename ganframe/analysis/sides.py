@@ -40,8 +40,15 @@ class Side:
 
     @functools.cached_property
     def data(self) -> Any:
-        """Built once, so that the held-out part and the training part belong to one set."""
-        return Generated(self.source) if isinstance(self.source, TrainedGenerator) else self.source.build()
+        """Built once, so that the held-out part and the training part belong to one set.
+
+        Raises ValueError where it is not what its spec says.
+        """
+        if isinstance(self.source, TrainedGenerator):
+            return Generated(self.source)
+        built = self.source.build()
+        check_data(built, self.source.spec)  # before it is divided, so that a message has the item's own number
+        return built
 
     @functools.cached_property
     def judged(self) -> Any:
@@ -176,7 +183,6 @@ class _SideAsGenerator(Generator):
         part = problems.attempt("against", lambda: self.side.part(held_out=False))
         problems.raise_any()
         if isinstance(self.side.source, Dataset):
-            problems.attempt("against", lambda: check_data(part, data))
             problems.attempt("against", lambda: check_batch(part, self.batch_size))
             problems.raise_any()
         return _Fakes(lambda share: open_feed(part, data, self.batch_size, self.side.seed, share))

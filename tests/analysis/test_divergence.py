@@ -473,5 +473,5 @@ def test_the_side_whose_data_is_no_data_is_named(call, tmp_path, install, side):
     install("ganframe-holed", HOLED)
     (tmp_path / "pair.toml").write_text(PAIR)
     said = call("divergence", "pair.toml", "--set", f"{side}={{use='holed'}}", code=2).stderr
-    assert said.startswith(f"pair.toml: {side}: some samples are non-finite: item ")
+    assert said.startswith(f"pair.toml: {side}: some samples are non-finite: item 7 has nan")
     assert len(said.splitlines()) == 1
