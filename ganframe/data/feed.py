@@ -214,7 +214,7 @@ class LoadedFeed:
         try:
             x, y = next(self.batches)
         except (RunError, OSError) as error:  # a worker adds its traceback; the last line is the message
-            message = re.sub(r"^[\w.]+: ", "", str(error).strip().splitlines()[-1])
+            message = re.sub(r"^[\w.]*Error: ", "", str(error).strip().splitlines()[-1])
             raise RunError(message if isinstance(error, RunError) else f"dataset: {message}") from None
         except Exception as error:
             told = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(TOLD_BY_THE_RUN, str(error))

@@ -79,7 +79,7 @@ class Trainer:
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the data; see ganframe.data.fingerprint. Raises RecipeError where it cannot be read."""
-        problems = Problems(self.recipe.name)
+        problems = Problems(self.recipe.title)
         found = problems.attempt("dataset", lambda: fingerprint(self.recipe.dataset, self.spec, self.data))
         problems.raise_any()
         return found

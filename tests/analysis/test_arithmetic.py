@@ -24,7 +24,7 @@ def made_up(monkeypatch):
         network = torch.nn.Module()
         network.forward = function
         G = TrainedGenerator(network, DataSpec(shape, classes), Prior(dim=dim))
-        monkeypatch.setattr("ganframe.analysis.arithmetic.load_generator", lambda run: G)
+        monkeypatch.setattr("ganframe.analysis.arithmetic.load_generator", lambda run, step=None: G)
         return G
 
     return write
@@ -252,7 +252,7 @@ def test_conditional_generators_are_recognised_from_several_samples(made_up):
 def test_class_without_a_sample_is_refused(runs, generators):
     _, y = generators["in_norm"].latents(2)
     missing = min({0, 1, 2} - set(y.tolist()))
-    with pytest.raises(RequestError, match=f"'class={missing}': none of these 2 samples is of this class"):
+    with pytest.raises(RequestError, match=f"'class={missing}': none of 2 samples is of this class"):
         arithmetic(runs["in_norm"], f"class={missing}", n=2)
 
 

@@ -150,7 +150,7 @@ def ganframe_objectives():
         "run --resume a --set train.steps=14",
         "check x.toml",
         "sample a --out x.png",
-        "sample a --out x.npy --label 1",
+        "sample a --out x.npy --seed 1",
         "interpolate a --between 0 1 --out x.npy",
         "arithmetic a class=0+1 -n 200 --out x.npy",
         "lipschitz a b -n 20",

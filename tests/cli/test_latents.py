@@ -75,10 +75,10 @@ def test_paths_and_sums_of_an_earlier_step(call, three):
     run = three()
     for step in (2, 6):
         call("interpolate", run, "--between", 0, 1, "--step", step, "--out", f"path-{step}.npy")
-        call("arithmetic", run, "0+1", "--label", 1, "--step", step, "--out", f"sum-{step}.npy")
+        call("arithmetic", run, "0+1", "--step", step, "--out", f"sum-{step}.npy")
     for name in ("path", "sum"):
         assert (np.load(f"{name}-2.npy") != np.load(f"{name}-6.npy")).any()
-    assert len(ganframe.arithmetic(run, "0+1", label=1, step=2).groups) == 2
+    assert len(ganframe.arithmetic(run, "0+1", step=2).groups) == 2
 
 
 def test_pictures_of_an_earlier_step_have_it_in_their_names(call, three):

@@ -53,4 +53,4 @@ def test_resume_to_more_steps_than_the_schedule_has_warns(tiny, call):
     recipe = tiny(f"[optimizer.generator]\n{schedule}\n[log]\ncheckpoint_every = 6\n")
     assert "learning rate" not in call("run", recipe, "--out", "run").output
     said = call("run", "--resume", "run", "--set", "train.steps=9").output
-    assert "warning: tiny: optimizer.generator.schedule: the learning rate is 0 from step 6 on" in said
+    assert "optimizer.generator.schedule: the learning rate is 0 from step 6 on" in said

@@ -85,7 +85,7 @@ def refused(tiny):
         ("latent.distribution='cauchy'", "latent.distribution: must be one of 'normal', 'uniform', not 'cauchy'"),
         (
             "dataset={use='image_folder', root='x', channels='3'}",
-            "dataset.channels: must be one of 1, 3, not '3'",
+            "dataset.channels: must be an integer, not '3'",
         ),
         # unknown components and optimisers
         ("generator.use='mpl'", "generator.use: unknown generator 'mpl'; did you mean 'mlp'?"),

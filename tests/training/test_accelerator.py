@@ -172,7 +172,7 @@ def test_launch_settings_that_are_ignored_are_warned_of(make_recipe, monkeypatch
 
 def test_launch_precision_that_the_recipe_also_has_is_not_warned_of(make_recipe, monkeypatch, capsys):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    prepare(make_recipe(train={"steps": 1, "precision": "bf16"}))
+    prepare(make_recipe(train={"steps": 1, "precision": "bf16"}, objective={"use": "non_saturating"}))
     assert capsys.readouterr().err == ""
 
 

@@ -130,7 +130,7 @@ class Noise(ganframe.Dataset):
     spec: DataSpec
 
     def build(self):
-        return TensorDataset(torch.randint(256, (30, *self.spec.shape), dtype=torch.uint8), self.spec.blank(30))
+        return TensorDataset(torch.rand(30, *self.spec.shape), self.spec.blank(30))
 
 
 @pytest.mark.parametrize(("accumulate", "part"), [(1, 8), (4, 2)])

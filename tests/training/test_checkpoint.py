@@ -121,7 +121,7 @@ def test_checkpoint_holds_every_stateful_part_of_trainer_and_state(trainer):
         *("labels", "latest"),  # set anew in each discriminator step
     }
     assert {a.name for a in attrs.fields(Trainer)} == {
-        *("recipe", "spec", "accelerator", "state_keys", "optimizers", "judged"),
+        *("recipe", "spec", "accelerator", "state_keys", "optimizers", "judged", "heeding"),
         *("state", "averaged", "schedules", "means"),  # saved
     }
 

@@ -115,7 +115,7 @@ class SeesConditions(Flat):
 
 
 def test_networks_are_tried_with_blank_conditions(conditional):
-    recipe = ganframe.load_recipe(conditional())
+    recipe = ganframe.load_recipe(conditional(), ["train.one_sided_labels=true"])
 
     class First(nn.Module):
         def __init__(self):
