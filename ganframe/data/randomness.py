@@ -26,11 +26,11 @@ def seed_all(seed: int) -> None:
 
 def random_state(device: torch.device) -> dict[str, Any]:
     """Their state, in types that torch loads as data."""
-    kind, keys, *rest = np.random.get_state(legacy=True)
+    _, keys, *rest = np.random.get_state(legacy=True)
     state = {
         "cpu": torch.get_rng_state(),
         "python": random.getstate(),
-        "numpy": [str(kind), torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "numpy": [torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
     }
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -44,8 +44,8 @@ def set_random_state(device: torch.device, state: dict[str, Any]) -> None:
         version, keys, gauss = state["python"]
         random.setstate((version, tuple(keys), gauss))
     if "numpy" in state:
-        kind, keys, *rest = state["numpy"]
-        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+        keys, *rest = state["numpy"]
+        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
 

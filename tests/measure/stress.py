@@ -351,9 +351,8 @@ def moments(where: Path, every: int = 1, first: int = 2, last: int = 3) -> tuple
                 if name == "full":
                     if code == 0:
                         continue  # nothing is written after this operation
-                    if (
-                        code != 1 or "Traceback" in said or len(said.splitlines()) > 2
-                    ):  # the run's first line may be there
+                    # Before the message there may be the first line of the run.
+                    if code != 1 or "Traceback" in said or len(said.splitlines()) > 2:
                         faults.append(f"{case}: exit code {code}: {said[-1500:]}")
                 elif code != 9:
                     faults.append(f"{case}: exit code {code}: {said[-1500:]}")

@@ -601,7 +601,7 @@ def test_perfect_discriminator_is_not_warned_of_while_the_generator_learns(lost,
 
 
 def test_collapsed_generator_is_warned_of_once(lost, warnings_of):
-    (line,) = warnings_of(
+    said = warnings_of(
         lost(
             "dataset={use='ring'}",
             "objective.use=wgan",
@@ -610,6 +610,7 @@ def test_collapsed_generator_is_warned_of_once(lost, warnings_of):
             "log.samples_every=20",
         )
     )
+    (line,) = [line for line in said if "linear in the scores" not in line]
     assert "the generator has collapsed" in line
     assert "that of the data" in line
 
