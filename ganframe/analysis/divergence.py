@@ -47,8 +47,9 @@ from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import move_options
 from ganframe.training.describe import device_name, parameters
 from ganframe.training.networks import evaluation
-from ganframe.training.prepare import Trainer, prepare
+from ganframe.training.prepare import prepare
 from ganframe.training.progress import progress
+from ganframe.training.trainer import Trainer
 
 JUDGED = 20_000, 50_000  # samples of a distribution for a point of the curve: at least so many, or so many numbers
 JUDGED_LAST = 20_000, 2_000_000

@@ -28,7 +28,7 @@ from ganframe.training.compatibility import refuse_late_state
 from ganframe.training.log import write_line
 from ganframe.training.moving_average import average_into
 from ganframe.training.networks import evaluation, in_parts
-from ganframe.training.prepare import Trainer
+from ganframe.training.trainer import Trainer
 
 BESIDE = 24  # samples in a picture where each is beside its condition and a real sample
 WIDEST = 3_072  # pixels along a side of a grid of images, unless two of them have more

@@ -15,7 +15,7 @@ from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import save_generator
 from ganframe.training.compatibility import LateState, refuse_late_state
 from ganframe.training.health import Watch
-from ganframe.training.prepare import Trainer
+from ganframe.training.trainer import Trainer
 
 DRAWN = ("data", "latents")
 """The parts of `Trainer.stateful` that decide which data and noise come next."""

@@ -16,7 +16,7 @@ from ganframe.storage import provenance
 from ganframe.storage.conditions import save_conditions
 from ganframe.storage.files import write_text
 from ganframe.storage.run_folder import RunFolder
-from ganframe.training.prepare import Trainer
+from ganframe.training.trainer import Trainer
 
 KEPT = 64  # conditions, for samples without the dataset
 

@@ -5,20 +5,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sized
-from typing import Any, Protocol, cast
+from typing import Any
 
 import attrs
-import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.components import DataSpec, Parts
 from ganframe.data.feed import Feed, Share, check_batch, open_feed
-from ganframe.data.fingerprint import fingerprint
 from ganframe.data.latents import LatentFeed
 from ganframe.data.randomness import seed_all
 from ganframe.data.real import judging_data
@@ -27,12 +21,11 @@ from ganframe.declarations import group_size
 from ganframe.engine.state import Game, Player, State
 from ganframe.errors import RequestError, noted_if_slow, warn
 from ganframe.recipes.endings import ended_rates
-from ganframe.recipes.optimizers import Optimizer
 from ganframe.recipes.tables import Recipe
 from ganframe.training import accelerator as processes
 from ganframe.training import compatibility, terms
 from ganframe.training.cautions import cautions
-from ganframe.training.heeding import Heeding, heeding
+from ganframe.training.heeding import heeding
 from ganframe.training.log import LogMeans
 from ganframe.training.moving_average import moving_average
 from ganframe.training.networks import (
@@ -43,73 +36,8 @@ from ganframe.training.networks import (
     wrap,
 )
 from ganframe.training.problems import Problems
+from ganframe.training.trainer import Trainer
 from ganframe.training.warm_start import freeze, refuse_other_labels, warm_start
-
-
-class Stateful(Protocol):
-    """What a checkpoint saves and restores."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> object: ...
-
-
-@attrs.frozen
-class Trainer:
-    """A recipe made ready to train: the engine's state, and what a run needs besides it."""
-
-    recipe: Recipe
-    spec: DataSpec
-    accelerator: Accelerator
-    state: State
-    averaged: AveragedModel | None
-    state_keys: set[tuple[str, str]]
-    optimizers: tuple[tuple[Optimizer, torch.optim.Optimizer], ...]
-    schedules: dict[str, LRScheduler]
-    means: LogMeans
-    judged: TorchDataset[Any]
-    """Real samples for judging: those that the dataset holds out, or the training data if it holds out none."""
-    heeding: Heeding | None
-    """Which players heed y; None where all samples have the same."""
-
-    @property
-    def data(self) -> TorchDataset[Any]:
-        """The opened dataset."""
-        return cast(Feed, self.state.batches).data
-
-    @functools.cached_property
-    def fingerprint(self) -> dict[str, Any]:
-        """What identifies the data; see ganframe.data.fingerprint. Raises RecipeError where it cannot be read."""
-        problems = Problems(self.recipe.title)
-        found = problems.attempt("dataset", lambda: fingerprint(self.recipe.dataset, self.spec, self.data))
-        problems.raise_any()
-        return found
-
-    @property
-    def sampled(self) -> nn.Module:
-        """The generator to sample from: the moving average if there is one."""
-        return self.state.G.network if self.averaged is None else self.averaged.module
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        """The networks whose weights a checkpoint holds."""
-        found = {"generator": self.state.G.network, "discriminator": self.state.D.network}
-        found |= dict(terms.saved_parts(self.state.game.parts))
-        return found if self.averaged is None else {**found, "average": self.averaged}
-
-    @property
-    def stateful(self) -> dict[str, Stateful]:
-        """Everything else that a checkpoint holds, except the step and torch's random state."""
-        state = self.state
-        parts: dict[str, Any] = {
-            "optimizer.generator": state.G.optimizer,
-            "optimizer.discriminator": state.D.optimizer,
-            **{f"schedule.{player}": schedule for player, schedule in self.schedules.items()},
-            "scaler": state.scaler,
-            "data": state.batches,
-            "latents": state.latents,
-            "means": self.means,
-        }
-        return {name: part for name, part in parts.items() if part is not None}
 
 
 def prepare(recipe: Recipe, start: bool = True) -> Trainer:

@@ -28,9 +28,10 @@ from ganframe.training.callbacks import make_watch, refuse_late_state_of_first_s
 from ganframe.training.compatibility import LateState
 from ganframe.training.describe import describe_run, first_line
 from ganframe.training.interrupts import Interrupted, interrupts
-from ganframe.training.prepare import Trainer, prepare
+from ganframe.training.prepare import prepare
 from ganframe.training.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.training.progress import progress
+from ganframe.training.trainer import Trainer
 
 ROLLBACKS = 3
 """Rollbacks from non-finite values in one run of the program."""

@@ -27,7 +27,8 @@ from ganframe.plugins import registry
 from ganframe.recipes.reading import structure
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training.callbacks import make_watch, standard_callbacks
-from ganframe.training.prepare import Trainer, prepare
+from ganframe.training.prepare import prepare
+from ganframe.training.trainer import Trainer
 
 MLP = {
     "dataset": {"use": "ring"},

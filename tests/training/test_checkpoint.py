@@ -15,7 +15,8 @@ from ganframe.storage import checkpoints, run_folder
 from ganframe.training import checkpoint
 from ganframe.training.callbacks import advance, make_watch
 from ganframe.training.moving_average import average_into
-from ganframe.training.prepare import Trainer, prepare
+from ganframe.training.prepare import prepare
+from ganframe.training.trainer import Trainer
 
 NETWORKS = ("generator", "discriminator", "average")
 PARTS = (

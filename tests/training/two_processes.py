@@ -21,7 +21,7 @@ from ganframe.engine.algorithm import discriminator_step, train
 from ganframe.plugins import registry
 from ganframe.recipes.reading import structure
 from ganframe.training import prepare
-from ganframe.training.prepare import Trainer
+from ganframe.training.trainer import Trainer
 
 CONSTRAINTS = ("none", "weight_clipping", "gradient_penalty", "spectral_norm", "r1")
 STEPS = 3
