@@ -31,20 +31,33 @@ class Scale:
     is_jsd: bool
 
     def jsd(self, value: float) -> float | None:
-        """The Jensen-Shannon divergence in nats, at most log 2; None for other objectives. Never negative."""
-        if not self.is_jsd or self.indistinguishable is None:
+        """The Jensen-Shannon divergence in nats, at most log 2; None for other objectives. Never negative.
+
+        None too for a value far below that of equal sides, which says nothing of the sides.
+        """
+        if not self.is_jsd or self.indistinguishable is None or self._is_worse(value, 0.0):
             return None
         return max(0.0, (value - self.indistinguishable) / 2)
 
     def verdict(self, value: float, error: float) -> str | None:
-        """What to say of a value at one end: "fully separable" or "indistinguishable by this discriminator"."""
+        """What to say of a value at one end: "fully separable" or "indistinguishable by this discriminator".
+
+        A constant discriminator reaches the value of equal sides: one below it has learned nothing that holds.
+        """
         low, high = self.indistinguishable, self.separable
-        if low is None:
+        if low is None or math.isnan(error):
             return None
         if high is not None and value >= high - CLOSE_TO_THE_END * (high - low):
             return "fully separable"
-        noise = 0.0 if math.isnan(error) else 2 * error
-        return "indistinguishable by this discriminator" if value <= low + noise else None
+        if self._is_worse(value, error):
+            return "worse than a constant discriminator: not trained enough, overfitted, or diverged"
+        return "indistinguishable by this discriminator" if value <= low + 2 * error else None
+
+    def _is_worse(self, value: float, error: float) -> bool:
+        """Whether a value is below that of equal sides by more than its error and 1 % of the range."""
+        low, high = self.indistinguishable, self.separable
+        assert low is not None
+        return value < low - 2 * error - CLOSE_TO_THE_END * (1.0 if high is None else high - low)
 
 
 def scale_of(objective: Objective) -> Scale:

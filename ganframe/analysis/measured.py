@@ -53,9 +53,12 @@ class Measured:
 
     @property
     def value_per_slope(self) -> float | None:
-        """-L_D of the critic divided by its slope, at most W1 between the held-out samples of `transported`."""
+        """-L_D of the critic divided by its slope, at most W1 between the held-out samples of `transported`.
+
+        None below 0, where the critic is not trained enough to say anything of W1.
+        """
         slope = None if self.transported is None else self.transported.slope
-        return self.value / slope if slope else None
+        return self.value / slope if slope and self.value >= 0 else None
 
     @property
     def warning(self) -> str | None:
@@ -69,8 +72,8 @@ class Measured:
         instead = "" if found is None else f"; use -L_D / slope, {found:.5g}"
         return (
             f"-L_D is above {name}, {known:.5g}: the critic's slope is above 1, so -L_D is no lower bound{instead}. "
-            "More steps do not change this. Under a gradient_penalty the slope rests near 1 + W1 / (2 · weight): raise "
-            "its weight"
+            "Under a gradient_penalty the slope rests near 1 + W1 / (2 · weight), and more steps do not change this: "
+            "raise its weight. Without a constraint the slope grows without end: add one"
         )
 
 

@@ -113,10 +113,8 @@ class TrainedGenerator(nn.Module):
 
         Raises ValueError where y is not blank and the generator heeds none, or where there are no such classes.
         """
-        if y is not None and bool(y.any()):
-            self._refuse_if_deaf("y")
-            if self.spec.condition is None:
-                self._refuse_unknown(y, y)
+        if y is not None and not (isinstance(y, Tensor) and not y.any()):
+            y = self.as_y(y, len(z))
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         y = self.spec.blank(len(z)) if y is None else y
         return in_parts(self, at_most(CHUNK, self.spec), device, z, y)
@@ -142,7 +140,10 @@ class TrainedGenerator(nn.Module):
             raise ValueError(f"y = {y}: the data has conditions of shape {self.spec.condition}, and no classes")
         if classes is None:
             raise ValueError(f"y = {y}: the data has no classes")
-        labels = torch.as_tensor(_numbers(y, self.spec))
+        try:
+            labels = torch.as_tensor(_numbers(y, self.spec))
+        except (TypeError, RuntimeError, OverflowError):
+            raise ValueError(f"y = {y!r:.60}: it must be one integer or name of a class, or {n} of them") from None
         if labels.shape not in ((), (n,)) or labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(f"y = {y}: it must be one integer, or {n} of them")
         if n:

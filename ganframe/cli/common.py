@@ -55,7 +55,8 @@ class Command(click.Command):
 
         Shells expand it in `--out ~/x`, and not in `--out=~/x`, which would make a folder of this name.
         """
-        given = zip(args, args[1:], args[2:], strict=False)
+        words = [part for word in args for part in (("--set", word[6:]) if word.startswith("--set=") else (word,))]
+        given = zip(words, words[1:], words[2:], strict=False)
         cut = [f"{value} {after}" for flag, value, after in given if flag == "--set" and not after.startswith("-")]
         try:
             rest = super().parse_args(context, args)
@@ -150,7 +151,7 @@ def writing(file: Path) -> Iterator[None]:
 
 
 def require_suffix(file: Path, *suffixes: str) -> None:
-    if file.suffix not in suffixes:
+    if file.suffix.lower() not in suffixes:
         raise RequestError(f"--out {file}: the name must end in {' or '.join(suffixes)}")
 
 

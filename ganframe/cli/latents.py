@@ -56,7 +56,7 @@ def _tell_left_out(file: Path, G: TrainedGenerator) -> None:
     from ganframe.errors import warn
     from ganframe.report import pictures
 
-    if file.suffix != ".npy" and (line := pictures.channels_left_out(G.spec)):
+    if file.suffix.lower() != ".npy" and (line := pictures.channels_left_out(G.spec)):
         warn(line)
 
 
@@ -110,7 +110,7 @@ def sample(
     with noted_if_slow(f"making {counted(count, 'sample')}"):
         samples = G.decode(z, y)
     with writing(file):
-        if file.suffix == ".npy":
+        if file.suffix.lower() == ".npy":
             np.save(file, samples.numpy())
         else:
             pictures.draw(file, G.spec, samples, conditions=y)
@@ -177,9 +177,9 @@ def interpolate(
     with as_request_error():
         samples = interpolate_samples(G, pairs, steps, path, asked, seed, count)
     with writing(file):
-        if file.suffix == ".npy":
+        if file.suffix.lower() == ".npy":
             np.save(file, samples.numpy())
-        elif file.suffix == ".gif":
+        elif file.suffix.lower() == ".gif":
             pictures.draw_animation(file, samples.unbind(1))
         else:
             pictures.draw(file, G.spec, samples.flatten(0, 1), columns=steps)
@@ -226,7 +226,7 @@ def arithmetic(
     require_suffix(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
     found = evaluate(G, run, expression, seed, count, asked)
     with writing(file):
-        if file.suffix == ".npy":
+        if file.suffix.lower() == ".npy":
             np.save(file, decode_result(G, found)[0].numpy())
         else:
             rows = picture_rows(G, found)

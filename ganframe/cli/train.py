@@ -17,7 +17,10 @@ from ganframe.cli.common import Command, blocking, options, say, setting
 def run(recipe: str | None, out: str | None, resume: str | None, overrides: tuple[str, ...]) -> None:
     """Train as RECIPE says."""
     if (recipe is None) == (resume is None):
-        raise click.UsageError("give either a RECIPE or --resume DIR")
+        hint = (
+            f"; if {recipe} is part of a value, quote it: --set 'name=a text with spaces'" if resume and recipe else ""
+        )
+        raise click.UsageError(f"give either a RECIPE or --resume DIR{hint}")
     if resume is not None and out is not None:
         raise click.UsageError("--out and --resume exclude each other: a resumed run stays in its folder")
     import ganframe

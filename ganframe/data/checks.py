@@ -59,12 +59,15 @@ def is_indexed(data: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
 
 def check_length(data: Any) -> int:
     """The number of samples of finite data, which is read by index."""
-    if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
+    try:
+        count = None if isinstance(data, IterableDataset) else len(data)
+    except (TypeError, NotImplementedError):
+        count = None
+    if count is None:
         raise ValueError(
             f"the data must have a length and items that are read by index, and {type(data).__name__} has not; define "
             "__len__ and __getitem__, or return a ganframe.Distribution, which is sampled without end"
         )
-    count = len(data)
     if count == 0:
         raise ValueError("the data must have a length greater than 0; it is empty")
     return count
@@ -122,7 +125,7 @@ def check_item(item: Any, spec: DataSpec, name: str) -> None:
             found = tuple(y.shape) if isinstance(y, Tensor) else _shown(y)
             raise ValueError(f"y of {name} must be a tensor of spec.condition, {spec.condition}, not {found}")
         return
-    label = torch.as_tensor(y) if isinstance(y, (int, Tensor)) or hasattr(y, "dtype") else torch.zeros(1)
+    label = torch.as_tensor(y) if isinstance(y, (int, Tensor)) or hasattr(y, "dtype") else torch.zeros(0)
     if label.shape != () or label.dtype.is_floating_point or label.dtype.is_complex or label.dtype == torch.bool:
         raise ValueError(f"y of {name}, its label, must be one integer, not {_shown(y)}{_remedy(label, spec)}")
 

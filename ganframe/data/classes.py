@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from ganframe.components import DataSpec
 from ganframe.errors import did_you_mean
@@ -21,12 +22,19 @@ def label_of(spec: DataSpec, text: str) -> int:
     names = spec.class_names or ()
     if text in names:
         return names.index(text)
+    same = [label for label, name in enumerate(names) if _composed(name) == _composed(text)]
+    if len(same) == 1:  # é in one character or in two, as in archives from older macOS
+        return same[0]
     if not re.fullmatch(r"[+-]?\d{1,18}", text) or any(name.isdecimal() for name in names):
         if not names:
             raise ValueError(f"'{text}': the classes of this data have no names; give a label, 0 for the first class")
         known = did_you_mean(text, names) if len(names) > LISTED else f"; the classes are {shown_classes(spec)}"
         raise ValueError(f"'{text}': no class has this name{known}")
     return int(text)
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def shown_class(spec: DataSpec, label: int) -> str:

@@ -229,6 +229,8 @@ def _channels_first(values: Array, channels: int) -> Array:
         values = values[None]
     elif values.ndim == 3 and shape[0] != channels and shape[2] == channels:
         values = values.transpose(2, 0, 1)
+    if not values.size:
+        raise Unsuitable("it has no pixels")
     if values.ndim != 3 or values.shape[0] != channels:
         wanted = f"({channels}, H, W) or (H, W, {channels})"
         raise Unsuitable(f"it has the shape {shape}: with {channels} channels it must be one image {wanted}")

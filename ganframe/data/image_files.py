@@ -6,6 +6,7 @@ PIL is imported only when images are read. Files of more than 8 bits, and arrays
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,11 +133,18 @@ def _naming(file: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Image]:
+    # Of a file that PIL opened by its name, it maps some TIFF files into memory, and then does not turn them.
+    with _naming(file), file.open("rb") as stream, _opened_large(stream) as image:
+        yield image
+
+
+def _opened_large(stream: Any) -> Image:
+    """The opened image, without PIL's warning of those above half of its limit."""
     from PIL import Image
 
-    # Of a file that PIL opened by its name, it maps some TIFF files into memory, and then does not turn them.
-    with _naming(file), file.open("rb") as stream, Image.open(stream) as image:
-        yield image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(stream)
 
 
 def _pages_are_channels(image: Image, channels: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +77,11 @@ def is_image(file: Path) -> bool:
 
     Image.init()
     try:
-        with Image.open(file, formats=[name for name in _BY_CONTENT if name in Image.OPEN]):
-            return True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file, formats=[name for name in _BY_CONTENT if name in Image.OPEN]):
+                return True
+    except Image.DecompressionBombError:  # reading it says so
+        return True
     except Exception:  # PIL raises many kinds for what is none
         return False

@@ -13,15 +13,27 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import get_start_method
+from multiprocessing import active_children, current_process, get_start_method
 from types import FrameType
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ganframe.errors import RunError
+from ganframe.errors import RequestError, RunError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def refuse_in_worker() -> None:
+    """Raises RequestError in a process that is being spawned to read data, and has come to start a run.
+
+    It imports the script that started it: a run outside of `if __name__ == "__main__":` would start again in each.
+    """
+    if getattr(current_process(), "_inheriting", False):
+        raise RequestError(
+            "a process that reads data has imported this script, which starts the run again; put the call under "
+            "if __name__ == '__main__':"
+        )
 
 
 def leave_signals_to_the_run(worker: int) -> None:
@@ -45,6 +57,13 @@ def start(loader: DataLoader[Any]) -> Iterator[Any]:
         with _signals_blocked() if loader.num_workers else _nothing(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Got pickle error")  # the RunError says the same
             return iter(loader)
+    except OSError as error:
+        for started in active_children():
+            started.terminate()
+        raise RunError(
+            f"the processes that read data cannot be started: {error.strerror or error}; use fewer train.workers (0 "
+            "reads in the run's own process)"
+        ) from error
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         if loader.num_workers == 0 or "pickle" not in f"{type(error).__name__} {error}":
             raise

@@ -125,7 +125,7 @@ def _grid(images: Tensor, columns: int | None) -> Image:
     from torchvision.utils import make_grid
 
     images = _with_channels(images, _channels(images))
-    factor = max(1, 48 // images.shape[-1])
+    factor = max(1, 48 // max(images.shape[-2:]))
     images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     columns = columns or math.ceil(math.sqrt(len(images)))
     colours, alpha = images[:, :3], images[:, 3:]

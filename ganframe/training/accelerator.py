@@ -118,7 +118,13 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         )
 
     known = is_initialized()
-    accelerator = make()
+    try:
+        accelerator = make()
+    except (ValueError, RuntimeError) as error:
+        if "rendezvous" not in str(error) and "connect" not in str(error):
+            raise
+        first = str(error).partition("\n")[0]
+        raise RequestError(f"the processes of this launch cannot meet: {first}; start with torchrun") from None
     single = started > 1 and accelerator.num_processes == 1
     if single and not known and accelerator.device.type in ("cpu", "mps") and os.environ.keys() >= TORCHRUN:
         # Accelerate lets processes without GPUs train together only where it is asked to use the CPU.
@@ -139,7 +145,7 @@ def launched() -> tuple[str, int]:
     """How many processes the launcher says that it has started, with its variable; ("", 1) without a launcher."""
     for variable in LAUNCHERS:
         value = os.environ.get(variable, "")
-        if value.isdecimal():
+        if value.isdecimal() and int(value) > 1:  # 1 may be exported by an image of containers
             return variable, int(value)
     return "", 1
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ganframe.components import Term
+from ganframe.engine.timing import ALWAYS
 from ganframe.recipes.tables import Recipe
 from ganframe.training.directions import is_linear, slopes_of
 
@@ -25,7 +26,12 @@ def cautions(recipe: Recipe, D: nn.Module) -> Iterator[str]:
 
 def _grows_without_end(recipe: Recipe, D: nn.Module) -> bool:
     """Whether L_D is linear, and no constraint, no term of D's and no parametrisation of its weights is there."""
-    if recipe.constraints or any(type(t).discriminator_term is not Term.discriminator_term for t in recipe.terms):
+    acting = [
+        index
+        for index in range(len(recipe.constraints))
+        if recipe.timing.get(f"constraints[{index}]", ALWAYS).start < recipe.train.steps
+    ]
+    if acting or any(type(t).discriminator_term is not Term.discriminator_term for t in recipe.terms):
         return False
     bounded = any(parametrize.is_parametrized(module) or module._forward_pre_hooks for module in D.modules())
     if bounded or recipe.objective.scores_are_vectors:

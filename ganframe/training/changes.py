@@ -169,7 +169,7 @@ def _is_path(place: str, *values: Any) -> bool:
     if not place.startswith("dataset.") or place.endswith(".use") or not all(isinstance(v, str) for v in values):
         return False
     return place.rpartition(".")[2] in PATHS or any(
-        "/" in v or "\\" in v or v in (".", "..", "~") or (v and _exists(v)) for v in values
+        "/" in v or "\\" in v or v in (".", "..", "~") or ("." in v and _exists(v)) for v in values
     )
 
 

@@ -17,6 +17,7 @@ from ganframe.data.latents import LatentFeed
 from ganframe.data.randomness import seed_all
 from ganframe.data.real import judging_data
 from ganframe.data.seeds import derive_seeds
+from ganframe.data.workers import refuse_in_worker
 from ganframe.declarations import group_size
 from ganframe.engine.state import Game, Player, State
 from ganframe.errors import RequestError, noted_if_slow, warn
@@ -46,6 +47,7 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     Raises RecipeError with every part that cannot be built. Seeds the random generators of torch, numpy and Python.
     Without `start`, as where a checkpoint is restored afterwards, the run of `train.from` is not read.
     """
+    refuse_in_worker()
     accelerator = processes.make_accelerator(recipe)
     device = accelerator.device
     autocast, scaler = processes.mixed_precision(recipe, device)

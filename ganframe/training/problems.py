@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from multiprocessing import get_start_method
 from typing import Any
 
 import torch
@@ -70,6 +71,12 @@ def lost_worker(error: Exception) -> str | None:
     died = re.search(r"DataLoader worker \(pid.*?(killed by signal: \w+|exited)", text)
     if died is None and "shared memory" not in text and "file </torch_" not in text:
         return None
+    if died is not None and died[1] == "exited" and get_start_method() != "fork":
+        return (
+            "a process that reads data ended as it started; its own message is above. It imports the script and the "
+            "dataset's module: put the run under if __name__ == '__main__': and the dataset in a module, or set "
+            "train.workers = 0"
+        )
     what = "has no shared memory" if died is None else "ended" if died[1] == "exited" else f"was {died[1]}"
     return (
         f"a process that reads data {what}, as where memory or shared memory (/dev/shm) is short; use fewer "

@@ -93,7 +93,9 @@ def test_ends_of_each_objective(objective, low, high, is_jsd):
     assert scale.is_jsd == is_jsd
 
 
-@pytest.mark.parametrize(("value", "jsd"), [(-math.log(4), 0.0), (0.0, math.log(2)), (-1.1634514, 0.1114215), (-2, 0)])
+@pytest.mark.parametrize(
+    ("value", "jsd"), [(-math.log(4), 0.0), (0.0, math.log(2)), (-1.1634514, 0.1114215), (-1.39, 0)]
+)
 def test_jsd_of_a_value(value, jsd):
     scale = scale_of(ganframe.component("objective", "vanilla")())
     assert scale.jsd(value) == pytest.approx(jsd, abs=1e-6)
@@ -106,9 +108,10 @@ def test_jsd_of_a_value(value, jsd):
         (-0.00016, 1e-5, "fully separable"),
         (-0.02, 1e-5, None),
         (-1.386, 1e-3, "indistinguishable by this discriminator"),
-        (-1.5, 1e-3, "indistinguishable by this discriminator"),
+        (-1.39, 1e-3, "indistinguishable by this discriminator"),
+        (-1.5, 1e-3, "worse than a constant discriminator: not trained enough, overfitted, or diverged"),
         (-1.3, 1e-3, None),
-        (-1.4, math.nan, "indistinguishable by this discriminator"),
+        (-1.4, math.nan, None),
     ],
 )
 def test_verdict_at_either_end(value, error, verdict):
@@ -120,3 +123,12 @@ def test_scale_leaves_the_random_state():
     before = torch.get_rng_state()
     scale_of(KL())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_value_below_that_of_equal_sides_says_nothing_of_the_sides():
+    """A constant discriminator reaches it."""
+    scale = scale_of(ganframe.component("objective", "vanilla")())
+    assert scale.jsd(-155.6) is None
+    assert "worse than a constant discriminator" in scale.verdict(-155.6, 0.5)
+    assert "indistinguishable" in scale.verdict(scale.indistinguishable - 1e-3, 1e-3)
+    assert scale.verdict(scale.indistinguishable, math.nan) is None

@@ -158,3 +158,17 @@ def test_a_feed_finds_a_value_that_is_not_finite_again():
     before = holed.state_dict()["generator"]
     assert holed.fault(1).startswith("some samples are non-finite: item 999 has inf")
     assert torch.equal(holed.state_dict()["generator"], before)
+
+
+@pytest.mark.parametrize("length", [None, lambda self: len(None)])
+def test_data_without_a_usable_length_is_told_to_have_one(length):
+    data = type("Endless", (TorchDataset,), {"__len__": length, "__getitem__": lambda self, i: 0})()
+    with pytest.raises(ValueError, match="must have a length"):
+        check_data(data, POINTS)
+
+
+@pytest.mark.parametrize("y", [None, 0.5, "cat"])
+def test_label_that_is_no_integer_is_not_taken_for_a_column(y):
+    with pytest.raises(ValueError, match="must be one integer") as raised:
+        check_data(Items(lambda i: (X[i], y)), POINTS)
+    assert "column" not in str(raised.value)

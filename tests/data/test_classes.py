@@ -149,3 +149,8 @@ def test_class_is_asked_for_by_its_name(call, animals):
     assert "'class=cat': 'cat': no class has this name" in call("arithmetic", "run", "class=cat", code=2).stderr
     call("sample", "run", "--label", "t-shirt", "-n", 2)
     assert Path("run/samples/seed-0-label-3.png").exists()
+
+
+def test_name_in_decomposed_unicode_is_found_by_what_a_keyboard_gives():
+    spec = DataSpec((2,), classes=2, class_names=("cafe\u0301", "tea"))
+    assert label_of(spec, "caf\u00e9") == 0

@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 import ganframe
-from ganframe import DataSpec, RunError
+from ganframe import DataSpec, RequestError, RunError
+from ganframe.data import workers as processes
 from ganframe.data.feed import Share, open_feed
 
 READ = """
@@ -146,3 +147,10 @@ def _processes(parent):
     """The children of a process, by Linux's /proc."""
     task = Path(f"/proc/{parent}/task/{parent}/children")
     return task.read_text(encoding="ascii").split() if task.exists() else []
+
+
+def test_run_that_a_spawned_worker_starts_again_is_refused(monkeypatch):
+    """As it imports a script that calls ganframe.run outside of `if __name__ == "__main__":`."""
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(RequestError, match="put the call under if __name__"):
+        processes.refuse_in_worker()

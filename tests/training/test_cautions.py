@@ -25,3 +25,8 @@ def test_wgan_without_a_constraint_is_warned_of(make_recipe, capsys):
 def test_limited_discriminators_and_bounded_losses_are_not(make_recipe, capsys, name):
     prepare(make_recipe(**BOUNDED[name]))
     assert not capsys.readouterr().err
+
+
+def test_constraint_that_starts_after_the_last_step_limits_nothing(make_recipe, capsys):
+    prepare(make_recipe(constraints=[{"use": "gradient_penalty", "start": 100}]))
+    assert "linear in the scores" in capsys.readouterr().err
