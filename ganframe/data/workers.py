@@ -53,12 +53,13 @@ def start(loader: DataLoader[Any]) -> Iterator[Any]:
 
     Signals to this process are delivered afterwards. Raises RunError where the dataset cannot be sent to a worker.
     """
+    before = {*active_children()}
     try:
         with _signals_blocked() if loader.num_workers else _nothing(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Got pickle error")  # the RunError says the same
             return iter(loader)
     except OSError as error:
-        for started in active_children():
+        for started in {*active_children()} - before:  # not those of a program that calls this
             started.terminate()
         raise RunError(
             f"the processes that read data cannot be started: {error.strerror or error}; use fewer train.workers (0 "
