@@ -29,6 +29,7 @@ from ganframe import (
 )
 from ganframe.builtin.files import file_fingerprint
 
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _warn_once = functools.cache(warn)  # a dataset may be built several times, as by `divergence`
 
 
@@ -152,9 +153,14 @@ class ImageFolder(Dataset):
         return files, names
 
     def _headers(self, files: list[tuple[Path, int]]) -> list[Any]:
-        """The header of each image; with a `size`, of those that have one: reading the others says what is wrong."""
+        """The header of each image. With a `size`, of those that have one: reading the others says what is wrong.
+
+        With a `size` those of JPEG files are not read: they have 8 bits and one page, and a folder may have a million.
+        """
         headers = []
         for file, _ in files:
+            if self.size is not None and file.suffix.lower() in _JPEG:
+                continue
             try:
                 headers.append(read_image_header(file, self.channels))
             except ValueError as error:
@@ -220,4 +226,6 @@ class _Files(TorchDataset[tuple[Tensor, int]]):
             raise RunError(str(error)) from error
         if self.deep and x.dtype == torch.uint8:
             x = x.float().div_(127.5).sub_(1)
+        if not self.deep and x.dtype != torch.uint8:  # another format under the name of a JPEG
+            x = x.add(1).mul_(127.5).round_().to(torch.uint8)
         return x, self.labels[index]
