@@ -1,4 +1,4 @@
-"""The base classes of the plugin API: the six kinds of component and the types they share.
+"""The base classes of the plugin API: the seven kinds of component and the types they share.
 
 A component is an `attrs.frozen` class. Its fields, declared with `option`, are what a recipe may set; its methods
 define the behaviour. This module does not depend on recipes, plugins, files or the training loop.
@@ -22,7 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.declarations import refuse_mixed_samples
 
-KINDS = ("generator", "discriminator", "objective", "constraint", "term", "dataset")
+KINDS = ("generator", "discriminator", "objective", "constraint", "term", "dataset", "metric")
 
 
 def option(
@@ -225,6 +225,13 @@ class Distribution(TorchDataset[tuple[Tensor, Tensor]]):
         """Returns log p(x) (n,) for x (n, *shape). Optional: raises NotImplementedError, as here, if not known."""
         raise NotImplementedError
 
+    def modes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns means (K, *shape), standard deviations (K,) and weights (K,) of a mixture of isotropic Gaussians.
+
+        Optional: raises NotImplementedError, as here, for other distributions. Metrics count modes with it.
+        """
+        raise NotImplementedError
+
     def __len__(self) -> int:
         return 100_000
 
@@ -374,6 +381,77 @@ class Term:
         return None
 
 
+@attrs.frozen(eq=False)
+class Features:
+    """A network that turns samples into feature vectors, and the input that it expects.
+
+    `network` maps x (N, channels, size, size), or (N, *shape) where both are None, with values as samples have them, to
+    features (N, F), in evaluation mode. Images of another size are resized before, grey images get three equal
+    channels. `about` is what a reader of a score must know, as {"accuracy": 0.97}; it stands in each score beside a
+    hash of the network's weights.
+    """
+
+    network: nn.Module
+    channels: int | None = None
+    size: int | None = None
+    about: Mapping[str, Any] = {}
+
+
+Measure = Callable[[Tensor, Tensor], Mapping[str, float]]
+"""measure(x, y) -> {name: number}, for generated samples x (n, *shape) on the CPU, and the y they were made for."""
+
+
+@attrs.frozen(eq=False)
+class Judging:
+    """What a metric judges samples by: real samples, features, a device.
+
+    `dataset` is the data's configuration and `data` what its `build` returned. Real samples (x, y) on the CPU are drawn
+    with the same seed each time: `real(n)` are those to compare with, from the split `against`; `training(n)` are from
+    the training data; `held_out(n)` are samples out of it, which raises ValueError where the data holds out none. Each
+    returns fewer where the set is smaller. The two sets `real(n)` of "test" and `training(n)` share no sample.
+
+    `features(name)` returns a function x (n, *shape) -> features (n, F), float32 on the CPU, of the network that
+    plugins offer by this name; "pixels" are the values themselves. Raises ValueError where the data does not suit them.
+    `samples` is the number of generated samples that will be judged, `seed` is for what the metric draws itself.
+    """
+
+    dataset: Dataset
+    spec: DataSpec
+    data: TorchDataset[Any]
+    against: Literal["test", "train"]
+    samples: int
+    seed: int
+    device: torch.device
+    real: Callable[[int], tuple[Tensor, Tensor]]
+    training: Callable[[int], tuple[Tensor, Tensor]]
+    held_out: Callable[[int], tuple[Tensor, Tensor]]
+    features: Callable[[str], Callable[[Tensor], Tensor]]
+
+
+class Metric:
+    """Says how good samples are, in numbers. `build` is called once; the measure that it returns, for each generator.
+
+    `[[metrics]]` and `ganframe evaluate --samples` may set another number of samples than `samples`.
+    """
+
+    needs: ClassVar[tuple[Literal["modes", "labels", "images", "held_out"], ...]] = ()
+    """What the data must have; other data is refused: modes that `Distribution.modes` gives, labels, …"""
+
+    better: ClassVar[Mapping[str, Literal["lower", "higher"]]]
+    """The direction of each number for which there is one. The first is the one that progress bars and tables show."""
+
+    samples: ClassVar[int] = 10_000
+    """Generated samples that are judged by default."""
+
+    def build(self, judging: Judging) -> Measure:
+        """Returns measure(x, y) -> {name: number}, fitted to the real samples; the same for the same samples.
+
+        Raises ValueError, with the reason and what to do, if the data does not suit the metric. The measure raises
+        ValueError if the samples do not, as where they are too few. A number that does not exist is left out.
+        """
+        raise NotImplementedError
+
+
 BASES: dict[str, type] = {
     "generator": Generator,
     "discriminator": Discriminator,
@@ -381,6 +459,7 @@ BASES: dict[str, type] = {
     "constraint": Constraint,
     "term": Term,
     "dataset": Dataset,
+    "metric": Metric,
 }
 
 

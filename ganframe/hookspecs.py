@@ -1,4 +1,4 @@
-"""The hooks of the plugin API. Each takes no arguments and returns a mapping from names to classes.
+"""The hooks of the plugin API. Each takes no arguments and returns a mapping from names to classes, or to functions.
 
 A plugin is a module that implements any of them, named by an entry point in the group `ganframe`:
 
@@ -14,7 +14,18 @@ from typing import TypeVar, cast
 import pluggy
 import torch
 
-from ganframe.components import KINDS, Constraint, Dataset, Discriminator, Generator, Objective, Term
+from ganframe.components import (
+    KINDS,
+    Constraint,
+    Dataset,
+    Discriminator,
+    Features,
+    Generator,
+    Judging,
+    Metric,
+    Objective,
+    Term,
+)
 
 PROJECT = "ganframe"
 
@@ -28,6 +39,9 @@ HOOKS: dict[str, str] = {f"ganframe_{kind}s": kind for kind in KINDS}
 
 OPTIMIZERS = "ganframe_optimizers"
 """The hook that returns classes of torch.optim.Optimizer, which are not components."""
+
+FEATURES = "ganframe_features"
+"""The hook that returns functions which build feature networks for metrics. They are not components either."""
 
 
 @hookspec
@@ -164,4 +178,42 @@ def ganframe_optimizers() -> Mapping[str, type[torch.optim.Optimizer]]:  # type:
         @hookimpl
         def ganframe_optimizers():
             return {"OptimisticAdam": OptimisticAdam}
+    """
+
+
+@hookspec
+def ganframe_metrics() -> Mapping[str, type[Metric]]:  # type: ignore[empty-body]
+    """Metrics by name.
+
+    Example:
+
+        @attrs.frozen
+        class MeanDistance(Metric):
+            \"\"\"Distance between the means of generated and real features.\"\"\"
+            features: str = option("pixels", help="name of the features")
+            better = {"mean_distance": "lower"}
+            def build(self, judging):
+                extract = judging.features(self.features)
+                real = extract(judging.real(judging.samples)[0]).mean(0)
+                return lambda x, y: {"mean_distance": (extract(x).mean(0) - real).norm().item()}
+
+        @hookimpl
+        def ganframe_metrics():
+            return {"mean_distance": MeanDistance}
+    """
+
+
+@hookspec
+def ganframe_features() -> Mapping[str, Callable[[Judging], Features]]:  # type: ignore[empty-body]
+    """Features by name: functions judging -> Features, as metrics name them in `features`.
+
+    Example:
+
+        def small(judging):
+            \"\"\"Images in 8×8 pixels.\"\"\"
+            return Features(torch.nn.Flatten(), channels=3, size=8)
+
+        @hookimpl
+        def ganframe_features():
+            return {"small": small}
     """

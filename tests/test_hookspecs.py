@@ -14,7 +14,7 @@ def example_of(hook):
 
 def test_each_kind_has_one_hook():
     specs = [name for name, value in vars(hookspecs).items() if getattr(value, "ganframe_spec", None)]
-    assert set(specs) == {*hookspecs.HOOKS, hookspecs.OPTIMIZERS}
+    assert set(specs) == {*hookspecs.HOOKS, hookspecs.OPTIMIZERS, hookspecs.FEATURES}
     assert list(hookspecs.HOOKS.values()) == list(components.KINDS) == list(components.BASES)
 
 

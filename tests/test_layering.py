@@ -21,6 +21,7 @@ ORDER = [
     "testing",  # the conformance kit
     "analysis",  # divergences, Lipschitz diagnostics, latent space, a trained generator
     "training",  # recipe -> state, callbacks, health, run and resume
+    "judging",  # metrics fitted to data, scores with their protocol
     "report",  # pictures
     "storage",  # run folder, atomic files, checkpoints, provenance
     "data",  # feeds for training, real samples for judging, latents

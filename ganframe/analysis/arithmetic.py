@@ -19,9 +19,9 @@ from ganframe.components import DataSpec
 from ganframe.data.classes import label_of, shown_class
 from ganframe.data.real import real_samples
 from ganframe.errors import RequestError, counted
+from ganframe.recipes.problems import Problems
 from ganframe.recipes.reading import load_recipe
 from ganframe.storage import run_folder
-from ganframe.training.problems import Problems
 
 NEIGHBOURS = 5  # real samples that vote on the class of a generated one
 LOOKED_AT = 10_000, 100_000_000  # at most so many real samples, and numbers in them

@@ -27,6 +27,7 @@ from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size, has_many_scores, mean_scores
 from ganframe.errors import RequestError, counted, note
 from ganframe.plugins.registry import Registry, load
+from ganframe.recipes.problems import Problems
 from ganframe.recipes.reading import load_comparison, load_recipe
 from ganframe.report import pictures
 from ganframe.storage import run_folder
@@ -35,7 +36,6 @@ from ganframe.storage.weights import load_weights
 from ganframe.training.accelerator import process_state_kept, single_device
 from ganframe.training.changes import refuse_edits
 from ganframe.training.networks import build_discriminator
-from ganframe.training.problems import Problems
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 EDGE = 0.01  # of the largest weight: weights within this distance of it count as clipped

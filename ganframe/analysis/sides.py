@@ -20,8 +20,8 @@ from ganframe.data.latents import sample_prior
 from ganframe.data.real import judging_data
 from ganframe.data.seeds import derive_seeds
 from ganframe.errors import RecipeError
+from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Comparison, FromRun, Recipe
-from ganframe.training.problems import Problems
 
 HELD_OUT = 0.2  # of a finite set
 

@@ -19,6 +19,7 @@ from ganframe.data.latents import fixed_latents, sample_prior
 from ganframe.data.real import at_most
 from ganframe.errors import RequestError
 from ganframe.plugins.registry import Registry
+from ganframe.recipes.problems import Problems
 from ganframe.recipes.reading import load_generator_recipe
 from ganframe.recipes.tables import Prior, Recipe
 from ganframe.storage import checkpoints, provenance, run_folder
@@ -28,7 +29,6 @@ from ganframe.training.changes import refuse_edits
 from ganframe.training.heeding import can_differ, heeds
 from ganframe.training.moving_average import moving_average
 from ganframe.training.networks import build_discriminator, in_parts
-from ganframe.training.problems import Problems
 
 CHUNK = 256  # samples made at a time
 HEEDING = 4  # latents that show whether a network heeds y

@@ -26,6 +26,9 @@ class Mixture(Distribution):
         noise = torch.randn(n, self.means.shape[1], generator=generator, device=device)
         return torch.addcmul(self.means[y], noise, self.stds[y, None]), y
 
+    def modes(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.means, self.stds, self.weights
+
     def log_density(self, x: Tensor) -> Tensor:
         means, stds, weights = (t.to(x) for t in (self.means, self.stds, self.weights))
         squares = ((x[:, None] - means) / stds[:, None]).square().sum(2)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 # Those of components, without importing torch.
-KINDS = ("generator", "discriminator", "objective", "constraint", "term", "dataset")
+KINDS = ("generator", "discriminator", "objective", "constraint", "term", "dataset", "metric")
 FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
 WIDTH = 100  # of printed text, in columns
 

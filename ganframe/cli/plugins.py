@@ -31,6 +31,7 @@ def plugins(as_json: bool) -> None:
                 "seconds": round(p.seconds, 4),
                 "components": {kind: sorted(table) for kind, table in p.components.items()},
                 "optimizers": sorted(p.optimizers),
+                "features": sorted(p.features),
             }
             for p in found
         ]
@@ -38,8 +39,9 @@ def plugins(as_json: bool) -> None:
         return
     table = make_table("plugin", "distribution", "entry point", "status", "load", "components")
     for p in found:
-        tables = {**p.components, "optimizer": p.optimizers}
-        listed = [f"{kind}s: {', '.join(sorted(names))}" for kind, names in tables.items() if names]
+        tables = {**{f"{kind}s": table for kind, table in p.components.items()}, "optimizers": p.optimizers}
+        tables["features"] = p.features
+        listed = [f"{kinds}: {', '.join(sorted(names))}" for kinds, names in tables.items() if names]
         text = "\n".join(filter(None, [*listed, p.cause]))
         table.add_row(p.name, f"{p.distribution} {p.version}", p.target, p.status, f"{p.seconds:.2f} s", text)
     print_table(table)
@@ -63,10 +65,10 @@ def describe(kind: str | None, name: str | None) -> None:
     from ganframe.recipes.strict import toml_name
 
     registry = load()
-    kinds = (*KINDS, "optimizer")
-    if kind is not None and kind.removesuffix("s") not in kinds:
+    kinds = (*KINDS, "optimizer", "features")
+    if kind is not None and kind != "features" and kind.removesuffix("s") not in kinds:
         raise RequestError(f"unknown kind '{kind}'{did_you_mean(kind, kinds)}")
-    kind = kind and kind.removesuffix("s")
+    kind = kind if kind == "features" else kind and kind.removesuffix("s")
     if kind is None or name is None:
         table = make_table("kind", "name", "plugin", "what it is")
         for plugin in registry.plugins:
@@ -80,6 +82,8 @@ def describe(kind: str | None, name: str | None) -> None:
     say(f"{kind} {registry.full_name(component)}, from {plugin.distribution} {plugin.version}", indent=2)
     click.echo()
     say_text(inspect.getdoc(component) or "")
+    if kind == "features":
+        return
     if kind == "optimizer":
         say(f"Its options: {', '.join(_parameters(component))}", indent=2)
         return

@@ -27,13 +27,14 @@ from ganframe.errors import did_you_mean
 
 @attrs.frozen
 class Offered:
-    """What a plugin offers: tables name -> class, of components by kind and of optimisers.
+    """What a plugin offers: tables name -> class, of components by kind and of optimisers, and functions of features.
 
     `note` is for the user: what the import changed in torch's global state.
     """
 
     components: dict[str, dict[str, type]]
     optimizers: dict[str, type]
+    features: dict[str, Any]
     note: str = ""
 
 
@@ -104,7 +105,7 @@ def _offered_by(module: object) -> Offered:
     except pluggy.PluginValidationError as error:  # the last line of its message is the reason
         raise TypeError(f"a hook of ganframe takes no arguments: {str(error).splitlines()[-1]}") from error
     callers = manager.get_hookcallers(module) or []
-    hooks = (*hookspecs.HOOKS, hookspecs.OPTIMIZERS)
+    hooks = (*hookspecs.HOOKS, hookspecs.OPTIMIZERS, hookspecs.FEATURES)
     for caller in callers:
         optional = all(implementation.optionalhook for implementation in caller.get_hookimpls())
         if caller.name not in hooks and not optional:
@@ -115,22 +116,25 @@ def _offered_by(module: object) -> Offered:
         raise TypeError(f"{', '.join(unmarked)}: the decorator @hookimpl is missing")
     components: dict[str, dict[str, type]] = {}
     optimizers: dict[str, type] = {}
+    features: dict[str, Any] = {}
     for caller in callers:
         if caller.name in hookspecs.HOOKS:
             kind = hookspecs.HOOKS[caller.name]
             components[kind] = _table(caller.name, kind, caller(), _check_component)
         elif caller.name == hookspecs.OPTIMIZERS:
             optimizers = _table(caller.name, "optimizer", caller(), _check_optimizer)
-    if not any(components.values()) and not optimizers:
-        raise TypeError(f"no hook returns a component or an optimizer; the hooks are {', '.join(hooks)}")
-    return Offered(components, optimizers)
+        elif caller.name == hookspecs.FEATURES:
+            features = _table(caller.name, "features", caller(), _check_features)
+    if not any(components.values()) and not optimizers and not features:
+        raise TypeError(f"no hook returns a component, an optimizer or features; the hooks are {', '.join(hooks)}")
+    return Offered(components, optimizers, features)
 
 
-def _table(hook: str, kind: str, returned: list[Any], check: Callable[[str, str, object], None]) -> dict[str, type]:
+def _table(hook: str, kind: str, returned: list[Any], check: Callable[[str, str, object], None]) -> dict[str, Any]:
     """Merges what the implementations of a hook returned. pluggy leaves out those that returned None."""
     if not returned:
         raise TypeError(f"{hook} returned None, not a table of names and classes; is `return` missing?")
-    table: dict[str, type] = {}
+    table: dict[str, Any] = {}
     for part in returned:
         if not isinstance(part, Mapping):
             raise TypeError(f"{hook} returned a {type(part).__name__}, not a table: {{'name': Class}}")
@@ -209,3 +213,13 @@ def _check_optimizer(kind: str, name: str, offered: object) -> None:
             f"{kind} '{name}': its step needs {', '.join(required)}, but it is called without arguments, after "
             "backward(); give a default"
         )
+
+
+def _check_features(kind: str, name: str, offered: object) -> None:
+    """Requires a function of one argument, which builds the features."""
+    if isinstance(offered, (type, torch.nn.Module)) or not callable(offered):
+        raise TypeError(f"{kind} '{name}': {offered!r:.80} is not a function: write name(judging) -> Features")
+    try:
+        inspect.signature(offered).bind(None)
+    except TypeError as error:
+        raise TypeError(f"{kind} '{name}': is called with one argument, judging: {error}") from None

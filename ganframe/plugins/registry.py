@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -24,12 +24,19 @@ STRICT_VARIABLE = "GANFRAME_STRICT"
 OPTIMIZER = "optimizer"
 """Where a table has a kind, that of optimisers, which are not components."""
 
+FEATURES = "features"
+"""The same for features: functions that build networks for metrics."""
+
+EVERY = (*KINDS, OPTIMIZER, FEATURES)
+"""All that plugins offer."""
+
 
 @attrs.frozen
 class Plugin:
     """One entry point and the result of loading it.
 
-    `components` maps a kind to a table of name -> class; `optimizers` is such a table of torch.optim.Optimizer.
+    `components` maps a kind to a table of name -> class; `optimizers` is such a table of torch.optim.Optimizer, and
+    `features` one of functions.
     `cause` says why a plugin failed or is blocked; of a plugin that loaded, what its user must know.
     """
 
@@ -42,10 +49,12 @@ class Plugin:
     seconds: float = 0.0
     components: dict[str, dict[str, type]] = attrs.field(factory=dict)
     optimizers: dict[str, type] = attrs.field(factory=dict)
+    features: dict[str, Any] = attrs.field(factory=dict)
 
-    def table(self, kind: str) -> dict[str, type]:
-        """The classes of a kind of component by name, or for "optimizer" the optimisers."""
-        return self.optimizers if kind == OPTIMIZER else self.components.get(kind, {})
+    def table(self, kind: str) -> dict[str, Any]:
+        """The classes of a kind of component by name, or for "optimizer" and "features" those."""
+        others = {OPTIMIZER: self.optimizers, FEATURES: self.features}
+        return others[kind] if kind in others else self.components.get(kind, {})
 
     @property
     def source(self) -> str:
@@ -59,11 +68,11 @@ class Registry:
 
     plugins: tuple[Plugin, ...]
 
-    def find(self, kind: str, name: str) -> type:
+    def find(self, kind: str, name: str) -> Any:
         """The component class called `name`, `plugin:name` or, where two plugins share a name, `distribution:name`.
 
-        `kind` may be "optimizer" too. Raises RequestError where no plugin or more than one offers it. The message lists
-        similar names, the plugins that offer it, and plugins that failed to load.
+        `kind` may be "optimizer" or "features" too. Raises RequestError where no plugin or more than one offers it. The
+        message lists similar names, the plugins that offer it, and plugins that failed to load.
         """
         owner, _, short = name.rpartition(":")
         asked = [p for p in self.plugins if owner in ("", p.name, p.distribution)]
@@ -76,7 +85,7 @@ class Registry:
                 f"'{self.full_name(p.table(kind)[short])}' from {p.distribution} {p.version}" for p in providers
             )
             raise RequestError(f"{kind} '{name}' is offered by {len(providers)} plugins; choose {choices}")
-        elsewhere = [k for k in (*KINDS, OPTIMIZER) if k != kind and short in self.names(k)]
+        elsewhere = [k for k in EVERY if k != kind and short in self.names(k)]
         hint = f"; '{short}' is of kind {elsewhere[0]}" if elsewhere else did_you_mean(short, self.names(kind))
         if not asked:
             hint = f"; no plugin '{owner}' is installed"
@@ -90,24 +99,24 @@ class Registry:
         """The names of all components of a kind, or of all optimisers, without their plugins' names."""
         return sorted({name for p in self.plugins for name in p.table(kind)})
 
-    def offers(self, component: type) -> bool:
+    def offers(self, component: Any) -> bool:
         """Whether a loaded plugin offers this class."""
-        return any(component in p.table(kind).values() for p in self.plugins for kind in (*KINDS, OPTIMIZER))
+        return any(component in p.table(kind).values() for p in self.plugins for kind in EVERY)
 
-    def locate(self, component: type) -> tuple[Plugin, str]:
+    def locate(self, component: Any) -> tuple[Plugin, str]:
         """The plugin that offers a component or optimiser class, and its name there.
 
         Raises RequestError where none does.
         """
         for plugin in self.plugins:
-            for kind in (*KINDS, OPTIMIZER):
+            for kind in EVERY:
                 for name, offered in plugin.table(kind).items():
                     if offered is component:
                         return plugin, name
         where = f"{component.__module__}.{component.__qualname__}"
         raise RequestError(f"{where} is offered by no loaded plugin, so no recipe can name it; return it from a hook")
 
-    def full_name(self, component: type) -> str:
+    def full_name(self, component: Any) -> str:
         """plugin:name, which is unique among the installed plugins.
 
         Where plugins of two distributions have the same name, it is distribution:name.
@@ -187,6 +196,7 @@ def _load_one(found: Found, blocked: set[str]) -> Plugin:
         plugin,
         components=offered.components,
         optimizers=offered.optimizers,
+        features=offered.features,
         cause=offered.note,
         seconds=time.perf_counter() - start,
     )

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
+import cattrs
 import tomli
 
-from ganframe.components import Dataset
+from ganframe.components import Dataset, Metric
 from ganframe.errors import RecipeError, RequestError
 from ganframe.plugins.registry import Registry, load
 from ganframe.recipes.optimizers import Optimizer, structure_optimizer
-from ganframe.recipes.strict import as_table, make_converter, problems
-from ganframe.recipes.tables import Comparison, FromRun, GeneratorRecipe, Recipe
+from ganframe.recipes.strict import Problem, as_table, make_converter, problems
+from ganframe.recipes.tables import Comparison, Evaluation, FromRun, GeneratorRecipe, Recipe
 from ganframe.recipes.timing import moved_mistakes, split_timing
 
 Read = TypeVar("Read", Recipe, GeneratorRecipe, Comparison)
@@ -67,6 +68,7 @@ def _structure(document: Mapping[str, Any], source: str, registry: Registry, cls
         functools.partial(operator.eq, Dataset | FromRun),
         lambda value, _: converter.structure(value, FromRun if "run" in as_table(value) else Dataset),
     )
+    converter.register_structure_hook(Evaluation, lambda value, _: structure_evaluation(value, converter))
     hidden = {a.name for a in attrs.fields(cls) if not a.metadata.get("option", True)}
     split = split_timing({name: table for name, table in document.items() if name not in hidden}, registry)
     mistakes = [(name, "unknown table") for name in sorted(hidden & document.keys())]
@@ -86,6 +88,26 @@ def _structure(document: Mapping[str, Any], source: str, registry: Registry, cls
     if recipe is None or mistakes:
         raise RecipeError([f"{source}: {place or 'recipe'}: {text}" for place, text in mistakes])
     return recipe
+
+
+def structure_evaluation(value: Any, converter: cattrs.Converter) -> Evaluation:
+    """A table of [[metrics]]: `every` and `samples` are its own, the rest are the metric and its options."""
+    table, own = dict(as_table(value)), {}
+    mistakes: list[Exception] = []
+    for attribute in attrs.fields(Evaluation):
+        if attribute.name in table and attribute.name != "metric":
+            try:
+                own[attribute.name] = converter.structure(table.pop(attribute.name), int)
+                attribute.validator(None, attribute, own[attribute.name])  # type: ignore[misc]
+            except Exception as error:
+                mistakes += [Problem(attribute.name, text) for _, text in problems(error)]
+    try:
+        metric = converter.structure(table, Metric)
+    except Exception as error:
+        mistakes.append(error)
+    if mistakes:
+        raise ExceptionGroup("metric", mistakes)
+    return Evaluation(metric, **own)
 
 
 def _document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:

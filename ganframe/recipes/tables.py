@@ -8,7 +8,17 @@ from typing import Any, Literal
 import attrs
 from attrs.validators import and_, ge, lt, matches_re, optional
 
-from ganframe.components import Constraint, Dataset, Discriminator, Generator, Objective, Term, option, with_nested
+from ganframe.components import (
+    Constraint,
+    Dataset,
+    Discriminator,
+    Generator,
+    Metric,
+    Objective,
+    Term,
+    option,
+    with_nested,
+)
 from ganframe.engine.timing import Ramp, Timing
 from ganframe.plugins.registry import Registry, load
 from ganframe.recipes.optimizers import Optimizer, default_optimizer
@@ -115,7 +125,27 @@ class Log:
     samples_every: int = option(500, help="steps between two pictures", validator=ge(1))
     checkpoint_every: int = option(500, help="steps between two checkpoints", validator=ge(1))
     keep: int = option(3, help="number of newest checkpoints that are kept", validator=ge(1))
+    keep_best: str | None = option(
+        None,
+        help="metric, or metric.number, by which the best checkpoint is kept and generator.safetensors is chosen",
+    )
     trackers: tuple[str, ...] = option((), help="Accelerate's trackers by name: tensorboard, wandb, …")
+
+
+@attrs.frozen
+class Evaluation:
+    """A table of [[metrics]]: a metric, how often the run is judged by it, and by how many samples.
+
+    In TOML `every` and `samples` stand beside the options of the metric.
+    """
+
+    metric: Metric
+    every: int | None = option(
+        None, help="steps between two scores; only at the end by default", validator=optional(ge(1))
+    )
+    samples: int | None = option(
+        None, help="generated samples that are judged; the metric's own number by default", validator=optional(ge(2))
+    )
 
 
 @attrs.frozen
@@ -131,6 +161,7 @@ class Recipe:
     terms: tuple[Term, ...] = ()
     latent: Prior = attrs.field(factory=Prior)
     optimizer: Optimizers = attrs.field(factory=Optimizers)
+    metrics: tuple[Evaluation, ...] = ()
     log: Log = attrs.field(factory=Log)
     seed: int = option(0, help="seed of all random numbers", validator=and_(ge(0), lt(2**63)))
     name: str = option(
@@ -151,6 +182,8 @@ class Recipe:
         """(kind, component) for every component of the recipe, also for those that are options of others."""
         for part in (self.dataset, self.generator, self.discriminator, self.objective, self.constraints, self.terms):
             yield from with_nested(part)
+        for evaluation in self.metrics:
+            yield from with_nested(evaluation.metric)
 
 
 @attrs.frozen

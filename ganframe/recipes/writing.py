@@ -15,7 +15,7 @@ from ganframe.engine.timing import ALWAYS, Ramp
 from ganframe.plugins.registry import Registry
 from ganframe.recipes.optimizers import Optimizer, Schedule
 from ganframe.recipes.strict import split_index, toml_name
-from ganframe.recipes.tables import Comparison, Recipe
+from ganframe.recipes.tables import Comparison, Evaluation, Recipe
 
 
 def to_toml(recipe: Recipe | Comparison) -> str:
@@ -37,6 +37,9 @@ def to_table(value: Any, registry: Registry, hint: Any = None) -> Any:
     """
     if isinstance(value, (Optimizer, Schedule)):
         return _optimizer(value)
+    if isinstance(value, Evaluation):
+        own = {"every": value.every, "samples": value.samples}
+        return {**to_table(value.metric, registry), **{key: n for key, n in own.items() if n is not None}}
     cls = type(value)
     if attrs.has(cls):
         hints = typing.get_type_hints(cls)

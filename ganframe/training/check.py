@@ -15,6 +15,7 @@ import torch
 from ganframe.components import DataSpec
 from ganframe.engine.algorithm import train
 from ganframe.errors import RecipeError, RunError, note
+from ganframe.recipes.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.recipes.tables import Recipe
 from ganframe.training import health
 from ganframe.training.accelerator import process_state_kept
@@ -24,7 +25,6 @@ from ganframe.training.describe import device_name, parameters
 from ganframe.training.heeding import Heeding
 from ganframe.training.moving_average import decay_at
 from ganframe.training.prepare import prepare
-from ganframe.training.problems import is_out_of_memory, lost_worker, no_memory
 
 
 @attrs.frozen

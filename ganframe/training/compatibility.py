@@ -18,11 +18,11 @@ from ganframe.declarations import group_size, has_many_scores, mixes_samples
 from ganframe.engine.algorithm import discriminator_loss, generator_loss
 from ganframe.engine.state import Batch, Game
 from ganframe.engine.timing import ALWAYS
+from ganframe.recipes.problems import unexpected
 from ganframe.recipes.tables import Recipe
 from ganframe.training.directions import active_players, slopes_of, wrong_direction
 from ganframe.training.networks import copied, evaluation
 from ganframe.training.penalties import penalty_faults
-from ganframe.training.problems import unexpected
 
 
 class _Fault(Exception):

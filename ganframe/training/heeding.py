@@ -20,9 +20,9 @@ from ganframe.declarations import group_size
 from ganframe.engine.algorithm import discriminator_loss, generator_loss
 from ganframe.engine.state import Batch, Game
 from ganframe.engine.timing import ALWAYS
+from ganframe.recipes.problems import unexpected
 from ganframe.recipes.tables import Recipe
 from ganframe.training.networks import copied
-from ganframe.training.problems import unexpected
 
 TRIED = 4  # samples, or groups of them
 ROUNDING = 1e-3  # relative to the largest value: what another order of samples may change

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ganframe.components import Constraint, DataSpec
 from ganframe.declarations import group_size
+from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Comparison, Recipe
-from ganframe.training.problems import Problems
 
 T = TypeVar("T")
 SIZES = (8, 16, 32, 64, 128, 256, 28, 48, 96)

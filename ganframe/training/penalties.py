@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ganframe.components import Constraint
 from ganframe.engine.state import Batch, Game
+from ganframe.recipes.problems import unexpected
 from ganframe.training.networks import copied
-from ganframe.training.problems import unexpected
 
 FREED = "penalty frees the graph of the scores; use create_graph=True"
 NOT_REACHED = "no gradient of the penalty reaches D's weights; is create_graph=True missing, or a tensor detached?"

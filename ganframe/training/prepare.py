@@ -22,6 +22,7 @@ from ganframe.declarations import group_size
 from ganframe.engine.state import Game, Player, State
 from ganframe.errors import RequestError, noted_if_slow, warn
 from ganframe.recipes.endings import ended_rates
+from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Recipe
 from ganframe.training import accelerator as processes
 from ganframe.training import compatibility, terms
@@ -36,7 +37,6 @@ from ganframe.training.networks import (
     place,
     wrap,
 )
-from ganframe.training.problems import Problems
 from ganframe.training.trainer import Trainer
 from ganframe.training.warm_start import freeze, refuse_other_labels, warm_start
 

@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list
 from ganframe.engine.algorithm import train
 from ganframe.engine.state import Callback, State
 from ganframe.errors import RecipeError, RequestError, RunError, counted, note, warn
+from ganframe.recipes.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.recipes.tables import Recipe
 from ganframe.recipes.writing import to_toml
 from ganframe.storage import checkpoints, log, provenance, run_folder
@@ -29,7 +30,6 @@ from ganframe.training.compatibility import LateState
 from ganframe.training.describe import describe_run, first_line
 from ganframe.training.interrupts import Interrupted, interrupts
 from ganframe.training.prepare import prepare
-from ganframe.training.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.training.progress import progress
 from ganframe.training.trainer import Trainer
 

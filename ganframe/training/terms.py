@@ -15,9 +15,9 @@ from ganframe.components import DataSpec, Parts
 from ganframe.declarations import has_extras
 from ganframe.engine.state import Timetable
 from ganframe.plugins.registry import Registry
+from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Recipe
 from ganframe.training.networks import place
-from ganframe.training.problems import Problems
 
 C = TypeVar("C")
 

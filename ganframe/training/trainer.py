@@ -18,11 +18,11 @@ from ganframe.data.feed import Feed
 from ganframe.data.fingerprint import fingerprint
 from ganframe.engine.state import State
 from ganframe.recipes.optimizers import Optimizer
+from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Recipe
 from ganframe.training import terms
 from ganframe.training.heeding import Heeding
 from ganframe.training.log import LogMeans
-from ganframe.training.problems import Problems
 
 
 class Stateful(Protocol):

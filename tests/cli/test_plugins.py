@@ -60,6 +60,7 @@ def three_plugins(call, install, monkeypatch):
 def test_plugins_prints_json(call):
     rows = json.loads(call("plugins", "--json").stdout)
     keys = {"name", "distribution", "version", "entry_point", "status", "cause", "seconds", "components", "optimizers"}
+    keys |= {"features"}
     assert all(set(row) == keys for row in rows)
     named = {row["name"]: row for row in rows}
     assert named["builtin"]["entry_point"] == "ganframe.builtin"
@@ -77,6 +78,7 @@ def test_plugins_prints_json(call):
         "cause": "",
         "components": {"objective": ["odd"]},
         "optimizers": [],
+        "features": [],
     }
     assert named["failing"]["status"] == "failed"
     assert named["failing"]["cause"] == (
@@ -204,7 +206,7 @@ def test_describe_component_without_options(call):
         (["objektive"], "unknown kind 'objektive'; did you mean 'objective'?\n"),
         (
             ["loss"],
-            "unknown kind 'loss'; known: constraint, dataset, discriminator, generator, objective, ",
+            "unknown kind 'loss'; known: constraint, dataset, discriminator, features, generator, metric, objective, ",
         ),
         (["objective", "wgn"], "unknown objective 'wgn'; did you mean 'wgan'?\n"),
         (["objective", "mlp"], "unknown objective 'mlp'; "),

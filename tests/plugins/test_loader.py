@@ -12,7 +12,7 @@ def hook(function):
     return f"from ganframe import hookimpl\n@hookimpl\ndef {function}"
 
 
-NOTHING = "TypeError: no hook returns a component or an optimizer; the hooks are ganframe_generators, "
+NOTHING = "TypeError: no hook returns a component, an optimizer or features; the hooks are ganframe_generators, "
 
 
 @pytest.fixture

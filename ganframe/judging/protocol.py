@@ -1,0 +1,50 @@
+"""Scores with their protocol: what must be the same before two numbers are set side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from ganframe.recipes.tables import Recipe
+from ganframe.recipes.writing import to_toml
+
+Score = dict[str, Any]
+"""{"metric": name, numbers by their names, "protocol": …, "judged": …}, in types that JSON has."""
+
+OWN = ("step", "metric", "protocol", "judged")
+"""Keys of a score that are not numbers of the metric."""
+
+
+def numbers(score: Score) -> dict[str, float]:
+    """The numbers of a score by name."""
+    return {name: value for name, value in score.items() if name not in OWN}
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """12 hexadecimal digits that identify what a recipe trains: all but its name, [log] and [[metrics]]."""
+    bare = attrs.evolve(recipe, name="recipe", log=type(recipe.log)(), metrics=())
+    return hashlib.sha256(to_toml(bare).encode()).hexdigest()[:12]
+
+
+def differences(scores: Iterable[Score]) -> list[str]:
+    """A line for each entry of the protocols in which some scores differ from the first. Empty where they may be
+    compared."""
+    first, *others = [flat(score["protocol"]) for score in scores]
+    found: dict[str, str] = {}
+    for other in others:
+        for place in {**first, **other}:
+            if first.get(place) != other.get(place):
+                found.setdefault(place, f"{place} is {first.get(place)} in one and {other.get(place)} in another")
+    return list(found.values())
+
+
+def flat(protocol: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """A protocol as one level: {"features.classifier.hash": …}."""
+    found: dict[str, Any] = {}
+    for name, value in protocol.items():
+        inner = f"{place}.{name}" if place else name
+        found |= flat(value, inner) if isinstance(value, Mapping) else {inner: value}
+    return found
