@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ganframe.analysis.arithmetic import arithmetic
+    from ganframe.analysis.evaluate import evaluate
     from ganframe.analysis.interpolation import interpolate
     from ganframe.analysis.trained import load_generator
     from ganframe.batches import whole_batch
@@ -56,6 +57,7 @@ _HOME = {
     "Recipe": "recipes.tables",
     "load_generator": "analysis.trained",
     "arithmetic": "analysis.arithmetic",
+    "evaluate": "analysis.evaluate",
     "interpolate": "analysis.interpolation",
     **dict.fromkeys(("Run", "resume", "run"), "training.run"),
     **dict.fromkeys(("RecipeError", "RequestError", "RunError", "warn"), "errors"),
@@ -107,6 +109,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "run",
     "resume",
     "load_generator",
+    "evaluate",
     "interpolate",
     "arithmetic",
     "Recipe",

@@ -397,8 +397,9 @@ class Features:
     about: Mapping[str, Any] = {}
 
 
-Measure = Callable[[Tensor, Tensor], Mapping[str, float]]
-"""measure(x, y) -> {name: number}, for generated samples x (n, *shape) on the CPU, and the y they were made for."""
+Measure = Callable[[Tensor, Tensor | None], Mapping[str, float]]
+"""measure(x, y) -> {name: number}, for generated samples x (n, *shape) on the CPU, and the y that they were made for:
+None where their generator heeds none, and for samples from a file."""
 
 
 @attrs.frozen(eq=False)

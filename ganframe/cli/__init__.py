@@ -4,12 +4,25 @@ Heavy modules are imported inside the commands, so that --help answers at once.
 """
 
 from ganframe.cli.common import main
+from ganframe.cli.evaluate import evaluate
 from ganframe.cli.latents import arithmetic, interpolate, sample
 from ganframe.cli.measure import divergence, lipschitz
 from ganframe.cli.plugins import describe, new_plugin, plugins
 from ganframe.cli.train import check, run
 
-for _command in (run, check, divergence, lipschitz, plugins, describe, new_plugin, sample, interpolate, arithmetic):
+for _command in (
+    run,
+    check,
+    evaluate,
+    divergence,
+    lipschitz,
+    plugins,
+    describe,
+    new_plugin,
+    sample,
+    interpolate,
+    arithmetic,
+):
     main.add_command(_command)
 
 __all__ = ["main"]

@@ -111,30 +111,34 @@ class Judge:
         y = self.real(n, seed=3)[1]
         return y[torch.arange(n) % len(y)]
 
-    def scores(self, x: Tensor, y: Tensor, names: Iterable[str] | None = None) -> list[Score]:
+    def scores(self, x: Tensor, y: Tensor | None, names: Iterable[str] | None = None) -> list[Score]:
         """The scores of generated samples x (n, *shape), made for y, by these metrics or all.
 
-        Each metric judges the first of them, as many as it wants. Raises RecipeError where it cannot.
+        Each metric judges the first of them, as many as it wants. A score that there is none of, as where samples are
+        too few, has "error" in the place of numbers. Raises RecipeError where a metric does not suit the data.
         """
-        problems, found = Problems(self.title), []
-        for index, (name, evaluation) in enumerate(self.evaluations.items()):
-            if names is not None and name not in names:
-                continue
-            score = problems.attempt(f"metrics[{index}]", functools.partial(self._score, name, evaluation, x, y))
-            found.append(score)
-        problems.raise_any()
-        return found
+        self.fit()
+        chosen = self.evaluations if names is None else names
+        return [self._score(name, x, y) for name in chosen]
 
-    def _score(self, name: str, evaluation: Evaluation, x: Tensor, y: Tensor) -> Score:
-        if name not in self._fitted:
-            self._fitted[name] = self._fit(evaluation)
+    def fit(self) -> None:
+        """Fits the metrics to the data, if that is not done yet. Raises RecipeError with each that does not suit it."""
+        problems = Problems(self.title)
+        for index, (name, evaluation) in enumerate(self.evaluations.items()):
+            if name not in self._fitted:
+                fitted = problems.attempt(f"metrics[{index}]", functools.partial(self._fit, evaluation))
+                self._fitted |= {} if fitted is None else {name: fitted}
+        problems.raise_any()
+
+    def _score(self, name: str, x: Tensor, y: Tensor | None) -> Score:
         fitted = self._fitted[name]
-        x, y = x[: fitted.samples], y[: fitted.samples]
-        if not x.isfinite().all():
-            raise ValueError("samples are not finite: the generator has diverged, so there is no score")
+        x, y = x[: fitted.samples], None if y is None else y[: fitted.samples]
+        problems = Problems(name)
         with own_random_state(SEED, self.device), torch.no_grad():
-            values = _checked(fitted.measure(x, y), fitted.metric)
-        return {"metric": name, **values, "protocol": {**fitted.protocol, "samples": len(x)}}
+            values = problems.attempt("samples", lambda: _checked(fitted.measure(_finite(x), y), fitted.metric))
+        error = "; ".join(problem.removeprefix(f"{name}: samples: ") for problem in problems.found)
+        found = values if values is not None else {"error": error}
+        return {"metric": name, **found, "protocol": {**fitted.protocol, "samples": len(x)}}
 
     def _fit(self, evaluation: Evaluation) -> Fitted:
         metric = evaluation.metric
@@ -229,6 +233,12 @@ def unsuited(metric: Metric, data: JudgedData) -> str | None:
     if "held_out" in metric.needs and not data.has_test():
         return "it needs samples held out of training, and this dataset has none"
     return None
+
+
+def _finite(x: Tensor) -> Tensor:
+    if not x.isfinite().all():
+        raise ValueError("samples are not finite: the generator has diverged, so there is no score")
+    return x
 
 
 def _checked(values: Any, metric: Metric) -> dict[str, float]:

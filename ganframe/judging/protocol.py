@@ -12,9 +12,13 @@ from ganframe.recipes.tables import Recipe
 from ganframe.recipes.writing import to_toml
 
 Score = dict[str, Any]
-"""{"metric": name, numbers by their names, "protocol": …, "judged": …}, in types that JSON has."""
+"""{"metric": name, numbers by their names, "protocol": …, "judged": …}, in types that JSON has.
 
-OWN = ("step", "metric", "protocol", "judged")
+"protocol" is what must be the same in scores that are compared; "judged" says what was judged: the step, the recipe's
+hash and seed, whether the weights are a moving average, versions. A score that failed has "error" and no numbers.
+"""
+
+OWN = ("metric", "error", "protocol", "judged")
 """Keys of a score that are not numbers of the metric."""
 
 
@@ -27,6 +31,18 @@ def recipe_hash(recipe: Recipe) -> str:
     """12 hexadecimal digits that identify what a recipe trains: all but its name, [log] and [[metrics]]."""
     bare = attrs.evolve(recipe, name="recipe", log=type(recipe.log)(), metrics=())
     return hashlib.sha256(to_toml(bare).encode()).hexdigest()[:12]
+
+
+def described(protocol: Mapping[str, Any]) -> str:
+    """A protocol in one line, for people: how many samples, of what, by which features."""
+    counts = ", ".join(f"{count:,} {name.replace('_', '-')}" for name, count in protocol["counts"].items())
+    split = "held-out" if protocol["against"] == "test" else "training"
+    parts = [f"{protocol['samples']:,} generated samples"]
+    parts += [f"against {split} data: {counts}"] if counts else []
+    parts += [f"features {name} ({found['hash']})" for name, found in protocol["features"].items()]
+    if protocol.get("chosen_by"):
+        parts.append(f"the checkpoint chosen by {protocol['chosen_by']}")
+    return "; ".join(parts)
 
 
 def differences(scores: Iterable[Score]) -> list[str]:

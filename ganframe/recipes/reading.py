@@ -55,6 +55,35 @@ def load_comparison(
     return _structure(document, str(path), registry or load(), Comparison)
 
 
+def load_metrics(asked: Iterable[str | Mapping[str, Any]], registry: Registry) -> tuple[Evaluation, ...]:
+    """Metrics by name, or by tables as of [[metrics]], in Python or as TOML: '{ use = "frechet", real = 500 }'.
+
+    Raises RecipeError with every mistake.
+    """
+    converter, found, mistakes = make_converter(registry), [], []
+    for given in asked:
+        place = f"--metric {given}" if isinstance(given, str) else "metric"
+        try:
+            found.append(structure_evaluation(_metric_table(given), converter))
+        except Exception as error:
+            for where, text in problems(error):
+                mistakes.append(f"{place}: {text}" if where in ("use", "") else f"{place}: {where}: {text}")
+    if mistakes:
+        raise RecipeError(mistakes)
+    return tuple(found)
+
+
+def _metric_table(given: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(given, str):
+        return given
+    if not given.startswith("{"):
+        return {"use": given}
+    try:
+        return tomli.loads(f"table = {given}")["table"]
+    except (ValueError, RecursionError):
+        raise ValueError("""is no table of TOML, as in '{ use = "frechet", features = "pixels" }'""") from None
+
+
 def structure(document: Mapping[str, Any], source: str, registry: Registry) -> Recipe:
     """The recipe of a parsed document; `source` is the prefix of each problem. Raises RecipeError."""
     return _structure(document, source, registry, Recipe)
@@ -151,7 +180,7 @@ def _override(document: dict[str, Any], text: str) -> None:
 
 
 def _value(override: str, text: str) -> Any:
-    """The value of an override: TOML, or else a text without quotes, because shells remove them."""
+    """The value of an option of the command line: TOML, or else a text without quotes, because shells remove them."""
     try:
         (parsed,) = tomli.loads(f"value = {text}").values()
     except (ValueError, RecursionError):  # not TOML, or more than one value

@@ -32,8 +32,11 @@ def save_checkpoint(
     keep: int,
     about: Mapping[str, Any] | None = None,
     recipe: str | None = None,
+    best: int | None = None,
 ) -> None:
-    """Writes checkpoints/step-…: the weights of each network, and `training`, everything else. Keeps the newest `keep`.
+    """Writes checkpoints/step-…: the weights of each network, and `training`, everything else.
+
+    Keeps the newest `keep`, and that of the step `best`.
 
     checkpoint.json holds what is said `about` it, as versions, and the checksum of each file; recipe.toml holds the
     text `recipe`, with which it was trained. A checkpoint that exists is not written again: a resumed run has set
@@ -62,8 +65,7 @@ def save_checkpoint(
             sync(folder.log)
         partial.rename(final)
     sync(final.parent)
-    for old in folder.checkpoints()[:-keep]:
-        _remove(old)
+    _remove_old(folder.checkpoints(), keep, best)
 
 
 def load_checkpoint(path: Path, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def set_aside(folder: RunFolder, after: int) -> None:
             path.rename(aside)
 
 
-def remove_leftovers(folder: RunFolder, step: int, keep: int) -> None:
+def remove_leftovers(folder: RunFolder, step: int, keep: int, best: int | None = None) -> None:
     """Removes what a killed process left of saving the checkpoint of `step`."""
     for pattern in (".step-*.partial", ".step-*.old"):
         for left in (folder.path / "checkpoints").glob(pattern):
@@ -124,8 +126,7 @@ def remove_leftovers(folder: RunFolder, step: int, keep: int) -> None:
     for left in folder.path.glob(".tmp*"):  # safetensors writes to a temporary file of this name first
         if re.fullmatch(r"\.tmp\w{6}", left.name):
             delete(left)
-    for old in [path for path in folder.checkpoints() if step_of(path) <= step][:-keep]:
-        _remove(old)
+    _remove_old([path for path in folder.checkpoints() if step_of(path) <= step], keep, best)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -169,6 +170,12 @@ def _damage(path: Path) -> str | None:
     except (RequestError, OSError) as error:
         return first_line(error).removeprefix(f"{path}{os.sep}")
     return None
+
+
+def _remove_old(checkpoints: list[Path], keep: int, best: int | None) -> None:
+    for old in checkpoints[:-keep]:
+        if step_of(old) != best:
+            _remove(old)
 
 
 def _remove(checkpoint: Path) -> None:

@@ -2,6 +2,7 @@
 
     recipe.toml  environment.json  log.jsonl  samples/  checkpoints/step-000500/  generator.safetensors
     conditions.safetensors, where the data has conditions
+    evaluations.jsonl, where it was judged by metrics
 
 Weights are safetensors. The rest of a checkpoint is a torch file that is read with `weights_only`: data, never code.
 """
@@ -38,6 +39,10 @@ class RunFolder:
     @property
     def log(self) -> Path:
         return self.path / "log.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.path / "evaluations.jsonl"
 
     @property
     def generator(self) -> Path:

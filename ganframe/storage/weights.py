@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,14 @@ def read_weights(file: Path) -> dict[str, torch.Tensor]:
         raise RequestError(f"{file}: cannot be loaded: {first_line(error)}") from None
 
 
-def save_generator(file: Path, network: nn.Module, spec: DataSpec) -> None:
-    """Writes generator.safetensors atomically, with the data's spec, so that sampling needs no dataset."""
+def save_generator(file: Path, network: nn.Module, spec: DataSpec, chosen: Mapping[str, Any] | None = None) -> None:
+    """Writes generator.safetensors atomically, with the data's spec, so that sampling needs no dataset.
+
+    `chosen` says by which metric, and at which step, where the run keeps its best.
+    """
     # One key: safetensors writes several in any order, and the files of equal runs could differ.
     kept = attrs.asdict(spec, filter=lambda field, value: field.name in ("shape", "classes", "is_image") or value)
-    metadata = {"spec": json.dumps({**kept, "sum": _checksum_of(network)})}
+    metadata = {"spec": json.dumps({**kept, "sum": _checksum_of(network), **({"chosen": chosen} if chosen else {})})}
     write_atomically(file, lambda partial: save_weights(network, partial, metadata))
 
 
@@ -55,12 +58,18 @@ def generator_spec(file: Path) -> DataSpec:
     try:
         spec = _metadata(file)
         spec.pop("sum", None)
+        spec.pop("chosen", None)
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in spec.items()}
         return DataSpec(**fields)
     except FileNotFoundError:
         raise RequestError(f"{file}: no such file; the run has not saved a generator yet") from None
     except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(f"{file}: not a generator's weights: {error}") from None
+
+
+def how_chosen(file: Path) -> dict[str, Any] | None:
+    """{"by": metric, "step": …} of a generator that was chosen as the best of its run; None for the last one."""
+    return _metadata(file).get("chosen")
 
 
 def load_generator_weights(file: Path, network: nn.Module) -> None:

@@ -18,7 +18,13 @@ import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, GradientState, is_initialized
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration, broadcast, is_bf16_available, parse_flag_from_env
+from accelerate.utils import (
+    ProjectConfiguration,
+    broadcast,
+    broadcast_object_list,
+    is_bf16_available,
+    parse_flag_from_env,
+)
 from torch import Tensor, nn
 
 from ganframe.data.randomness import kept_random_state
@@ -225,6 +231,19 @@ def average(accelerator: Accelerator, tensors: list[Tensor]) -> None:
 
 
 @torch.no_grad()
+def in_first_process(accelerator: Accelerator, act: Callable[[], object]) -> None:
+    """Calls `act` in the first process, while the others wait. A RecipeError is raised in all of them."""
+    problems: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            act()
+        except RecipeError as error:
+            problems = [error.problems]
+    found = broadcast_object_list(problems)[0]
+    if found is not None:
+        raise RecipeError(found)
+
+
 def copy_first_process(networks: list[nn.Module]) -> None:
     """Gives the networks of all processes the weights of the first one, whose initialisation drew other numbers."""
     tensors = [t for network in networks for t in network.state_dict().values() if t.is_floating_point()]

@@ -23,11 +23,12 @@ from ganframe.report import pictures
 from ganframe.storage import log
 from ganframe.storage.log import Record
 from ganframe.storage.run_folder import RunFolder
-from ganframe.training import checkpoint, health
+from ganframe.training import health
 from ganframe.training.compatibility import refuse_late_state
 from ganframe.training.log import write_line
 from ganframe.training.moving_average import average_into
 from ganframe.training.networks import evaluation, in_parts
+from ganframe.training.scores import Scores
 from ganframe.training.trainer import Trainer
 
 BESIDE = 24  # samples in a picture where each is beside its condition and a real sample
@@ -35,9 +36,14 @@ WIDEST = 3_072  # pixels along a side of a grid of images, unless two of them ha
 
 
 def standard_callbacks(
-    trainer: Trainer, folder: RunFolder, records: list[Record], watch: health.Watch
+    trainer: Trainer,
+    folder: RunFolder,
+    records: list[Record],
+    watch: health.Watch,
+    save: Callback,
+    scores: Scores | None,
 ) -> list[Callback]:
-    """What a recipe wants done between steps: watch, schedules, moving average, log, pictures, checkpoints."""
+    """What a recipe wants done between steps: watch, schedules, moving average, log, scores, pictures, checkpoints."""
     accelerator, settings, log_settings = trainer.accelerator, trainer.recipe.train, trainer.recipe.log
     main = accelerator.is_main_process
     append = functools.partial(log.append_record, folder) if main else lambda record: None
@@ -50,12 +56,10 @@ def standard_callbacks(
         due.append(average_into(trainer.averaged, settings.ema, settings.ema_warmup))
     write = write_line(trainer.means, records, append, accelerator.log)
     due.append(every(log_settings.every, settings.steps, write))
+    if scores is not None:
+        due.append(scores)
     if main:
         due.append(every(log_settings.samples_every, settings.steps, draw_pictures(trainer, folder.samples)))
-
-    def save(state: State) -> None:
-        checkpoint.save(trainer, folder, watch)
-
     due.append(every(log_settings.checkpoint_every, settings.steps, save))
     return due
 
@@ -73,7 +77,8 @@ def refuse_late_state_of_first_step(trainer: Trainer) -> Callback:
 def make_watch(trainer: Trainer) -> health.Watch:
     """The watch that checks wherever anything of a step is stored."""
     steps, log_settings = trainer.recipe.train.steps, trainer.recipe.log
-    often = (log_settings.every, log_settings.samples_every, log_settings.checkpoint_every)
+    often = [log_settings.every, log_settings.samples_every, log_settings.checkpoint_every]
+    often += [entry.every for entry in trainer.recipe.metrics if entry.every is not None]
 
     def stored(step: int) -> bool:
         return step == steps or any(step % every == 0 for every in often)

@@ -20,7 +20,7 @@ from ganframe.storage.run_folder import RunFolder
 
 PATHS = ("root", "path", "file", "folder", "directory")  # usual names of options that are paths
 FREE = ("train.steps", "train.workers", "train.on_nonfinite", "name")
-MAY_CHANGE = "only train.steps, train.workers, train.on_nonfinite, [log] and paths in [dataset] may change"
+MAY_CHANGE = "only train.steps, train.workers, train.on_nonfinite, [log], [[metrics]] and paths in [dataset] may change"
 
 
 @attrs.frozen
@@ -43,7 +43,7 @@ def resumed_recipe(folder: RunFolder, overrides: Iterable[str]) -> Resumed:
     now, file, then = (_options(recipe) for recipe in (asked, kept, _trained(folder, kept)))
     changed = [place for place in {**now, **then} if now.get(place) != then.get(place)]
     moved = tuple(place for place in changed if _is_path(place, then.get(place), now.get(place)))
-    fixed = [place for place in changed if place not in (*FREE, *moved) and not place.startswith("log.")]
+    fixed = [place for place in changed if place not in (*FREE, *moved) and not place.startswith(("log.", "metrics"))]
     if fixed:
         edits = [
             f"{place} was {_shown(then.get(place))} and is {_shown(now.get(place))} "

@@ -15,14 +15,17 @@ from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import save_generator
 from ganframe.training.compatibility import LateState, refuse_late_state
 from ganframe.training.health import Watch
+from ganframe.training.scores import Scores
 from ganframe.training.trainer import Trainer
 
 DRAWN = ("data", "latents")
 """The parts of `Trainer.stateful` that decide which data and noise come next."""
 
 
-def save(trainer: Trainer, folder: RunFolder, watch: Watch) -> None:
+def save(trainer: Trainer, folder: RunFolder, watch: Watch, scores: Scores | None = None) -> None:
     """Writes a checkpoint and generator.safetensors. Called in every process; the first one writes.
+
+    Where `scores` have a best step, generator.safetensors is that of it.
 
     Raises NotFinite, and writes nothing, where a value or weight is not finite.
     """
@@ -36,14 +39,17 @@ def save(trainer: Trainer, folder: RunFolder, watch: Watch) -> None:
     if not trainer.accelerator.is_main_process:
         return
     # The checkpoint last: a run has finished when its last checkpoint exists, and then it must have its generator.
-    save_generator(folder.generator, trainer.sampled, trainer.spec)
+    best = None if scores is None else scores.best
+    if best in (None, trainer.state.step):
+        chosen = None if best is None else {"by": trainer.recipe.log.keep_best, "step": best}
+        save_generator(folder.generator, trainer.sampled, trainer.spec, chosen)
     updates = {"generator": trainer.state.G.updates, "discriminator": trainer.state.D.updates}
     training = {"step": trainer.state.step, "updates": updates, "parts": parts, "random_states": random_states}
     recipe = trainer.recipe
     versions = provenance.versions(recipe.components(), recipe.registry, recipe.optimizer.of_plugins())
     about = {**versions, "data": trainer.fingerprint}
     checkpoints.save_checkpoint(
-        folder, trainer.state.step, trainer.networks, training, recipe.log.keep, about, to_toml(recipe)
+        folder, trainer.state.step, trainer.networks, training, recipe.log.keep, about, to_toml(recipe), best
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sized
 from typing import Any
 
 import attrs
+import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
@@ -21,6 +22,8 @@ from ganframe.data.workers import refuse_in_worker
 from ganframe.declarations import group_size
 from ganframe.engine.state import Game, Player, State
 from ganframe.errors import RequestError, noted_if_slow, warn
+from ganframe.judging.best import Best, best_of
+from ganframe.judging.judge import Judge, JudgedData, named
 from ganframe.recipes.endings import ended_rates
 from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Recipe
@@ -121,6 +124,10 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     step_buffers = _step_buffers(game, problems)
     problems.raise_any()
     assert feed is not None
+    judge, best = _judge(recipe, spec, feed, judged, device, problems)
+    problems.raise_any()
+    if judge is not None:
+        processes.in_first_process(accelerator, judge.fit)
     if start and accelerator.is_main_process:
         for line in cautions(recipe, D):
             warn(f"{recipe.title}: {line}")
@@ -162,6 +169,8 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
         means=LogMeans(lambda own: gather_object([own]), accelerator.is_main_process),
         judged=judged,
         heeding=found,
+        judge=judge,
+        best=best,
     )
 
 
@@ -177,6 +186,19 @@ def _open_feed(recipe: Recipe, spec: DataSpec, batch: int, seed: int, share: Sha
     if feed is None and opened and isinstance(opened[0], Sized):
         problems.attempt("dataset", lambda: check_batch(opened[0], batch))
     return feed
+
+
+def _judge(
+    recipe: Recipe, spec: DataSpec, feed: Feed, judged: Any, device: torch.device, problems: Problems
+) -> tuple[Judge | None, Best | None]:
+    """The recipe's metrics and the one that chooses the best checkpoint. Adds a problem for each that does not suit."""
+    evaluations = named(recipe.metrics, recipe.registry)
+    best = best_of(recipe, evaluations, problems)
+    if not evaluations:
+        return None, None
+    data = JudgedData(recipe.dataset, spec, feed.data, None if judged is feed.data else judged)
+    judge = problems.attempt("metrics", lambda: Judge(evaluations, data, recipe.registry, device, recipe.title))
+    return judge, best
 
 
 def _player(recipe: Recipe, name: str, network: nn.Module, parts: dict[str, Parts], problems: Problems) -> Any:

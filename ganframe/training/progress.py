@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ganframe.engine.state import Callback, State
@@ -12,13 +12,18 @@ from ganframe.storage.log import Record
 
 
 @contextmanager
-def progress(steps: int, done: int, records: list[Record], shown: bool) -> Iterator[Callback]:
-    """Yields a callback that shows the step, the last record's losses, the speed and the time, on standard error."""
+def progress(
+    steps: int, done: int, records: list[Record], shown: bool, scores: Callable[[], str] = lambda: ""
+) -> Iterator[Callback]:
+    """Yields a callback that shows the step, the last record's losses, the speed and the time, on standard error.
+
+    `scores` returns the latest scores as a text.
+    """
     if not shown:
         yield lambda state: None
         return
     if not sys.stderr.isatty():
-        yield _lines(steps, done, records)
+        yield _lines(steps, done, records, scores)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
@@ -40,13 +45,13 @@ def progress(steps: int, done: int, records: list[Record], shown: bool) -> Itera
             if now >= due or state.step == steps:
                 due = now + 0.25
                 pace = _pace(now - begun, state.step - done, steps - state.step)
-                text = f"{state.step}/{steps}  {pace}  {_losses(records)}"
+                text = f"{state.step}/{steps}  {pace}  {scores()}  {_losses(records)}"
                 bar.update(task, completed=state.step, text=text, refresh=True)
 
         yield callback
 
 
-def _lines(steps: int, done: int, records: list[Record]) -> Callback:
+def _lines(steps: int, done: int, records: list[Record], scores: Callable[[], str]) -> Callback:
     begun = time.monotonic()
     due = begun + 10
 
@@ -56,7 +61,8 @@ def _lines(steps: int, done: int, records: list[Record]) -> Callback:
         if now >= due or state.step == steps:
             due = now + 10
             pace = _pace(now - begun, state.step - done, steps - state.step)
-            print(f"step {state.step}/{steps}  {_losses(records)}  {pace}", file=sys.stderr, flush=True)
+            found = "  ".join(filter(None, [_losses(records), scores(), pace]))
+            print(f"step {state.step}/{steps}  {found}", file=sys.stderr, flush=True)
 
     return callback
 

@@ -20,7 +20,7 @@ from ganframe.errors import RecipeError, RequestError, RunError, counted, note, 
 from ganframe.recipes.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.recipes.tables import Recipe
 from ganframe.recipes.writing import to_toml
-from ganframe.storage import checkpoints, log, provenance, run_folder
+from ganframe.storage import checkpoints, evaluations, log, provenance, run_folder
 from ganframe.storage.log import Record
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training import changes, checkpoint, health
@@ -31,6 +31,7 @@ from ganframe.training.describe import describe_run, first_line
 from ganframe.training.interrupts import Interrupted, interrupts
 from ganframe.training.prepare import prepare
 from ganframe.training.progress import progress
+from ganframe.training.scores import Scores
 from ganframe.training.trainer import Trainer
 
 ROLLBACKS = 3
@@ -113,7 +114,7 @@ def _restore_newest(trainer: Trainer, folder: RunFolder, resumed: changes.Resume
     step, keep = 0 if newest is None else run_folder.step_of(newest), trainer.recipe.log.keep
     if step >= trainer.recipe.train.steps:
         if main:  # it may have been killed between its last checkpoint and its end
-            checkpoints.remove_leftovers(folder, step, keep)
+            checkpoints.remove_leftovers(folder, step, keep, _best_step(trainer, folder))
         raise RequestError(
             f"{folder.path}: this run has finished, at step {step}; continue it with --set train.steps=…"
         )
@@ -134,9 +135,15 @@ def _restore_newest(trainer: Trainer, folder: RunFolder, resumed: changes.Resume
         _say(log.damaged_lines(folder))
         run_folder.add_missing_folders(folder)
         checkpoints.set_aside(folder, after=step)
-        checkpoints.remove_leftovers(folder, step, keep)
+        evaluations.keep_evaluations(folder, step)
+        checkpoints.remove_leftovers(folder, step, keep, _best_step(trainer, folder))
         log.write_log(folder, records)
     return records
+
+
+def _best_step(trainer: Trainer, folder: RunFolder) -> int | None:
+    """The step of the best checkpoint, where the recipe keeps it."""
+    return None if trainer.best is None else trainer.best.step(evaluations.read_evaluations(folder))
 
 
 def _newest(trainer: Trainer, folder: RunFolder, every: int = 1) -> tuple[Path | None, list[str]]:
@@ -157,10 +164,15 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
         note(first_line(trainer, folder))
     main, watch = accelerator.is_main_process, make_watch(trainer)
 
+    def save(state: State) -> None:
+        checkpoint.save(trainer, folder, watch, scores)
+
+    scores = None if trainer.judge is None else Scores(trainer, folder, save)
+
     def save_and_leave(state: State) -> None:
         """Saves before an interruption. A resumed run will meet non-finite values again, and then roll back."""
         try:
-            checkpoint.save(trainer, folder, watch)
+            save(state)
         except health.NotFinite as error:
             if settings.on_nonfinite == "stop":
                 raise
@@ -168,18 +180,23 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
             raise KeyboardInterrupt(said) from None
 
     agree = functools.partial(_any_process, accelerator, state)
-    due = [*standard_callbacks(trainer, folder, records, watch), *others]
+    due = [*standard_callbacks(trainer, folder, records, watch, save, scores), *others]
     if state.step == 0:
         due.insert(0, refuse_late_state_of_first_step(trainer))
     try:
         with interrupts(agree, save_and_leave) as stop:  # around all rollbacks, so that no signal is lost
             for rollbacks in itertools.count():
-                with progress(settings.steps, state.step, records, shown=main) as bar:
+                text = scores.text if scores is not None else str
+                with progress(settings.steps, state.step, records, main, text) as bar:
                     try:
                         train(state, settings.steps, settings.critic_steps, [*due, bar, stop])
                         break
                     except health.NotFinite as error:
                         _roll_back(trainer, folder, records, error, rollbacks)
+                        if scores is not None:
+                            scores.return_to(state.step)
+        if scores is not None:
+            scores.judge_chosen()
     except Interrupted:
         last = state.step == settings.steps
         how = "the last step" if last else f"resume with: ganframe run --resume {folder.path}"

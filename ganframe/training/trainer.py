@@ -17,6 +17,8 @@ from ganframe.components import DataSpec
 from ganframe.data.feed import Feed
 from ganframe.data.fingerprint import fingerprint
 from ganframe.engine.state import State
+from ganframe.judging.best import Best
+from ganframe.judging.judge import Judge
 from ganframe.recipes.optimizers import Optimizer
 from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Recipe
@@ -49,6 +51,10 @@ class Trainer:
     """Real samples for judging: those that the dataset holds out, or the training data if it holds out none."""
     heeding: Heeding | None
     """Which players heed y; None where all samples have the same."""
+    judge: Judge | None = None
+    """The metrics of the recipe, where it has some. Fitted in the first process only."""
+    best: Best | None = None
+    """The score by which the best checkpoint is kept."""
 
     @property
     def data(self) -> TorchDataset[Any]:

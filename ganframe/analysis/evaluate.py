@@ -1,0 +1,194 @@
+"""Judges generated samples by metrics: those of a run, or of files that any program has made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganframe.analysis.trained import load_generator
+from ganframe.components import DataSpec
+from ganframe.data.checks import check_data, check_samples
+from ganframe.data.real import judging_data
+from ganframe.errors import RequestError
+from ganframe.judging.generated import generate
+from ganframe.judging.judge import Against, Judge, JudgedData, named, unsuited
+from ganframe.judging.protocol import Score, recipe_hash
+from ganframe.plugins.registry import Registry, load
+from ganframe.recipes.problems import Problems
+from ganframe.recipes.reading import load_metrics, load_recipe
+from ganframe.recipes.tables import Evaluation, Recipe
+from ganframe.storage import provenance
+from ganframe.storage.evaluations import append_evaluations
+from ganframe.storage.run_folder import RunFolder, step_of
+from ganframe.storage.weights import how_chosen
+
+DEFAULT = ("modes", "frechet", "precision_recall")
+"""Metrics without a wish: the first alone where the data has known modes, else the others."""
+
+
+def evaluate(
+    path: str | Path,
+    metrics: Iterable[str | Mapping[str, Any]] = (),
+    *,
+    data: str | Path | None = None,
+    samples: int | None = None,
+    against: Against | None = None,
+    step: int | None = None,
+    device: torch.device | str | None = None,
+) -> list[Score]:
+    """The scores of a run by its own data, or of a file or folder of samples by the data of the recipe `data`.
+
+    A file is an array .npy of samples (n, *shape), with values as the data has them; images also in uint8, and with
+    channels last. A folder holds images of the size of the data. `metrics` are names, or tables as of [[metrics]]; by
+    default those of the recipe, or else `modes` or `frechet` and `precision_recall`, as the data suits. `samples` is
+    the number of generated samples, `against` the split of real ones ("test" where there is one). `step` is that of a
+    checkpoint of a run. Scores of a run are also added to its evaluations.jsonl.
+
+    Raises RequestError where anything does not fit, or a metric finds no score; then nothing is written.
+    """
+    registry = load()
+    folder = RunFolder(Path(path).expanduser())
+    is_run = folder.recipe.is_file()
+    if not is_run and data is None:
+        if folder.path.exists():
+            raise RequestError(f"{path}: not the folder of a run; for samples give the recipe of their data: --data")
+        raise RequestError(f"{path}: there is no such file or folder")
+    if not is_run and step is not None:
+        raise RequestError(f"{path}: not the folder of a run, so it has no checkpoint of step {step}")
+    with provenance.naming_missing_plugins(folder):
+        recipe = load_recipe(folder.recipe if data is None else data, registry=registry)
+    judged = _open(recipe)
+    chosen = load_metrics(metrics, registry) or recipe.metrics or _default(judged, registry)
+    where = torch.device(device) if device is not None else _device()
+    judge = Judge(named(chosen, registry), judged, registry, where, recipe.title, against, samples)
+    judge.fit()
+    scores = _of_run(folder, judge, step, recipe if data is None else None) if is_run else _of_files(folder.path, judge)
+    failed = [f"{path}: {score['metric']}: {score['error']}" for score in scores if "error" in score]
+    if failed:
+        raise RequestError("\n".join(failed))
+    if is_run:
+        append_evaluations(folder, scores)
+    return scores
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _open(recipe: Recipe) -> JudgedData:
+    """The recipe's dataset, opened and checked. Raises RecipeError where it cannot be."""
+    problems = Problems(recipe.title)
+    spec = problems.attempt("dataset", lambda: recipe.dataset.spec)
+    problems.raise_any()
+
+    def build() -> Any:
+        built = recipe.dataset.build()
+        check_data(built, spec)
+        return built
+
+    built = problems.attempt("dataset", build)
+    problems.raise_any()
+    held_out = problems.attempt("dataset: held_out", lambda: judging_data(recipe.dataset, spec, built))
+    problems.raise_any()
+    return JudgedData(recipe.dataset, spec, built, None if held_out is built else held_out)
+
+
+def _default(data: JudgedData, registry: Registry) -> tuple[Evaluation, ...]:
+    """The metrics that are used where nobody named one."""
+    modes, *others = (registry.find("metric", f"builtin:{name}")() for name in DEFAULT)
+    return (Evaluation(modes),) if unsuited(modes, data) is None else tuple(map(Evaluation, others))
+
+
+def _of_run(folder: RunFolder, judge: Judge, step: int | None, recipe: Recipe | None) -> list[Score]:
+    """The scores of a run's generator. `recipe` is its own, or None where it is judged by other data."""
+    own = recipe or load_recipe(folder.recipe, registry=judge.registry)
+    generator = load_generator(folder.path, judge.registry, step).to(judge.device)
+    _refuse_other_shape(str(folder.path), generator.spec.shape, judge.data.spec)
+    heeds_y = generator.heeds_y and generator.spec.classes == judge.data.spec.classes
+    heeds_y = heeds_y and generator.spec.condition == judge.data.spec.condition
+    if generator.heeds_y and not heeds_y:
+        raise RequestError(f"{folder.path}: the generator heeds other labels or conditions than this data has")
+    chosen = how_chosen(folder.generator) if step is None else None
+    newest = folder.checkpoints()[-1:]
+    at = step if step is not None else chosen["step"] if chosen else step_of(newest[0]) if newest else 0
+    x, y = generate(judge, generator.prior, generator.decode, judge.wanted(), heeds_y)
+    about = {
+        "step": at,
+        "by": "evaluate",
+        "recipe": recipe_hash(own),
+        "seed": own.seed,
+        "averaged": own.train.ema is not None,
+        "versions": provenance.versions(own.components(), own.registry, own.optimizer.of_plugins()),
+    }
+    scores = judge.scores(x, y)
+    for score in scores:
+        score["protocol"]["chosen_by"] = chosen["by"] if chosen else None
+    return [{**score, "judged": about} for score in scores]
+
+
+def _of_files(path: Path, judge: Judge) -> list[Score]:
+    """The scores of samples in a file or folder."""
+    x = _read(path, judge)
+    scores = judge.scores(x, None)
+    for score in scores:
+        score["protocol"]["chosen_by"] = None
+    return [{**score, "judged": {"file": str(path)}} for score in scores]
+
+
+def _read(path: Path, judge: Judge) -> Tensor:
+    """The first samples of a file or folder, as many as the metrics want, as floats (n, *shape)."""
+    spec, n = judge.data.spec, judge.wanted()
+    try:
+        if path.is_dir():
+            x = _images(path, judge)
+        elif path.suffix == ".npy":
+            x = _array(np.load(path, mmap_mode="r", allow_pickle=False), spec, n)
+        else:
+            raise ValueError("not an array (.npy), nor a folder of images")
+        check_samples(x, spec.blank(len(x)), spec)
+    except (ValueError, OSError, EOFError) as error:
+        raise RequestError(f"{path}: {error}") from None
+    if spec.is_image and x.min() >= 0 and judge.real(100)[0].min() < -0.5:
+        raise RequestError(
+            f"{path}: its values are from {x.min():.3g} to {x.max():.3g}, and those of the data from -1 to 1: give "
+            "images in [-1, 1], or in uint8"
+        )
+    return x
+
+
+def _array(found: Any, spec: DataSpec, n: int) -> Tensor:
+    shape = tuple(found.shape[1:])
+    last = (*spec.shape[1:], spec.shape[0])
+    if spec.is_image and shape != spec.shape and shape == last:
+        found = np.moveaxis(found, -1, 1)
+    elif spec.is_image and spec.shape[0] == 1 and shape == spec.shape[1:]:
+        found = found[:, None]
+    elif shape != spec.shape:
+        raise ValueError(f"its samples have shape {shape}, and those of the data {spec.shape}")
+    values = np.array(found[:n])
+    if values.dtype == np.uint8 and spec.is_image:
+        return torch.from_numpy(values).float() / 127.5 - 1
+    if values.dtype.kind != "f":
+        raise ValueError(f"its values are {values.dtype}: give floats{', or uint8' if spec.is_image else ''}")
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def _images(path: Path, judge: Judge) -> Tensor:
+    spec = judge.data.spec
+    if not spec.is_image:
+        raise ValueError(f"a folder holds images, and samples of the data have shape {spec.shape}: give a file .npy")
+    opened = judge.registry.find("dataset", "builtin:image_folder")(root=str(path), channels=spec.shape[0])
+    _refuse_other_shape(str(path), opened.spec.shape, spec)
+    data = JudgedData(opened, attrs.evolve(spec, classes=None, condition=None, class_names=None), opened.build(), None)
+    return data.drawn("train", judge.wanted(), 0)[0]
+
+
+def _refuse_other_shape(path: str, shape: tuple[int, ...], spec: DataSpec) -> None:
+    if shape != spec.shape:
+        raise RequestError(f"{path}: its samples have shape {shape}, and those of the data {spec.shape}")

@@ -1,0 +1,67 @@
+"""The number of a score that shows how good a generator is, and the best of a run by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from ganframe.components import Metric
+from ganframe.judging.protocol import Score, numbers
+from ganframe.recipes.problems import Problems
+from ganframe.recipes.tables import Evaluation, Recipe
+
+
+@attrs.frozen
+class Best:
+    """The score by which the best checkpoint is chosen: a number of a metric, and its direction."""
+
+    metric: str
+    number: str
+    higher: bool
+
+    def value(self, score: Score) -> float | None:
+        """The number, larger where it is better; None for other scores."""
+        found = score.get(self.number) if score["metric"] == self.metric else None
+        return None if found is None else found if self.higher else -found
+
+    def step(self, scores: Iterable[Score]) -> int | None:
+        """The step of the best of a run's own scores; the first of equal ones. None without any."""
+        found = [(self.value(score), -score["judged"]["step"]) for score in scores if _is_own(score)]
+        values = [(value, step) for value, step in found if value is not None]
+        return -max(values)[1] if values else None
+
+
+def best_of(recipe: Recipe, evaluations: Mapping[str, Evaluation], problems: Problems) -> Best | None:
+    """What `log.keep_best` names. Adds a problem where it names nothing that is judged during training."""
+    if recipe.log.keep_best is None:
+        return None
+    metric, _, number = recipe.log.keep_best.partition(".")
+    if metric not in evaluations:
+        known = ", ".join(evaluations) or "there is no [[metrics]]"
+        problems.add(f"log.keep_best: no metric '{metric}' in [[metrics]]: {known}")
+        return None
+    entry = evaluations[metric]
+    better = entry.metric.better
+    number = number or next(iter(better), "")
+    if number not in better:
+        problems.add(f"log.keep_best: '{number}' of {metric} has no direction; known: {', '.join(better)}")
+    elif entry.every is None:
+        place = list(evaluations).index(metric)
+        problems.add(f"log.keep_best: {metric} is judged at the end only; set metrics[{place}].every")
+    else:
+        return Best(metric, number, better[number] == "higher")
+    return None
+
+
+def headline(metric: Metric, score: Score) -> str:
+    """A score in a few characters: its first number."""
+    found = numbers(score)
+    name = next((name for name in metric.better if name in found), next(iter(found), ""))
+    shown = score["metric"] if name == score["metric"] else f"{score['metric']} {name}"
+    return f"{shown} {found[name]:.4g}" if found else f"{score['metric']} failed"
+
+
+def _is_own(score: Score) -> bool:
+    """Whether a score is one that the run's own training found, of its last weights at that step."""
+    return score["judged"].get("by") == "run" and score["protocol"].get("chosen_by") is None

@@ -1,0 +1,27 @@
+"""The generated samples that metrics judge: the same latents for every run, and y as frequent as in the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ganframe.data.latents import fixed_latents
+from ganframe.data.randomness import own_random_state
+from ganframe.judging.judge import SEED, Judge
+from ganframe.recipes.tables import Prior
+
+
+def generate(
+    judge: Judge, prior: Prior, decode: Callable[[Tensor, Tensor], Tensor], n: int, heeds_y: bool
+) -> tuple[Tensor, Tensor | None]:
+    """n samples x (n, *shape) on the CPU and the y that they were made for; None where the generator heeds none.
+
+    `decode(z, y)` makes samples (n, *shape) of latents z (n, dim), in parts. The random state is not changed.
+    """
+    spec = judge.data.spec
+    z = fixed_latents(prior, spec, n, SEED + 1)[0]
+    y = judge.conditions(n) if heeds_y else None
+    with torch.no_grad(), own_random_state(SEED, judge.device):
+        return decode(z, spec.blank(n) if y is None else y), y
