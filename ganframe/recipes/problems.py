@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ganframe.errors import RecipeError, RunError
+from ganframe.errors import RecipeError, RequestError, RunError
 from ganframe.plugins.registry import STRICT_VARIABLE
 
 
@@ -36,7 +36,7 @@ class Problems:
             return build()
         except RecipeError as error:  # it names the places itself
             self.found += [problem for problem in error.problems if problem not in self.found]
-        except (ValueError, OSError, RunError) as error:
+        except (ValueError, OSError, RequestError, RunError) as error:
             self.add(f"{place}: {error}")
         except Exception as error:
             if is_out_of_memory(error):

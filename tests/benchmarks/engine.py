@@ -9,6 +9,7 @@ their times, because the machine's speed drifts. Run it with nothing else at wor
 from __future__ import annotations
 
 import copy
+import functools
 import statistics
 import sys
 import tempfile
@@ -23,10 +24,13 @@ from torch.utils.data import TensorDataset
 from ganframe.cli.process import keep_freed_memory
 from ganframe.data.feed import Share, open_feed
 from ganframe.engine.algorithm import train
+from ganframe.engine.state import State
 from ganframe.plugins import registry
 from ganframe.recipes.reading import structure
 from ganframe.storage.run_folder import RunFolder
+from ganframe.training import checkpoint
 from ganframe.training.callbacks import make_watch, standard_callbacks
+from ganframe.training.health import Watch
 from ganframe.training.prepare import prepare
 from ganframe.training.trainer import Trainer
 
@@ -97,6 +101,10 @@ def plain_loop(trainer: Trainer, data: TensorDataset) -> Callable[[int], None]:
     return steps
 
 
+def saved(trainer: Trainer, folder: RunFolder, watch: Watch, state: State) -> None:
+    checkpoint.save(trainer, folder, watch)
+
+
 def main() -> int:
     keep_freed_memory()  # as the command line does
     good = True
@@ -105,7 +113,9 @@ def main() -> int:
         trainer, data = trainer_for(document)
         by_hand = plain_loop(trainer, data)
         with tempfile.TemporaryDirectory() as folder:
-            due = standard_callbacks(trainer, RunFolder(Path(folder)), [], make_watch(trainer))
+            watch = make_watch(trainer)
+            save = functools.partial(saved, trainer, RunFolder(Path(folder)), watch)
+            due = standard_callbacks(trainer, RunFolder(Path(folder)), [], watch, save, None)
 
             def by_recipe(n: int, trainer: Trainer = trainer, due: list = due) -> None:
                 train(trainer.state, trainer.state.step + n, 1, due)

@@ -123,6 +123,7 @@ def test_checkpoint_holds_every_stateful_part_of_trainer_and_state(trainer):
     }
     assert {a.name for a in attrs.fields(Trainer)} == {
         *("recipe", "spec", "accelerator", "state_keys", "optimizers", "judged", "heeding"),
+        *("judge", "best"),  # fitted anew; the best step is found in evaluations.jsonl
         *("state", "averaged", "schedules", "means"),  # saved
     }
 
