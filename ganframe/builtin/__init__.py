@@ -7,6 +7,7 @@ from ganframe.builtin.distributions import Gaussian1D, Grid, Ring, SwissRoll
 from ganframe.builtin.image_folder import ImageFolder
 from ganframe.builtin.images import Digits, TorchvisionDataset
 from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
+from ganframe.builtin.modes import Modes
 from ganframe.builtin.objectives import WGAN, NonSaturating, Vanilla
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
 
@@ -42,3 +43,8 @@ def ganframe_datasets() -> dict[str, type]:
         "image_folder": ImageFolder,
         "torchvision": TorchvisionDataset,
     }
+
+
+@hookimpl
+def ganframe_metrics() -> dict[str, type]:
+    return {"modes": Modes}

@@ -24,7 +24,7 @@ def check_dataset(dataset: Dataset | type[Dataset]) -> None:
     integers in 0..classes - 1, and 0 if spec.classes is None; conditions are finite float tensors of spec.condition, or
     uint8 if that is the shape of an image. Blocks of spec.columns wider than 1 are one-hot. `held_out` returns None or
     data of the same form, and `decode` accepts samples. Two builds from one seed return the same samples. A
-    `Distribution` draws with the given generator only, on that generator's device.
+    `Distribution` draws with the given generator only, on that generator's device, around its `modes`.
 
     Raises AssertionError for the first property that is violated.
     """
@@ -128,7 +128,35 @@ def _check_distribution(name: str, spec: DataSpec, data: Distribution) -> None:
     )
     with _refused(name):
         read_items(data, spec, [0, len(data) - 1])
+    _check_modes(name, spec, data, x)
     # With another default device, a tensor created without `device=` is not on the generator's device.
     with require_same_device(f"{name}: draw"), torch.device("meta"):
         x, y = data.draw(4, torch.Generator("cpu"))
         require(x.device.type == y.device.type == "cpu", f"{name}: draw must return tensors on the generator's device")
+
+
+def _check_modes(name: str, spec: DataSpec, data: Distribution, x: Tensor) -> None:
+    """The modes of a mixture, where it tells them, must be those of its samples x: metrics count them."""
+    try:
+        modes = data.modes()
+    except NotImplementedError:
+        return
+    right = isinstance(modes, tuple) and len(modes) == 3 and all(isinstance(side, Tensor) for side in modes)
+    require(right, f"{name}: modes must return (means, standard deviations, weights), not {type(modes).__name__}")
+    means, stds, weights = (side.cpu().double() for side in modes)
+    k = len(weights)
+    expected = ((k, *spec.shape), (k,), (k,))
+    shapes = tuple(tuple(side.shape) for side in (means, stds, weights))
+    require(shapes == expected, f"{name}: modes must return tensors of shapes {expected}, not {shapes}")
+    require(bool((weights >= 0).all()) and bool((stds > 0).all()), f"{name}: weights must be ≥ 0, deviations > 0")
+    total = weights.sum().item()
+    require(abs(total - 1) < 1e-4, f"{name}: the weights of its modes must have the sum 1, not {total:g}")
+    by_weight = weights.view(-1, *[1] * len(spec.shape))
+    mean = (by_weight * means).sum(0)
+    variance = (by_weight * ((means - mean).square() + stds.view(by_weight.shape).square())).sum(0)
+    away = ((x.cpu().double().mean(0) - mean).abs() / (variance / len(x)).sqrt()).max().item()
+    require(
+        away < 6,
+        f"{name}: the mean of {len(x)} samples is {away:.0f} standard errors away from that of the mixture whose modes "
+        "it returns; they must be the modes of what `draw` returns",
+    )

@@ -80,6 +80,24 @@ def normal(n: int, g: torch.Generator) -> torch.Tensor:
     return torch.randn(n, *POINT, generator=g, device=g.device)
 
 
+def mixture(means: list, stds: list, weights: list, told: Callable = lambda *modes: modes) -> type[Dataset]:
+    """A mixture in the plane that tells told(means, stds, weights) as its modes."""
+    modes = torch.tensor(means), torch.tensor(stds), torch.tensor(weights)
+
+    class Told(Drawn):
+        def modes(self):
+            return told(*modes)
+
+    def draw(n, g):
+        k = torch.multinomial(modes[2], n, replacement=True, generator=g)
+        return modes[0][k] + modes[1][k, None] * normal(n, g), torch.zeros(n, dtype=torch.long, device=g.device)
+
+    return data(lambda: Told(draw))
+
+
+TWO = ([[-1.0, 0.0], [1.0, 0.0]], [0.1, 0.2], [0.25, 0.75])
+
+
 def changed(x: torch.Tensor, index: int, value: float) -> torch.Tensor:
     """Sets the first number of x[index] to value, in place, and returns x."""
     x.view(len(x), -1)[index, 0] = value
@@ -270,6 +288,14 @@ WRONG = {
     "draws nothing": (data(lambda: Drawn(lambda n, g: None)), "must return a pair"),
     "draws infinities": (drawn(lambda n, g: 1 / (normal(n, g) * 0)), "non-finite"),
     "draws integers": (drawn(lambda n, g: torch.randint(9, (n, 2), generator=g)), "float dtype"),
+    # modes
+    "modes without weights": (mixture(*TWO, lambda m, s, w: (m, s)), "must return .means, standard deviations"),
+    "one deviation for all modes": (mixture(*TWO, lambda m, s, w: (m, s[0], w)), "must return tensors of shapes"),
+    "covariances": (mixture(*TWO, lambda m, s, w: (m, s[:, None, None] * torch.eye(2), w)), "tensors of shapes"),
+    "weights in another scale": (mixture(*TWO, lambda m, s, w: (m, s, 4 * w)), "must have the sum 1, not 4"),
+    "a deviation of 0": (mixture(*TWO, lambda m, s, w: (m, 0 * s, w)), "deviations > 0"),
+    "modes elsewhere": (mixture(*TWO, lambda m, s, w: (m + 1, s, w)), "standard errors away"),
+    "modes in another order than the weights": (mixture(*TWO, lambda m, s, w: (m.flip(0), s, w)), "errors away"),
     # options
     "a mutable option": (Mutable, "is mutable"),
     "no help": (WithoutHelp, "no help"),
@@ -346,6 +372,7 @@ RIGHT = {
     "a distribution with classes": drawn(
         normal, lambda n, g: torch.randint(3, (n,), generator=g, device=g.device), classes=3
     ),
+    "a mixture with modes": mixture(*TWO),
     "a distribution on one point": drawn(lambda n, g: torch.zeros(n, *POINT, device=g.device)),
 }
 

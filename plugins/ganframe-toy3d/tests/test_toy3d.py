@@ -181,6 +181,16 @@ def test_cube_corners_have_mean_std_share_and_label(cube):
 # --------------------------------------------------------------------------------------------------------- the walks
 
 
+@pytest.mark.parametrize("cube", [CubeCorners(), CubeCorners(side=3.0, std=0.2)])
+def test_cube_corners_tell_their_modes(cube):
+    """In the order of the labels, with the share of samples within 3 σ of them that a Gaussian in space has."""
+    means, stds, weights = cube.build().modes()
+    x, y = drawn(cube, 50_000)
+    torch.testing.assert_close(torch.stack([x[y == k].mean(0) for k in range(8)]), means, atol=0.02, rtol=0)
+    assert ((x - means[y]).norm(dim=1) <= 3 * stds[y]).double().mean().item() == pytest.approx(0.9707, abs=0.004)
+    assert weights.sum().item() == pytest.approx(1.0)
+
+
 def test_walk_without_noise_has_constant_speed_on_a_circle():
     walk = Walk(points=9, turns=0.25, radius=2.0, noise=0.0)
     x, y = drawn(walk, 1000)

@@ -1,0 +1,32 @@
+"""Fixtures of the tests of built-in components."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ganframe.errors import RecipeError
+from ganframe.judging.judge import Judge, JudgedData, named
+from ganframe.judging.protocol import numbers
+from ganframe.plugins.registry import load
+from ganframe.recipes.tables import Evaluation
+
+
+@pytest.fixture(scope="session")
+def judged():
+    """judged(metric, dataset, x, y=None, score=False): a metric's numbers for samples x, as `evaluate` has them.
+
+    With `score=True` the whole score, with its protocol. What is refused raises ValueError with the message.
+    """
+    registry = load()
+
+    def judge(metric, dataset, x, y=None, score=False):
+        try:
+            data = JudgedData(dataset, dataset.spec, dataset.build(), dataset.held_out())
+            judge = Judge(named([Evaluation(metric)], registry), data, registry, torch.device("cpu"), "test", None)
+            (found,) = judge.scores(x, torch.zeros(len(x), dtype=torch.long) if y is None else y)
+        except RecipeError as refused:
+            raise ValueError(str(refused)) from None
+        return found if score else numbers(found)
+
+    return judge
