@@ -67,7 +67,6 @@ def evaluate(
     chosen = load_metrics(metrics, registry) or recipe.metrics or _default(judged, registry)
     where = torch.device(device) if device is not None else _device()
     judge = Judge(named(chosen, registry), judged, registry, where, recipe.title, against, samples)
-    judge.fit()
     scores = _of_run(folder, judge, step, recipe if data is None else None) if is_run else _of_files(folder.path, judge)
     failed = [f"{path}: {score['metric']}: {score['error']}" for score in scores if "error" in score]
     if failed:
@@ -101,8 +100,11 @@ def _open(recipe: Recipe) -> JudgedData:
 
 def _default(data: JudgedData, registry: Registry) -> tuple[Evaluation, ...]:
     """The metrics that are used where nobody named one."""
-    modes, *others = (registry.find("metric", f"builtin:{name}")() for name in DEFAULT)
-    return (Evaluation(modes),) if unsuited(modes, data) is None else tuple(map(Evaluation, others))
+    modes, *others = DEFAULT
+    first = Evaluation(registry.find("metric", f"builtin:{modes}")())
+    if unsuited(first.metric, data) is None:
+        return (first,)
+    return tuple(Evaluation(registry.find("metric", f"builtin:{name}")()) for name in others)
 
 
 def _of_run(folder: RunFolder, judge: Judge, step: int | None, recipe: Recipe | None) -> list[Score]:
@@ -148,9 +150,11 @@ def _read(path: Path, judge: Judge) -> Tensor:
         if path.is_dir():
             x = _images(path, judge)
         elif path.suffix == ".npy":
-            x = _array(np.load(path, mmap_mode="r", allow_pickle=False), spec, n)
+            x = _array(_opened(path), spec, n)
         else:
             raise ValueError("not an array (.npy), nor a folder of images")
+        if len(x) == 0:
+            raise ValueError("it has no samples")
         check_samples(x, spec.blank(len(x)), spec)
     except (ValueError, OSError, EOFError) as error:
         raise RequestError(f"{path}: {error}") from None
@@ -160,6 +164,11 @@ def _read(path: Path, judge: Judge) -> Tensor:
             "images in [-1, 1], or in uint8"
         )
     return x
+
+
+def _opened(path: Path) -> Any:
+    """The array of a file, which is not read yet: it may hold many more samples than are judged."""
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 def _array(found: Any, spec: DataSpec, n: int) -> Tensor:

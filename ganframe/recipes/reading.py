@@ -66,8 +66,9 @@ def load_metrics(asked: Iterable[str | Mapping[str, Any]], registry: Registry) -
         try:
             found.append(structure_evaluation(_metric_table(given), converter))
         except Exception as error:
-            for where, text in problems(error):
-                mistakes.append(f"{place}: {text}" if where in ("use", "") else f"{place}: {where}: {text}")
+            for where, text in problems(error, "metric"):
+                option = where.removeprefix("metric").removeprefix(".")
+                mistakes.append(f"{place}: {text}" if option in ("use", "") else f"{place}: {option}: {text}")
     if mistakes:
         raise RecipeError(mistakes)
     return tuple(found)
@@ -129,7 +130,7 @@ def structure_evaluation(value: Any, converter: cattrs.Converter) -> Evaluation:
                 own[attribute.name] = converter.structure(table.pop(attribute.name), int)
                 attribute.validator(None, attribute, own[attribute.name])  # type: ignore[misc]
             except Exception as error:
-                mistakes += [Problem(attribute.name, text) for _, text in problems(error)]
+                mistakes += [Problem(attribute.name, text) for _, text in problems(error, attribute.name)]
     try:
         metric = converter.structure(table, Metric)
     except Exception as error:

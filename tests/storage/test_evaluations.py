@@ -24,7 +24,9 @@ def test_scores_are_read_as_they_were_added(folder):
     assert read_evaluations(folder) == [score(1), score(1), score(2)]
 
 
-@pytest.mark.parametrize("damage", ['{"metric": "mo', "[]", "7", "null", '{"metric": 3}', '{"metric": "modes"}', "\0\0"])
+@pytest.mark.parametrize(
+    "damage", ['{"metric": "mo', "[]", "7", "null", '{"metric": 3}', '{"metric": "modes"}', "\0\0"]
+)
 def test_damaged_lines_are_left_out(folder, damage):
     append_evaluations(folder, [score(1)])
     with folder.evaluations.open("a") as lines:
