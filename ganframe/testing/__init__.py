@@ -12,6 +12,7 @@ network, and restores torch's random state.
 
 from ganframe.testing.constraints import check_constraint
 from ganframe.testing.datasets import check_dataset
+from ganframe.testing.metrics import check_metric
 from ganframe.testing.networks import check_discriminator, check_generator
 from ganframe.testing.objectives import check_objective
 from ganframe.testing.terms import check_term
@@ -21,6 +22,7 @@ __all__ = [
     "check_dataset",
     "check_discriminator",
     "check_generator",
+    "check_metric",
     "check_objective",
     "check_term",
 ]

@@ -69,7 +69,7 @@ def test_tests_of_new_plugins_pass(new_plugin, install_package, tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider", *folders]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "16 passed" in done.stdout
+    assert "19 passed" in done.stdout
 
 
 def test_hinge_package_equals_a_new_plugin(new_plugin, tmp_path):
