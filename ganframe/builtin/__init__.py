@@ -10,6 +10,7 @@ from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
 from ganframe.builtin.modes import Modes
 from ganframe.builtin.objectives import WGAN, NonSaturating, Vanilla
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
+from ganframe.builtin.transport import Wasserstein
 
 
 @hookimpl
@@ -47,4 +48,4 @@ def ganframe_datasets() -> dict[str, type]:
 
 @hookimpl
 def ganframe_metrics() -> dict[str, type]:
-    return {"modes": Modes}
+    return {"modes": Modes, "wasserstein": Wasserstein}

@@ -14,16 +14,18 @@ from ganframe.recipes.tables import Evaluation
 
 @pytest.fixture(scope="session")
 def judged():
-    """judged(metric, dataset, x, y=None, score=False): a metric's numbers for samples x, as `evaluate` has them.
+    """judged(metric, dataset, x, y=None, score=False, samples=None): the numbers of samples x by a metric.
 
-    With `score=True` the whole score, with its protocol. What is refused raises ValueError with the message.
+    They are those of `ganframe evaluate`. With `score=True` it is the whole score, with its protocol. `samples` is as
+    in a recipe. What is refused raises ValueError with the message.
     """
     registry = load()
 
-    def judge(metric, dataset, x, y=None, score=False):
+    def judge(metric, dataset, x, y=None, score=False, samples=None):
         try:
             data = JudgedData(dataset, dataset.spec, dataset.build(), dataset.held_out())
-            judge = Judge(named([Evaluation(metric)], registry), data, registry, torch.device("cpu"), "test", None)
+            evaluations = named([Evaluation(metric, samples=samples)], registry)
+            judge = Judge(evaluations, data, registry, torch.device("cpu"), "test", None)
             (found,) = judge.scores(x, torch.zeros(len(x), dtype=torch.long) if y is None else y)
         except RecipeError as refused:
             raise ValueError(str(refused)) from None
