@@ -10,6 +10,7 @@ from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
 from ganframe.builtin.modes import Modes
 from ganframe.builtin.objectives import WGAN, NonSaturating, Vanilla
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
+from ganframe.builtin.stacked import Stacked
 from ganframe.builtin.transport import Wasserstein
 
 
@@ -42,6 +43,7 @@ def ganframe_datasets() -> dict[str, type]:
         "swiss_roll": SwissRoll,
         "digits": Digits,
         "image_folder": ImageFolder,
+        "stacked": Stacked,
         "torchvision": TorchvisionDataset,
     }
 

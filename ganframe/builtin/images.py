@@ -43,9 +43,16 @@ def _resized(images: Tensor, size: int | None) -> Tensor:
 
 @attrs.frozen
 class Digits(Dataset):
-    """1,797 scans of handwritten digits, 8×8 pixels, greyscale, ten classes: scikit-learn's `load_digits` (UCI)."""
+    """1,797 scans of handwritten digits, 8×8 pixels, greyscale, ten classes: scikit-learn's `load_digits` (UCI).
+
+    The data has no test split of its own. "test" is a fifth of the scans, chosen at random once and for all: the first
+    359 of `numpy.random.RandomState(0).permutation(1797)`; "train" is the rest, in the order of the data.
+    """
 
     size: int = option(8, help="pixels along each side; sizes other than 8 are resized", validator=ge(8))
+    split: Literal["all", "train", "test"] = option(
+        "all", help="part of the scans: a fixed fifth is for testing, and is held out of training on the rest"
+    )
 
     @property
     def spec(self) -> DataSpec:
@@ -56,7 +63,16 @@ class Digits(Dataset):
 
         digits = load_digits()
         images = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
-        return TensorDataset(_resized(images[:, None], self.size), torch.from_numpy(digits.target).long())
+        labels = torch.from_numpy(digits.target).long()
+        if self.split != "all":
+            test = np.random.RandomState(0).permutation(len(images))[: len(images) // 5]
+            rows = torch.from_numpy(np.isin(np.arange(len(images)), test) == (self.split == "test"))
+            images, labels = images[rows], labels[rows]
+        return TensorDataset(_resized(images[:, None], self.size), labels)
+
+    def held_out(self) -> TensorDataset | None:
+        """The test split, for training on the rest; None for the other splits."""
+        return attrs.evolve(self, split="test").build() if self.split == "train" else None
 
 
 def _pixels(image: Image, size: int | None) -> Tensor:
