@@ -101,7 +101,7 @@ class InMemory(Distribution):
         """32 hexadecimal digits that identify the images and their labels."""
         found = hashlib.sha256()
         for tensor in self.home:
-            found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+            found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return found.hexdigest()[:32]
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:

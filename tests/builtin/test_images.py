@@ -78,6 +78,19 @@ def test_digits_are_resized(size):
     assert abs(x.float().mean() - small.float().mean()) < 3
 
 
+def test_digits_are_split_into_a_fixed_fifth_and_the_rest():
+    every, train, test = (Digits(split=split).build().tensors for split in ("all", "train", "test"))
+    assert (len(train[0]), len(test[0])) == (1438, 359)
+    together = torch.cat([torch.cat([x.flatten(1), y[:, None]], 1) for x, y in (train, test)])
+    whole = torch.cat([every[0].flatten(1), every[1][:, None]], 1)
+    assert sorted(together.tolist()) == sorted(whole.tolist())
+    assert test[1][:12].tolist() == [4, 5, 6, 9, 4, 7, 8, 9, 9, 6, 9, 9]  # the same for all versions of libraries
+    assert torch.bincount(test[1]).min() >= 25
+    assert all(torch.equal(a, b) for a, b in zip(Digits(split="train").held_out().tensors, test, strict=True))
+    assert Digits(size=16, split="train").held_out().tensors[0].shape == (359, 1, 16, 16)
+    assert Digits(split="test").held_out() is None
+
+
 def test_digits_size_below_8_is_refused():
     with pytest.raises(ValueError, match="must be >= 8"):
         Digits(size=4)
