@@ -15,7 +15,9 @@ from ganframe.components import DataSpec, Features, Judging
 from ganframe.plugins.registry import FEATURES, Registry
 
 PIXELS = "pixels"
-CHUNK = 250  # samples that a network sees at a time
+CHUNK = 250  # samples that a network sees at a time, at most
+NUMBERS = 2**22  # that these have together at most, where they are resized: 16 MiB of float32
+RESIZER = "bilinear, antialiased"
 
 
 class Extractor:
@@ -28,27 +30,34 @@ class Extractor:
     def __init__(self, name: str, features: Features, spec: DataSpec, device: torch.device) -> None:
         self.name, self.features, self.spec, self.device = name, features, spec, device
         self.network = features.network.to(device).eval()
-        self.seen: list[tuple[Tensor, Tensor]] = []
-        if features.size is not None and not spec.is_image:
+        self.seen: list[tuple[Tensor, int | None, Tensor]] = []
+        if (features.size, features.channels) != (None, None) and not (spec.is_image and len(spec.shape) == 3):
             raise ValueError(f"features '{name}' are of images, and samples have shape {spec.shape}")
         if features.channels is not None and spec.shape[0] not in (1, features.channels):
             raise ValueError(
-                f"features '{name}' are of images with {features.channels} channels, and these have {spec.shape[0]}"
+                f"features '{name}' are of images with {features.channels} channels, and these have {spec.shape[0]}; "
+                "use others, as 'pixels' or 'classifier'"
             )
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        for given, found in self.seen:
-            if x.data_ptr() == given.data_ptr() and len(x) <= len(given) and x.shape[1:] == given.shape[1:]:
+        for given, version, found in self.seen:
+            if _begins(x, given) and _version(x) == version:
                 return found[: len(x)]
-        parts = [self.network(self._fitted(part.to(self.device))).flatten(1).float().cpu() for part in x.split(CHUNK)]
-        found = torch.cat(parts)
-        self.seen = [*self.seen[-3:], (x, found)]  # real samples, and the generated ones of several metrics
+        parts = [self.network(self._fitted(part.to(self.device))) for part in x.split(self._chunk())]
+        found = torch.cat([part.flatten(1).float().cpu() for part in parts])
+        self.seen = [*self.seen[-3:], (x, _version(x), found)]  # real samples, and the generated ones of several metrics
         return found
 
     def described(self) -> dict[str, Any]:
         """What stands in a score: the name, a hash of the weights, and what the plugin says about them."""
-        return {"name": self.name, "hash": weights_hash(self.network), **self.features.about}
+        size = self.features.size
+        resized = {} if size is None else {"size": size, "resizer": RESIZER}
+        return {"name": self.name, "hash": weights_hash(self.network), **resized, **self.features.about}
+
+    def _chunk(self) -> int:
+        size = self.features.size
+        return CHUNK if size is None else max(1, min(CHUNK, NUMBERS // (size * size * (self.features.channels or 3))))
 
     def _fitted(self, x: Tensor) -> Tensor:
         """Images with the channels and the size that the network expects."""
@@ -58,6 +67,17 @@ class Extractor:
         if size is not None and x.shape[2:] != (size, size):
             x = F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
         return x
+
+
+def _begins(x: Tensor, other: Tensor) -> bool:
+    """Whether x is `other`, or a view of its first rows."""
+    same = x.data_ptr() == other.data_ptr() and x.stride() == other.stride() and x.dtype == other.dtype
+    return same and x.shape[1:] == other.shape[1:] and len(x) <= len(other)
+
+
+def _version(x: Tensor) -> int | None:
+    """A number that grows where x is changed in place; None for tensors of inference mode, which have none."""
+    return None if x.is_inference() else x._version
 
 
 def find_features(name: str, judging: Judging, registry: Registry) -> Extractor:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -148,8 +148,15 @@ class Judge:
 
         def features(name: str) -> Extractor:
             if name not in self._extractors:
-                with torch.enable_grad():  # a classifier is trained
-                    self._extractors[name] = find_features(name, judging, self.registry)
+                # What features are made from is not what the metric that names them first compares with, nor kept.
+                apart = attrs.evolve(
+                    judging,
+                    real=functools.partial(fresh, self.against, 0),
+                    training=functools.partial(fresh, "train", 1),
+                    held_out=functools.partial(held_out, fresh),
+                )
+                with own_random_state(SEED, self.device), torch.enable_grad():  # a classifier is trained
+                    self._extractors[name] = find_features(name, apart, self.registry)
             used[name] = self._extractors[name].described()
             return self._extractors[name]
 
@@ -159,10 +166,13 @@ class Judge:
             counts[kind] = max(counts.get(kind, 0), len(x))
             return x, y
 
-        def held_out(n: int) -> tuple[Tensor, Tensor]:
+        def fresh(split: Against, seed: int, n: int) -> tuple[Tensor, Tensor]:
+            return self.data.drawn(split, n, seed)
+
+        def held_out(draw: Callable[[Against, int, int], tuple[Tensor, Tensor]], n: int) -> tuple[Tensor, Tensor]:
             if not self.data.has_test():
                 raise ValueError("the dataset holds out no samples")
-            return drawn("test", 2, n)
+            return draw("test", 2, n)
 
         judging = Judging(
             dataset=self.data.dataset,
@@ -174,7 +184,7 @@ class Judge:
             device=self.device,
             real=functools.partial(drawn, self.against, 0),
             training=functools.partial(drawn, "train", 1),
-            held_out=held_out,
+            held_out=functools.partial(held_out, drawn),
             features=features,
         )
         with own_random_state(SEED, self.device):
