@@ -1,13 +1,21 @@
 """The built-in components: a plugin that uses only the public plugin API."""
 
-from ganframe import hookimpl
+from collections.abc import Callable
+
+from ganframe import Features, Judging, hookimpl
+from ganframe.builtin.classes import Classes
+from ganframe.builtin.classifier import classifier, classifier_logits
 from ganframe.builtin.constraints import GradientPenalty, SpectralNorm, WeightClipping
 from ganframe.builtin.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganframe.builtin.distributions import Gaussian1D, Grid, Ring, SwissRoll
+from ganframe.builtin.efficientnet import effnet_lite0
+from ganframe.builtin.fidelity import InceptionScore, dinov2, inception, inception_logits
+from ganframe.builtin.frechet import Frechet, Kernel
 from ganframe.builtin.image_folder import ImageFolder
 from ganframe.builtin.images import Digits, TorchvisionDataset
 from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
 from ganframe.builtin.modes import Modes
+from ganframe.builtin.neighbours import PrecisionRecall
 from ganframe.builtin.objectives import WGAN, NonSaturating, Vanilla
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
 from ganframe.builtin.stacked import Stacked
@@ -50,4 +58,24 @@ def ganframe_datasets() -> dict[str, type]:
 
 @hookimpl
 def ganframe_metrics() -> dict[str, type]:
-    return {"modes": Modes, "wasserstein": Wasserstein}
+    return {
+        "modes": Modes,
+        "wasserstein": Wasserstein,
+        "frechet": Frechet,
+        "kernel": Kernel,
+        "precision_recall": PrecisionRecall,
+        "classes": Classes,
+        "inception_score": InceptionScore,
+    }
+
+
+@hookimpl
+def ganframe_features() -> dict[str, Callable[[Judging], Features]]:
+    return {
+        "classifier": classifier,
+        "classifier_logits": classifier_logits,
+        "effnet_lite0": effnet_lite0,
+        "inception": inception,
+        "inception_logits": inception_logits,
+        "dinov2": dinov2,
+    }
