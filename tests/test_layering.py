@@ -19,6 +19,7 @@ ORDER = [
     "__main__",  # python -m ganframe
     "cli",  # the commands
     "testing",  # the conformance kit
+    "studies",  # a recipe over axes and seeds
     "analysis",  # divergences, Lipschitz diagnostics, latent space, a trained generator
     "training",  # recipe -> state, callbacks, health, run and resume
     "judging",  # metrics fitted to data, scores with their protocol
