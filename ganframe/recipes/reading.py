@@ -33,12 +33,12 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), registry: Regis
     text, as in "dataset.root=~/my images". The plugins are those of `registry`; by default the installed ones are
     loaded. Raises RecipeError with every mistake, RequestError where the file cannot be read.
     """
-    return structure(_document(Path(path), overrides), str(path), registry or load())
+    return structure(read_document(Path(path), overrides), str(path), registry or load())
 
 
 def load_generator_recipe(path: str | Path, registry: Registry | None = None) -> GeneratorRecipe:
     """Reads only a recipe's generator and prior, so that no other plugin is needed. Raises as `load_recipe` does."""
-    document = {k: v for k, v in _document(Path(path), ()).items() if k in ("generator", "latent")}
+    document = {k: v for k, v in read_document(Path(path), ()).items() if k in ("generator", "latent")}
     return _structure(document, str(path), registry or load(), GeneratorRecipe)
 
 
@@ -49,7 +49,7 @@ def load_comparison(
 
     The recipe's own generator and prior, where it has them, are ignored. Raises as `load_recipe` does.
     """
-    document = {k: v for k, v in _document(Path(path), overrides).items() if k not in ("generator", "latent")}
+    document = {k: v for k, v in read_document(Path(path), overrides).items() if k not in ("generator", "latent")}
     if run is not None:
         document["against"] = {"run": run}
     return _structure(document, str(path), registry or load(), Comparison)
@@ -140,8 +140,8 @@ def structure_evaluation(value: Any, converter: cattrs.Converter) -> Evaluation:
     return Evaluation(metric, **own)
 
 
-def _document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
-    """The parsed file with the overrides applied and a name."""
+def read_document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
+    """The parsed file with the overrides applied and a name; its tables are not checked. Raises as `load_recipe`."""
     try:
         document = tomli.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark of UTF-8
     except FileNotFoundError:
@@ -153,12 +153,13 @@ def _document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # not TOML, an integer too long for Python, tables nested too deep
         raise RecipeError([f"{path}: not valid TOML: {error}"]) from None
     for text in overrides:
-        _override(document, text)
+        override(document, text)
     document.setdefault("name", re.sub(r"^\W+|[^\w .+-]", "", path.stem) or "recipe")
     return document
 
 
-def _override(document: dict[str, Any], text: str) -> None:
+def override(document: dict[str, Any], text: str) -> None:
+    """Applies "table.option=value" to a parsed recipe. Raises RequestError, with --set before the text."""
     key, equals, value = text.partition("=")
     path = re.findall(r"[^.\[\]\s]+", key)
     if not equals or not path:

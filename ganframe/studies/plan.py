@@ -1,0 +1,175 @@
+"""From a study to its runs: each cell and seed with its recipe, and the folder that the recipe's hash names."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import attrs
+
+from ganframe.errors import RecipeError, RequestError
+from ganframe.plugins.registry import Registry, load
+from ganframe.recipes.reading import structure
+from ganframe.recipes.tables import Recipe
+from ganframe.recipes.writing import to_toml
+from ganframe.storage import checkpoints, provenance, run_folder
+from ganframe.studies.reading import Choice, StudyFile, choose, read_study
+
+
+@attrs.frozen
+class Planned:
+    """A run to be made: its cell, as {axis: name of the choice}, its seed, its recipe, and the name of its folder."""
+
+    cell: Mapping[str, str]
+    seed: int
+    recipe: Recipe
+    name: str
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"{cell_title(self.cell)}, seed {self.seed}"
+
+
+@attrs.frozen
+class Study:
+    """A study whose recipes are sound. `runs` are in the order in which they are begun: the first seed of all cells,
+    then the next.
+    """
+
+    file: StudyFile
+    runs: tuple[Planned, ...]
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def baseline(self) -> Mapping[str, str]:
+        """The cell that others are compared with."""
+        return self.file.baseline
+
+    def cells(self) -> list[Mapping[str, str]]:
+        """All cells; the last axis varies fastest."""
+        return [run.cell for run in self.runs if run.seed == self.file.seeds[0]]
+
+
+def load_study(path: str | Path, overrides: Iterable[str] = (), registry: Registry | None = None) -> Study:
+    """Reads a study and the recipe of each cell.
+
+    Raises RecipeError with every mistake, at the choice that it comes from; RequestError where a file cannot be read.
+    """
+    return plan(read_study(path, overrides), registry or load())
+
+
+def plan(file: StudyFile, registry: Registry) -> Study:
+    """The runs of a study. Raises RecipeError where a recipe has mistakes, or two cells have the same."""
+    indices = itertools.product(*(range(len(choices)) for choices in file.axes.values()))
+    cells = [dict(zip(file.axes, chosen, strict=True)) for chosen in indices]
+    recipes: list[tuple[dict[str, int], Recipe]] = []
+    found: dict[str, list[dict[str, int]]] = {}
+    for cell in cells:
+        places = {f"axes.{axis}[{index}]": file.axes[axis][index] for axis, index in cell.items()}
+        document, mistakes = choose(file.base, places)
+        problems = [f"{place}: {text}" for place, text in mistakes]
+        if not problems:
+            try:
+                recipes.append((cell, structure(document, "", registry)))
+                continue
+            except RecipeError as error:
+                problems = [problem.removeprefix(": ") for problem in error.problems]
+        for problem in problems:
+            found.setdefault(problem, []).append(cell)
+    if found:
+        raise RecipeError([at_fault(file, problem, where, cells) for problem, where in found.items()])
+    runs = []
+    for seed, (cell, recipe) in itertools.product(file.seeds, recipes):
+        names = {axis: file.axes[axis][index].name for axis, index in cell.items()}
+        title = f"{file.title}: {cell_title(names)}, seed {seed}"
+        seeded = attrs.evolve(recipe, seed=seed, source=title)
+        runs.append(Planned(names, seed, seeded, folder_name(seeded)))
+    _refuse_same(file, runs)
+    return Study(file, tuple(runs))
+
+
+def cell_title(cell: Mapping[str, str]) -> str:
+    """What messages and tables call a cell: "objective = hinge, rate = slow"."""
+    return ", ".join(f"{axis} = {name}" for axis, name in cell.items()) or "the base recipe"
+
+
+def folder_name(recipe: Recipe) -> str:
+    """12 hexadecimal digits: a hash of all that decides which weights a run ends with.
+
+    That is the recipe without its name, [[metrics]] and [log], the versions of its plugins, and the weights that
+    `train.from` names. Where the best checkpoint is kept, or a run rolls back to one, [log] and [[metrics]] count too.
+    """
+    plain = recipe.log.keep_best is None and recipe.train.on_nonfinite == "stop"
+    bare = attrs.evolve(
+        recipe,
+        name="recipe",
+        train=attrs.evolve(recipe.train, from_=_content(recipe.train.from_), workers=0),
+        log=type(recipe.log)() if plain else recipe.log,
+        metrics=() if plain else recipe.metrics,
+    )
+    versions = provenance.versions(bare.components(), bare.registry, bare.optimizer.of_plugins())["plugins"]
+    return hashlib.sha256(json.dumps([to_toml(bare), versions], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _content(path: str | None) -> str | None:
+    """The checksums of the weights that `train.from` would take; the path itself where there are none."""
+    if path is None:
+        return None
+    try:
+        newest, _ = checkpoints.newest_intact(run_folder.existing(path))
+        files = checkpoints.read_manifest(newest)["files"] if newest is not None else {}
+    except RequestError:
+        return path
+    return json.dumps({name: files[name] for name in sorted(files) if name.endswith(".safetensors")}) if files else path
+
+
+def at_fault(file: StudyFile, problem: str, where: list[dict[str, int]], cells: list[dict[str, int]]) -> str:
+    """A problem of some cells with the place that it comes from: the base recipe, a choice, or else a cell.
+
+    `problem` is "place: text", relative to a recipe or to the study; cells map each axis to the index of its choice.
+    """
+    if problem.startswith("axes."):
+        return f"{file.title}: {problem}"
+    if len(where) == len(cells):
+        return f"{file.base_title}: {problem}"
+    for axis, choices in file.axes.items():
+        for index, choice in enumerate(choices):
+            if where == [cell for cell in cells if cell[axis] == index]:
+                return f"{file.title}: axes.{axis}[{index}]{_set_at_fault(choice, problem)}: {problem}"
+    names = [{axis: file.axes[axis][index].name for axis, index in cell.items()} for cell in where]
+    others = f" and {len(names) - 1} more cells" if len(names) > 1 else ""
+    return f"{file.title}: {cell_title(names[0])}{others}: {problem}"
+
+
+def _set_at_fault(choice: Choice, problem: str) -> str:
+    """`.set[1]`, the text of a choice that set what a problem is about; empty where none did."""
+    about = _parts(problem.partition(": ")[0])
+    for index, text in enumerate(choice.sets):
+        key = _parts(text.partition("=")[0])
+        if about[: len(key)] == key or key[: len(about)] == about:
+            return f".set[{index}]"
+    return ""
+
+
+def _parts(place: str) -> list[str]:
+    return re.findall(r"[^.\[\]\s]+", place)
+
+
+def _refuse_same(file: StudyFile, runs: Iterable[Planned]) -> None:
+    """Raises RecipeError where two cells would make the same runs: what a choice sets has no effect."""
+    first: dict[str, Planned] = {}
+    problems = []
+    for run in runs:
+        other = first.setdefault(run.name, run)
+        if other is not run and run.seed == file.seeds[0]:
+            problems.append(f"{file.title}: {cell_title(run.cell)}: the same recipe as {cell_title(other.cell)}")
+    if problems:
+        raise RecipeError(problems)

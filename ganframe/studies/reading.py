@@ -1,0 +1,214 @@
+"""Reads studies from TOML: a base recipe, axes of named choices, seeds, metrics. All mistakes are reported at once."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ganframe.errors import RecipeError, RequestError, did_you_mean
+from ganframe.recipes.reading import override, read_document
+from ganframe.recipes.strict import as_leaf, as_table, shown
+
+OPTIONS = ("name", "base", "set", "seeds", "threads", "baseline", "metrics", "axes")
+SHARED = {"seed": "the seeds of a study are its option seeds", "metrics": "all cells are judged by the same metrics"}
+"""Tables of a recipe that no choice may have."""
+
+
+@attrs.frozen
+class Choice:
+    """A choice on an axis: `tables` that replace those of the recipe, then the texts `sets`, as after --set."""
+
+    name: str
+    sets: tuple[str, ...]
+    tables: Mapping[str, Any]
+
+
+@attrs.frozen
+class StudyFile:
+    """A study as it is read. `base` is the parsed recipe of all cells, with what the study sets for all of them.
+
+    `threads` is the number of threads of each run. `baseline` has a choice for each axis. `document` is the study as
+    TOML has it, with its base recipe inside: what a study's folder keeps, and what is compared with it.
+    """
+
+    title: str
+    base_title: str
+    name: str
+    base: Mapping[str, Any]
+    axes: Mapping[str, tuple[Choice, ...]]
+    seeds: tuple[int, ...]
+    threads: int
+    baseline: Mapping[str, str]
+    document: Mapping[str, Any]
+
+
+class _Mistakes:
+    """Mistakes with their places."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+
+    def add(self, place: str, text: str) -> None:
+        self.found.append((place, text))
+
+    def attempt(self, place: str, read: Callable[[], Any]) -> Any:
+        """What `read` returns, or None and a mistake."""
+        try:
+            return read()
+        except RequestError as error:
+            self.add(place, str(error).removeprefix("--set "))
+        except ValueError as error:
+            self.add(place, str(error))
+        return None
+
+
+def read_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyFile:
+    """Reads a study; its recipes are not structured yet.
+
+    `overrides` are texts such as "train.steps=100", for the recipe of all cells, or "seeds=2", for the study itself.
+    Raises RecipeError with every mistake, RequestError where a file cannot be read.
+    """
+    path = Path(path).expanduser()
+    document = read_document(path, ())
+    mistakes = _Mistakes()
+    own: list[str] = []
+    others: list[str] = []
+    for text in overrides:
+        (own if _first(text) in {*OPTIONS} - {"metrics"} else others).append(text)
+    for text in own:
+        override(document, text)
+    for name in sorted(document.keys() - {*OPTIONS}):
+        mistakes.add(name, f"unknown option{did_you_mean(name, OPTIONS)}")
+    name = mistakes.attempt("name", lambda: _named(document["name"]))
+    base, base_title = _base(document, path, mistakes)
+    base.pop("seed", None)  # each run has its own
+    if "metrics" in document:
+        base["metrics"] = document["metrics"]
+    sets = mistakes.attempt("set", lambda: _texts(document.get("set", []))) or ()
+    for place, text in [*((f"set[{index}]", text) for index, text in enumerate(sets)), *(("--set", t) for t in others)]:
+        mistakes.attempt(place, functools.partial(override, base, text))
+    if "seed" in base:
+        mistakes.add("seed", SHARED["seed"])
+    axes = mistakes.attempt("axes", lambda: as_table(document.get("axes", {}))) or {}
+    read = {axis: _choices(axis, choices, mistakes) for axis, choices in axes.items()}
+    seeds = mistakes.attempt("seeds", lambda: _seeds(document.get("seeds", 5)))
+    threads = mistakes.attempt("threads", lambda: _at_least_one(document.get("threads", 1)))
+    baseline = _baseline(document.get("baseline", {}), read, mistakes)
+    if mistakes.found:
+        raise RecipeError([f"{path}: {place}: {text}" for place, text in mistakes.found])
+    whole = {
+        "name": name,
+        "seeds": list(seeds),
+        "threads": threads,
+        "baseline": baseline,
+        "base": base,
+        "axes": copy.deepcopy(dict(axes)),
+    }
+    return StudyFile(str(path), base_title, name, base, read, seeds, threads, baseline, whole)
+
+
+def choose(base: Mapping[str, Any], places: Mapping[str, Choice]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The parsed recipe of a cell, and mistakes as (place, text). `places` are its choices by their places."""
+    document, mistakes = copy.deepcopy(dict(base)), _Mistakes()
+    for place, choice in places.items():
+        document |= copy.deepcopy(dict(choice.tables))
+        for index, text in enumerate(choice.sets):
+            mistakes.attempt(f"{place}.set[{index}]", functools.partial(override, document, text))
+    return document, mistakes.found
+
+
+def _base(document: Mapping[str, Any], path: Path, mistakes: _Mistakes) -> tuple[dict[str, Any], str]:
+    """The parsed base recipe, and what messages call it: a file beside the study, or a table in it."""
+    base = document.get("base")
+    if isinstance(base, str):
+        file = path.parent / Path(base).expanduser()
+        return mistakes.attempt("base", lambda: read_document(file, ())) or {}, str(file)
+    if isinstance(base, Mapping):
+        return {"name": document["name"], **copy.deepcopy(dict(base))}, f"{path}: base"
+    missing = "missing; name the recipe of all cells"
+    mistakes.add("base", missing if base is None else f"must be a recipe's file or its tables, not {shown(base)}")
+    return {}, str(path)
+
+
+def _choices(axis: str, choices: Any, mistakes: _Mistakes) -> tuple[Choice, ...]:
+    place = f"axes.{axis}"
+    if not isinstance(choices, list) or not choices:
+        mistakes.add(place, f"must be a list of choices, [[{place}]], not {shown(choices)}")
+        return ()
+    read = [_choice(f"{place}[{index}]", choice, mistakes) for index, choice in enumerate(choices)]
+    names = [choice.name for choice in read if choice is not None]
+    for index, choice in enumerate(read):
+        if choice is not None and choice.name in names[:index]:
+            mistakes.add(f"{place}[{index}].name", f"another choice is called '{choice.name}'")
+    return tuple(choice for choice in read if choice is not None)
+
+
+def _choice(place: str, value: Any, mistakes: _Mistakes) -> Choice | None:
+    table = mistakes.attempt(place, lambda: dict(as_table(value)))
+    if table is None:
+        return None
+    before = len(mistakes.found)
+    name = mistakes.attempt(f"{place}.name", lambda: _named(table.pop("name", None)))
+    sets = mistakes.attempt(f"{place}.set", lambda: _texts(table.pop("set", [])))
+    for index, text in enumerate(sets or ()):
+        if (key := _first(text)) in SHARED:
+            mistakes.add(f"{place}.set[{index}]", f"{key}: {SHARED[key]}")
+    for key in sorted(table.keys() & SHARED):
+        mistakes.add(f"{place}.{key}", SHARED[key])
+    return Choice(name, sets, table) if len(mistakes.found) == before else None
+
+
+def _baseline(value: Any, axes: Mapping[str, tuple[Choice, ...]], mistakes: _Mistakes) -> dict[str, str]:
+    """The choice of each axis that others are compared with: the named ones, else the first."""
+    given = mistakes.attempt("baseline", lambda: as_table(value)) or {}
+    for axis, name in given.items():
+        names = [choice.name for choice in axes.get(axis, ())]
+        if axis not in axes:
+            mistakes.add(f"baseline.{axis}", f"unknown axis{did_you_mean(axis, axes)}")
+        elif name not in names and names:
+            near = did_you_mean(name, names) if isinstance(name, str) else ""
+            mistakes.add(f"baseline.{axis}", f"no choice of this axis is called {shown(name)}{near}")
+    return {axis: given.get(axis, choices[0].name) for axis, choices in axes.items() if choices}
+
+
+def _first(text: str) -> str:
+    """The table or option that an override begins with."""
+    return re.split(r"[=.\[\s]", text.strip(), maxsplit=1)[0]
+
+
+def _named(value: Any) -> str:
+    if value is None:
+        raise ValueError("missing; it is what tables call this choice")
+    name: str = as_leaf(value, str)
+    if not name.strip() or not name.isprintable():
+        raise ValueError(f"must be a name of printable characters, not {shown(name)}")
+    return name
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f'must be a list of texts, as in ["train.steps=10"], not {shown(value)}')
+    return tuple(as_leaf(text, str) for text in value)
+
+
+def _at_least_one(value: Any) -> int:
+    number: int = as_leaf(value, int)
+    if number < 1:
+        raise ValueError(f"must be >= 1, not {number}")
+    return number
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    """The seeds 0, 1, … of a number, or those of a list."""
+    if not isinstance(value, list):
+        return tuple(range(_at_least_one(value)))
+    seeds = tuple(as_leaf(seed, int) for seed in value)
+    if not seeds or len({*seeds}) < len(seeds) or not all(0 <= seed < 2**63 for seed in seeds):
+        raise ValueError(f"must be a number of seeds, or a list of different seeds >= 0, not {shown(value)}")
+    return seeds
