@@ -142,10 +142,10 @@ def _choices(axis: str, choices: Any, mistakes: _Mistakes) -> tuple[Choice, ...]
         mistakes.add(place, f"must be a list of choices, [[{place}]], not {shown(choices)}")
         return ()
     read = [_choice(f"{place}[{index}]", choice, mistakes) for index, choice in enumerate(choices)]
-    names = [choice.name for choice in read if choice is not None]
-    for index, choice in enumerate(read):
-        if choice is not None and choice.name in names[:index]:
-            mistakes.add(f"{place}[{index}].name", f"another choice is called '{choice.name}'")
+    names = [None if choice is None else choice.name for choice in read]
+    for index, name in enumerate(names):
+        if name is not None and name in names[:index]:
+            mistakes.add(f"{place}[{index}].name", f"another choice is called '{name}'")
     return tuple(choice for choice in read if choice is not None)
 
 
