@@ -13,6 +13,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 import attrs
@@ -20,6 +21,10 @@ from filelock import FileLock, Timeout
 
 from ganframe.errors import RequestError
 from ganframe.storage.files import delete
+
+
+class InUse(RequestError):
+    """Another process trains in the folder."""
 
 
 @attrs.frozen
@@ -134,26 +139,67 @@ def remove_numbered(folder: Path) -> None:
             name.parent.rmdir()
 
 
+def refuse_begun(folder: RunFolder) -> None:
+    """Raises InUse where a run has begun in a new folder: another process was given it too, and locked it before."""
+    if any(_contents(folder.path)):
+        raise InUse(f"{folder.path}: another process has trained in this folder; choose another --out")
+
+
 def add_missing_folders(folder: RunFolder) -> None:
     """Creates the subfolders that someone may have deleted."""
     for name in ("samples", "checkpoints"):
         (folder.path / name).mkdir(exist_ok=True)
 
 
+_claimed: ContextVar[Path | None] = ContextVar("_claimed", default=None)
+
+
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
-    """Locks the folder for one process. Raises RequestError where another process holds it; dead ones hold none."""
+    """Locks the folder for one process. Raises InUse where another process holds it; dead ones hold none.
+
+    Inside of `claimed` the folder is locked already.
+    """
+    if _claimed.get() == folder.path:
+        yield
+        return
     lock = FileLock(folder.path / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise RequestError(f"{folder.path}: another process is training in this folder") from None
+        raise InUse(f"{folder.path}: another process is training in this folder") from None
     except OSError as error:
         raise RequestError(f"{folder.path / '.lock'}: cannot be locked: {error.strerror or error}") from None
     try:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def claimed(folder: RunFolder) -> Iterator[None]:
+    """Locks the folder as `locked` does, also for `locked` itself in the same context, and creates it before.
+
+    So one lock covers the look at what is in a folder, its training, and what is written after that.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        token = _claimed.set(folder.path)
+        try:
+            yield
+        finally:
+            _claimed.reset(token)
+
+
+def is_locked(folder: RunFolder) -> bool:
+    """Whether a process holds the folder now. Nothing is written."""
+    try:
+        if not (folder.path / ".lock").is_file():
+            return False
+        with locked(folder):
+            return False
+    except RequestError:
+        return True
 
 
 def _contents(path: Path) -> Iterator[Path]:

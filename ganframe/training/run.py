@@ -66,6 +66,7 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
     try:
         with run_folder.locked(folder) if main else nullcontext(), _failures(folder, trainer.recipe):
             if main:
+                run_folder.refuse_begun(folder)
                 describe_run(trainer, folder)
             return _train(trainer, folder, [], callbacks)
     except LateState as fault:

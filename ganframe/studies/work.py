@@ -1,0 +1,145 @@
+"""A worker of a study: makes one run after the other, each under the lock of its folder.
+
+Any number of workers may work on a study, on machines that share its folder. A run that another one holds is passed by.
+One whose worker has died is resumed, and one that is done is not touched. There is no list of who does what: the
+folders and their locks say it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import torch
+
+from ganframe.analysis.evaluate import evaluate
+from ganframe.errors import RequestError, RunError, note, warn
+from ganframe.recipes.problems import unexpected
+from ganframe.recipes.writing import to_table
+from ganframe.storage import run_folder
+from ganframe.storage.files import write_text
+from ganframe.storage.run_folder import InUse, RunFolder
+from ganframe.studies.outcomes import FAILURE, failure, final_scores, is_done, is_trained, run_folder_of
+from ganframe.studies.plan import Planned, Study
+from ganframe.training.run import resume
+from ganframe.training.run import run as train
+
+PAUSE = 1.0
+"""Seconds between two looks at runs that other workers hold."""
+
+
+@attrs.define
+class Worked:
+    """What a worker did: how many runs, and why some could not be worked on here, by the names of their folders."""
+
+    runs: int = 0
+    refused: dict[str, str] = attrs.field(factory=dict)
+
+
+def work(study: Study, folder: Path, wait: bool = True, stopped: Callable[[], bool] = lambda: False) -> Worked:
+    """Makes the runs of a study in its folder until none is left.
+
+    With `wait` it stays until the runs that other workers hold are done, and takes over those whose worker dies. A run
+    that fails is recorded in its folder, and the others are made. One that cannot be started here, as where its data is
+    not on this machine, is not recorded, and may be made elsewhere. `stopped` ends the work before the next run.
+
+    Raises KeyboardInterrupt after an interrupted run has saved; RunError where the folder cannot be written.
+    """
+    worked = Worked()
+    with _threads(study.file.threads):
+        while True:
+            held = False
+            for run in study.runs:
+                if stopped():
+                    raise KeyboardInterrupt
+                if run.name in worked.refused or is_done(run, folder):
+                    continue
+                try:
+                    worked.runs += _work_on(run, run_folder_of(folder, run), folder)
+                except InUse:
+                    held = True
+                except RequestError as error:
+                    worked.refused[run.name] = str(error)
+                    warn(f"{run.title}: {error}")
+            if not (held and wait):
+                return worked
+            time.sleep(PAUSE)
+
+
+def _work_on(run: Planned, path: RunFolder, folder: Path) -> bool:
+    """Makes or resumes a run and judges it. Returns whether there was anything to do.
+
+    Raises InUse where another worker holds it, RequestError where it cannot be made here.
+    """
+    try:
+        with run_folder.claimed(path):
+            if is_done(run, folder):
+                return False
+            note(f"{run.title}: {path.path}")
+            try:
+                _train(run, path)
+                if final_scores(path, run.recipe) is None:
+                    evaluate(path.path, [to_table(entry, run.recipe.registry) for entry in run.recipe.metrics])
+            except RunError as error:
+                if isinstance(error.__cause__, OSError):  # a full disk would end the next runs too
+                    raise
+                _record(path, str(error))
+            except (RequestError, OSError):
+                raise
+            except Exception as error:
+                _record(path, unexpected(error))
+            return True
+    except OSError as error:
+        raise RunError(f"{path.path}: cannot be written: {error.strerror or error}") from error
+
+
+def _train(run: Planned, path: RunFolder) -> None:
+    """Trains the run to its last step, from where a dead worker left it."""
+    if is_trained(path, run.recipe):
+        return
+    if path.recipe.is_file():
+        resume(path.path)
+    else:
+        train(run.recipe, path.path)
+
+
+def _record(path: RunFolder, message: str) -> None:
+    """Records in its folder that a run failed."""
+    write_text(path.path / FAILURE, f"{message}\n")
+    warn(message)
+
+
+def forget_failures(study: Study, folder: Path) -> int:
+    """Lets failed runs be resumed from their last checkpoints. Returns how many there were."""
+    found = [path for run in study.runs if failure(path := run_folder_of(folder, run)) is not None]
+    for path in found:
+        (path.path / FAILURE).unlink(missing_ok=True)
+    return len(found)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """A number of threads for the computations of this process: sums, and so weights, depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def stop_with(stream: Callable[[], object], interrupt: Callable[[], None]) -> Callable[[], bool]:
+    """Interrupts this process once `stream` has returned. Returns whether that has happened."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        stream()
+        ended.set()
+        interrupt()
+
+    threading.Thread(target=watch, daemon=True).start()
+    return ended.is_set
