@@ -8,12 +8,14 @@ from ganframe.cli.evaluate import evaluate
 from ganframe.cli.latents import arithmetic, interpolate, sample
 from ganframe.cli.measure import divergence, lipschitz
 from ganframe.cli.plugins import describe, new_plugin, plugins
+from ganframe.cli.study import study
 from ganframe.cli.train import check, run
 
 for _command in (
     run,
     check,
     evaluate,
+    study,
     divergence,
     lipschitz,
     plugins,

@@ -41,3 +41,11 @@ def leave_process_group() -> None:
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def leave_launch() -> None:
+    """Forgets that srun or torchrun started several processes: each of them is to work by itself."""
+    from ganframe.training.accelerator import LAUNCHERS, TORCHRUN
+
+    for variable in {*LAUNCHERS, *LAUNCHERS.values(), *TORCHRUN}:
+        os.environ.pop(variable, None)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
 
-from ganframe.errors import RecipeError, RequestError
+from ganframe.errors import RecipeError, RequestError, counted
 from ganframe.plugins.registry import Registry, load
 from ganframe.recipes.reading import structure
 from ganframe.recipes.tables import Recipe
@@ -68,30 +69,25 @@ def load_study(path: str | Path, overrides: Iterable[str] = (), registry: Regist
 
 def plan(file: StudyFile, registry: Registry) -> Study:
     """The runs of a study. Raises RecipeError where a recipe has mistakes, or two cells have the same."""
-    indices = itertools.product(*(range(len(choices)) for choices in file.axes.values()))
-    cells = [dict(zip(file.axes, chosen, strict=True)) for chosen in indices]
-    recipes: list[tuple[dict[str, int], Recipe]] = []
-    found: dict[str, list[dict[str, int]]] = {}
+    named = ([choice.name for choice in choices] for choices in file.axes.values())
+    cells = [dict(zip(file.axes, names, strict=True)) for names in itertools.product(*named)]
+    recipes: list[tuple[dict[str, str], Recipe]] = []
+    found: list[tuple[dict[str, str], str]] = []
     for cell in cells:
-        places = {f"axes.{axis}[{index}]": file.axes[axis][index] for axis, index in cell.items()}
-        document, mistakes = choose(file.base, places)
-        problems = [f"{place}: {text}" for place, text in mistakes]
-        if not problems:
-            try:
-                recipes.append((cell, structure(document, "", registry)))
-                continue
-            except RecipeError as error:
-                problems = [problem.removeprefix(": ") for problem in error.problems]
-        for problem in problems:
-            found.setdefault(problem, []).append(cell)
+        document, mistakes = choose(file.base, dict(_choices(file, cell)))
+        if mistakes:
+            found += [(cell, f"{place}: {text}") for place, text in mistakes]
+            continue
+        try:
+            recipes.append((cell, structure(document, "", registry)))
+        except RecipeError as error:
+            found += [(cell, problem.removeprefix(": ")) for problem in error.problems]
     if found:
-        raise RecipeError([at_fault(file, problem, where, cells) for problem, where in found.items()])
+        raise RecipeError(at_fault(file, found))
     runs = []
     for seed, (cell, recipe) in itertools.product(file.seeds, recipes):
-        names = {axis: file.axes[axis][index].name for axis, index in cell.items()}
-        title = f"{file.title}: {cell_title(names)}, seed {seed}"
-        seeded = attrs.evolve(recipe, seed=seed, source=title)
-        runs.append(Planned(names, seed, seeded, folder_name(seeded)))
+        seeded = attrs.evolve(recipe, seed=seed, source=f"{file.title}: {cell_title(cell)}, seed {seed}")
+        runs.append(Planned(cell, seed, seeded, folder_name(seeded)))
     _refuse_same(file, runs)
     return Study(file, tuple(runs))
 
@@ -131,22 +127,37 @@ def _content(path: str | None) -> str | None:
     return json.dumps({name: files[name] for name in sorted(files) if name.endswith(".safetensors")}) if files else path
 
 
-def at_fault(file: StudyFile, problem: str, where: list[dict[str, int]], cells: list[dict[str, int]]) -> str:
-    """A problem of some cells with the place that it comes from: the base recipe, a choice, or else a cell.
+def at_fault(file: StudyFile, found: Iterable[tuple[Mapping[str, str], str]]) -> list[str]:
+    """Problems of cells, each with the place that it comes from: the base recipe, a choice, or else the cell.
 
-    `problem` is "place: text", relative to a recipe or to the study; cells map each axis to the index of its choice.
+    `found` are cells with "place: text", where the place is one of the cell's recipe, or of the study: axes.…
     """
+    where: dict[str, list[Mapping[str, str]]] = {}
+    for cell, problem in found:
+        where.setdefault(problem, []).append(cell)
+    return list(dict.fromkeys(f"{_place(file, problem, cells)}: {problem}" for problem, cells in where.items()))
+
+
+def _place(file: StudyFile, problem: str, cells: list[Mapping[str, str]]) -> str:
     if problem.startswith("axes."):
-        return f"{file.title}: {problem}"
-    if len(where) == len(cells):
-        return f"{file.base_title}: {problem}"
+        return file.title
+    total = math.prod(len(choices) for choices in file.axes.values())
+    if len(cells) == total:
+        return file.base_title
     for axis, choices in file.axes.items():
-        for index, choice in enumerate(choices):
-            if where == [cell for cell in cells if cell[axis] == index]:
-                return f"{file.title}: axes.{axis}[{index}]{_set_at_fault(choice, problem)}: {problem}"
-    names = [{axis: file.axes[axis][index].name for axis, index in cell.items()} for cell in where]
-    others = f" and {len(names) - 1} more cells" if len(names) > 1 else ""
-    return f"{file.title}: {cell_title(names[0])}{others}: {problem}"
+        for place, choice in _choices(file, {axis: cells[0][axis]}):
+            if all(cell[axis] == choice.name for cell in cells) and len(cells) == total // len(choices):
+                return f"{file.title}: {place}{_set_at_fault(choice, problem)}"
+    others = f" and {counted(len(cells) - 1, 'other cell')}" if len(cells) > 1 else ""
+    return f"{file.title}: {cell_title(cells[0])}{others}"
+
+
+def _choices(file: StudyFile, cell: Mapping[str, str]) -> Iterator[tuple[str, Choice]]:
+    """The choices of a cell, each with its place in the study."""
+    for axis, name in cell.items():
+        for index, choice in enumerate(file.axes[axis]):
+            if choice.name == name:
+                yield f"axes.{axis}[{index}]", choice
 
 
 def _set_at_fault(choice: Choice, problem: str) -> str:

@@ -50,13 +50,17 @@ def work(study: Study, folder: Path, wait: bool = True, stopped: Callable[[], bo
     Raises KeyboardInterrupt after an interrupted run has saved; RunError where the folder cannot be written.
     """
     worked = Worked()
+    done: set[str] = set()
     with _threads(study.file.threads):
         while True:
             held = False
             for run in study.runs:
                 if stopped():
                     raise KeyboardInterrupt
-                if run.name in worked.refused or is_done(run, folder):
+                if run.name in worked.refused or run.name in done:
+                    continue
+                if is_done(run, folder):
+                    done.add(run.name)
                     continue
                 try:
                     worked.runs += _work_on(run, run_folder_of(folder, run), folder)
