@@ -70,6 +70,7 @@ def keep_study(folder: Path, file: StudyFile) -> None:
 
     Nothing is written where locks do not hold there.
     """
+    is_new(folder, file)
     there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -143,7 +143,7 @@ def _place(file: StudyFile, problem: str, cells: list[Mapping[str, str]]) -> str
         return file.title
     total = math.prod(len(choices) for choices in file.axes.values())
     if len(cells) == total:
-        return file.base_title
+        return _place_in_base(file, problem)
     for axis, choices in file.axes.items():
         for place, choice in _choices(file, {axis: cells[0][axis]}):
             if all(cell[axis] == choice.name for cell in cells) and len(cells) == total // len(choices):
@@ -160,14 +160,24 @@ def _choices(file: StudyFile, cell: Mapping[str, str]) -> Iterator[tuple[str, Ch
                 yield f"axes.{axis}[{index}]", choice
 
 
+def _place_in_base(file: StudyFile, problem: str) -> str:
+    """The place in the study that sets what a problem of all cells is about; else the base recipe."""
+    for place, text in reversed(file.sets):
+        if _is_about(problem, text):
+            return f"{file.title}: {place}"
+    return file.title if file.own_metrics and problem.startswith("metrics") else file.base_title
+
+
 def _set_at_fault(choice: Choice, problem: str) -> str:
     """`.set[1]`, the text of a choice that set what a problem is about; empty where none did."""
-    about = _parts(problem.partition(": ")[0])
-    for index, text in enumerate(choice.sets):
-        key = _parts(text.partition("=")[0])
-        if about[: len(key)] == key or key[: len(about)] == about:
-            return f".set[{index}]"
-    return ""
+    found = [index for index, text in enumerate(choice.sets) if _is_about(problem, text)]
+    return f".set[{found[-1]}]" if found else ""
+
+
+def _is_about(problem: str, text: str) -> bool:
+    """Whether a problem, "place: …", is about what a text set, or about what is around it."""
+    about, key = _parts(problem.partition(": ")[0]), _parts(text.partition("=")[0])
+    return about[: len(key)] == key or key[: len(about)] == about
 
 
 def _parts(place: str) -> list[str]:

@@ -31,8 +31,10 @@ class Choice:
 
 @attrs.frozen
 class StudyFile:
-    """A study as it is read. `base` is the parsed recipe of all cells, with what the study sets for all of them.
+    """A study as it is read.
 
+    `base` is the parsed recipe of all cells, with what the study sets for all of them: `sets`, (place, text), and
+    [[metrics]] where it has its own.
     `threads` is the number of threads of each run. `baseline` has a choice for each axis. `document` is the study as
     TOML has it, with its base recipe inside: what a study's folder keeps, and what is compared with it.
     """
@@ -41,6 +43,8 @@ class StudyFile:
     base_title: str
     name: str
     base: Mapping[str, Any]
+    sets: tuple[tuple[str, str], ...]
+    own_metrics: bool
     axes: Mapping[str, tuple[Choice, ...]]
     seeds: tuple[int, ...]
     threads: int
@@ -91,7 +95,8 @@ def read_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyFile:
     if "metrics" in document:
         base["metrics"] = document["metrics"]
     sets = mistakes.attempt("set", lambda: _texts(document.get("set", []))) or ()
-    for place, text in [*((f"set[{index}]", text) for index, text in enumerate(sets)), *(("--set", t) for t in others)]:
+    placed = [(f"set[{index}]", text) for index, text in enumerate(sets)] + [(f"--set {text}", text) for text in others]
+    for place, text in placed:
         mistakes.attempt(place, functools.partial(override, base, text))
     if "seed" in base:
         mistakes.add("seed", SHARED["seed"])
@@ -110,7 +115,19 @@ def read_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyFile:
         "base": base,
         "axes": copy.deepcopy(dict(axes)),
     }
-    return StudyFile(str(path), base_title, name, base, read, seeds, threads, baseline, whole)
+    return StudyFile(
+        title=str(path),
+        base_title=base_title,
+        name=name,
+        base=base,
+        sets=tuple(placed),
+        own_metrics="metrics" in document,
+        axes=read,
+        seeds=seeds,
+        threads=threads,
+        baseline=baseline,
+        document=whole,
+    )
 
 
 def choose(base: Mapping[str, Any], places: Mapping[str, Choice]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
