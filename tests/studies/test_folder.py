@@ -64,9 +64,9 @@ def test_folder_where_locks_do_not_hold_is_refused_and_not_made(write_study, tmp
 
 
 SURVIVED = """
-import os, sys, time
-from filelock import FileLock
-FileLock(sys.argv[1]).acquire()
+import fcntl, os, sys, time
+opened = open(sys.argv[1], "w")
+fcntl.flock(opened, fcntl.LOCK_EX)
 if os.fork() == 0:  # it shares the lock, and lives on
     os.closerange(0, 3)
     time.sleep(3)
