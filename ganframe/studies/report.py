@@ -13,9 +13,10 @@ import attrs
 from filelock import FileLock
 
 from ganframe.errors import counted
-from ganframe.judging.protocol import flat
+from ganframe.judging.protocol import described, flat
 from ganframe.report.heat_maps import Panel, draw_heat_map
 from ganframe.storage.files import write_atomically, write_text
+from ganframe.studies.outcomes import Outcome
 from ganframe.studies.statistics import CONFIDENCE, Difference, Estimate
 from ganframe.studies.table import Column, Row, Table, best, title
 from ganframe.training.progress import clock
@@ -87,11 +88,19 @@ def notes(table: Table) -> list[str]:
             "Differences are paired by seed, with their t-interval; p is that of a paired t-test after Holm's "
             "correction over the comparisons of its column. A difference that is the same in every pair has no test."
         )
-    failed = [outcome for outcome in table.outcomes if outcome.status == "failed"]
+    failed = [(outcome, outcome.message or "failed") for outcome in table.outcomes if outcome.status == "failed"]
     if failed:
         lines.append("Runs that failed have no part in the means:")
-        lines += [f"  {title(outcome)}: {' '.join(outcome.message.split()) or 'failed'}" for outcome in failed]
+        lines += [_failure(outcome, text) for outcome, text in failed]
+    scores = [(outcome, score) for outcome in table.outcomes for score in outcome.scores if "error" in score]
+    if scores:
+        lines.append("Runs that have finished, but have no score by a metric:")
+        lines += [_failure(outcome, f"{score['metric']}: {score['error']}") for outcome, score in scores]
     return lines
+
+
+def _failure(outcome: Outcome, text: str) -> str:
+    return f"  {title(outcome)}: {' '.join(text.split())}"
 
 
 def baseline_title(table: Table) -> str:
@@ -101,10 +110,12 @@ def baseline_title(table: Table) -> str:
 
 def protocol_lines(table: Table) -> list[tuple[str, str]]:
     """(metric, its protocol in one line) for each metric."""
-    return [
-        (metric, ", ".join(f"{place} {_plain(value)}" for place, value in flat(protocol).items() if value != {}))
-        for metric, protocol in table.protocols.items()
-    ]
+    found = []
+    for metric, protocol in table.protocols.items():
+        rest = {name: value for name, value in protocol.items() if name not in ("samples", "counts", "against")}
+        options = [f"{place} {_plain(value)}" for place, value in flat(rest).items() if value not in ({}, None)]
+        found.append((metric, f"{described(protocol)}; {', '.join(options)}"))
+    return found
 
 
 def shown_runs(row: Row) -> str:
@@ -168,10 +179,8 @@ def markdown(table: Table, name: str, with_best: bool = False) -> str:
     differences = difference_texts(table)
     if differences is not None:
         parts += [f"## {escaped(baseline_title(table))}", *_markdown_table(differences)]
-    lines = notes(table)
-    parts += [escaped(line) for line in lines if not line.startswith("  ")]
-    if failures := [f"- {escaped(line.strip())}" for line in lines if line.startswith("  ")]:
-        parts.append("\n".join(failures))
+    lines = [("- " if line.startswith("  ") else "\n") + escaped(line) for line in notes(table)]
+    parts += ["\n".join(lines).strip()]
     if table.protocols:
         protocols = [f"- {escaped(metric)}: {escaped(line)}" for metric, line in protocol_lines(table)]
         parts += ["## Protocol", "\n".join(protocols)]

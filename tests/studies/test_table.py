@@ -13,7 +13,15 @@ from ganframe.studies.outcomes import Outcome
 from ganframe.studies.report import difference_texts, escaped, main_texts, markdown, notes, shown_runs, write_report
 from ganframe.studies.table import best, make_table
 
-PROTOCOL = {"version": "1", "options": {"k": 5}, "features": {}, "against": "test", "data": "abc", "samples": 100}
+PROTOCOL = {
+    "version": "1",
+    "options": {"k": 5},
+    "features": {},
+    "against": "test",
+    "counts": {},
+    "data": "abc",
+    "samples": 100,
+}
 
 
 class Closeness(Metric):
@@ -164,7 +172,7 @@ def test_markdown_shows_names_and_failures_letter_by_letter(outcomes):
     assert "| a\\|b\\*\\_c | 2 of 3, 1 failed |" in text
     assert "seed 2: loss is not \\| finite" in text
     assert "## Difference from objective vanilla" in text
-    assert "- closeness: metric closeness, version 1, options.k 5" in text
+    assert "- closeness: 100 generated samples; metric closeness, version 1, options.k 5, data abc" in text
     widths = {line.replace("\\|", "").count("|") for line in text.split("\n\n")[1].splitlines()}
     assert widths == {6}
 
@@ -202,6 +210,17 @@ def test_the_heat_map_is_rows_by_columns_whatever_the_axes(outcomes, tmp_path):
         found = [run(cell, 1, score(closeness=1.0)), run(other, 1, score(closeness=1e-6), status="finished")]
         write_report(table(found), tmp_path, "s")
         assert (tmp_path / "heat_map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_finished_run_without_a_score_is_named():
+    fault = {**score(), "error": "too few samples"}
+    found = table([run(A, 1, score(closeness=1.0)), run(A, 2, fault)])
+    assert cells(main_texts(found))[0]["closeness ↑"] == "1 (1 seed)"
+    assert notes(found)[-1] == "  objective vanilla, seed 2: closeness: too few samples"
+    lines = markdown(found, "s").splitlines()
+    at = lines.index("- objective vanilla, seed 2: closeness: too few samples")
+    assert lines[at - 1].endswith("no score by a metric:")
+    assert lines[at - 2] == ""
 
 
 def test_notes_say_why_runs_failed(outcomes):
