@@ -32,26 +32,33 @@ class Best:
         return -max(values)[1] if values else None
 
 
+def named_number(text: str, evaluations: Mapping[str, Evaluation]) -> Best:
+    """The number that "metric" or "metric.number" names. Raises ValueError where there is none, or no direction."""
+    metric, _, number = text.partition(".")
+    if metric not in evaluations:
+        known = ", ".join(evaluations) or "there is no [[metrics]]"
+        raise ValueError(f"no metric '{metric}' in [[metrics]]: {known}")
+    better = evaluations[metric].metric.better
+    number = number or next(iter(better), "")
+    if number not in better:
+        raise ValueError(f"'{number}' of {metric} has no direction; known: {', '.join(better)}")
+    return Best(metric, number, better[number] == "higher")
+
+
 def best_of(recipe: Recipe, evaluations: Mapping[str, Evaluation], problems: Problems) -> Best | None:
     """What `log.keep_best` names. Adds a problem where it names nothing that is judged during training."""
     if recipe.log.keep_best is None:
         return None
-    metric, _, number = recipe.log.keep_best.partition(".")
-    if metric not in evaluations:
-        known = ", ".join(evaluations) or "there is no [[metrics]]"
-        problems.add(f"log.keep_best: no metric '{metric}' in [[metrics]]: {known}")
+    try:
+        best = named_number(recipe.log.keep_best, evaluations)
+    except ValueError as error:
+        problems.add(f"log.keep_best: {error}")
         return None
-    entry = evaluations[metric]
-    better = entry.metric.better
-    number = number or next(iter(better), "")
-    if number not in better:
-        problems.add(f"log.keep_best: '{number}' of {metric} has no direction; known: {', '.join(better)}")
-    elif entry.every is None:
-        place = list(evaluations).index(metric)
-        problems.add(f"log.keep_best: {metric} is judged at the end only; set metrics[{place}].every")
-    else:
-        return Best(metric, number, better[number] == "higher")
-    return None
+    if evaluations[best.metric].every is None:
+        place = list(evaluations).index(best.metric)
+        problems.add(f"log.keep_best: {best.metric} is judged at the end only; set metrics[{place}].every")
+        return None
+    return best
 
 
 def headline(metric: Metric, score: Score) -> str:

@@ -164,19 +164,24 @@ def override(document: dict[str, Any], text: str) -> None:
     path = re.findall(r"[^.\[\]\s]+", key)
     if not equals or not path:
         raise RequestError(f"--set {text}: write it as table.option=value")
-    parsed = _value(text, value.strip())
+    assign(document, key, _value(text, value.strip()), f"--set {text}")
+
+
+def assign(document: dict[str, Any], place: str, value: Any, said: str) -> None:
+    """Sets the option at a place of a parsed recipe. Raises RequestError, beginning with `said`, if there is none."""
+    path = re.findall(r"[^.\[\]\s]+", place)
     table: Any = document
     for name, after in zip(path, [*path[1:], None], strict=True):
         if isinstance(table, list):
             if not name.isdecimal() or int(name) >= len(table):
-                raise RequestError(f"--set {text}: no element {name} in a list of {len(table)}")
+                raise RequestError(f"{said}: no element {name} in a list of {len(table)}")
             index: Any = int(name)
         elif isinstance(table, dict):
             index = name
         else:
-            raise RequestError(f"--set {text}: {name} is inside something that is not a table")
+            raise RequestError(f"{said}: {name} is inside something that is not a table")
         if after is None:
-            table[index] = parsed
+            table[index] = value
         else:
             table = table.setdefault(index, {}) if isinstance(table, dict) else table[index]
 

@@ -22,7 +22,8 @@ from ganframe.studies.plan import Planned, Study
 FAILURE = "failure.txt"
 """In the folder of a run that failed: why."""
 
-Status = Literal["finished", "failed", "running", "waiting"]
+Status = Literal["finished", "failed", "pruned", "running", "waiting"]
+"""A run is pruned where a search has ended it early."""
 
 
 @attrs.frozen

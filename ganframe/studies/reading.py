@@ -14,8 +14,9 @@ import attrs
 from ganframe.errors import RecipeError, RequestError, did_you_mean
 from ganframe.recipes.reading import override, read_document
 from ganframe.recipes.strict import as_leaf, as_table, shown
+from ganframe.studies.ranges import Search, read_search
 
-OPTIONS = ("name", "base", "set", "seeds", "threads", "baseline", "metrics", "axes")
+OPTIONS = ("name", "base", "set", "seeds", "threads", "baseline", "metrics", "axes", "search", "cluster")
 SHARED = {"seed": "the seeds of a study are its option seeds", "metrics": "all cells are judged by the same metrics"}
 """Tables of a recipe that no choice may have."""
 
@@ -50,6 +51,8 @@ class StudyFile:
     threads: int
     baseline: Mapping[str, str]
     document: Mapping[str, Any]
+    search: Search | None = None
+    cluster: Mapping[str, Any] = {}
 
 
 class _Mistakes:
@@ -105,6 +108,10 @@ def read_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyFile:
     seeds = mistakes.attempt("seeds", lambda: _seeds(document.get("seeds", 5)))
     threads = mistakes.attempt("threads", lambda: _at_least_one(document.get("threads", 1)))
     baseline = _baseline(document.get("baseline", {}), read, mistakes)
+    search, wrong = read_search(document["search"]) if "search" in document else (None, [])
+    for place, text in wrong:
+        mistakes.add(place, text)
+    cluster = mistakes.attempt("cluster", lambda: as_table(document.get("cluster", {})))
     if mistakes.found:
         raise RecipeError([f"{path}: {place}: {text}" for place, text in mistakes.found])
     whole = {
@@ -114,6 +121,7 @@ def read_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyFile:
         "baseline": baseline,
         "base": base,
         "axes": copy.deepcopy(dict(axes)),
+        **({} if search is None else {"search": document["search"]}),
     }
     return StudyFile(
         title=str(path),
@@ -127,6 +135,8 @@ def read_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyFile:
         threads=threads,
         baseline=baseline,
         document=whole,
+        search=search,
+        cluster=cluster,
     )
 
 

@@ -13,6 +13,7 @@ from ganframe.judging.protocol import Score, differences, numbers
 from ganframe.plugins.registry import Registry
 from ganframe.studies.outcomes import Outcome, Status
 from ganframe.studies.statistics import Difference, Estimate, corrected, estimate, paired
+from ganframe.studies.trials import Found
 
 Cell = tuple[tuple[str, str], ...]
 """The choice on each axis, in the order of the axes: (("objective", "hinge"), …)."""
@@ -46,7 +47,10 @@ class Row:
 
 @attrs.frozen
 class Table:
-    """A study's cells × numbers. `baseline` is None where the study has no such cell, as one that has no axes."""
+    """A study's cells × numbers. `baseline` is None where the study has no such cell, as one that has no axes.
+
+    The cells of a `search` are its trials.
+    """
 
     axes: tuple[str, ...]
     columns: tuple[Column, ...]
@@ -54,6 +58,13 @@ class Table:
     baseline: Cell | None
     protocols: Mapping[str, Mapping[str, Any]]
     outcomes: tuple[Outcome, ...]
+    search: Found | None = None
+
+
+def make_search_table(found: Found, registry: Registry) -> Table:
+    """The table of a search, a row for each trial. Raises as `make_table` does."""
+    outcomes = [outcome for trial in found.trials for outcome in trial.outcomes]
+    return attrs.evolve(make_table(outcomes, None, registry), search=found)
 
 
 def make_table(outcomes: Iterable[Outcome], baseline: Mapping[str, str] | None, registry: Registry) -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import attrs
 import torch
 
 from ganframe.analysis.evaluate import evaluate
+from ganframe.engine.state import Callback
 from ganframe.errors import RequestError, RunError, note, warn
 from ganframe.recipes.problems import unexpected
 from ganframe.recipes.writing import to_table
@@ -40,6 +41,10 @@ class Worked:
     refused: dict[str, str] = attrs.field(factory=dict)
 
 
+class EndedEarly(Exception):
+    """A callback has ended a run before its last step."""
+
+
 def work(study: Study, folder: Path, wait: bool = True, stopped: Callable[[], bool] = lambda: False) -> Worked:
     """Makes the runs of a study in its folder until none is left.
 
@@ -51,7 +56,7 @@ def work(study: Study, folder: Path, wait: bool = True, stopped: Callable[[], bo
     """
     worked = Worked()
     done: set[str] = set()
-    with _threads(study.file.threads):
+    with threads_of(study):
         while True:
             held = False
             for run in study.runs:
@@ -63,7 +68,7 @@ def work(study: Study, folder: Path, wait: bool = True, stopped: Callable[[], bo
                     done.add(run.name)
                     continue
                 try:
-                    worked.runs += _work_on(run, run_folder_of(folder, run), folder)
+                    worked.runs += work_on(run, run_folder_of(folder, run), folder)
                 except InUse:
                     held = True
                 except RequestError as error:
@@ -74,10 +79,11 @@ def work(study: Study, folder: Path, wait: bool = True, stopped: Callable[[], bo
             time.sleep(PAUSE)
 
 
-def _work_on(run: Planned, path: RunFolder, folder: Path) -> bool:
+def work_on(run: Planned, path: RunFolder, folder: Path, callbacks: Sequence[Callback] = ()) -> bool:
     """Makes or resumes a run and judges it. Returns whether there was anything to do.
 
-    Raises InUse where another worker holds it, RequestError where it cannot be made here.
+    Raises InUse where another worker holds it, RequestError where it cannot be made here, EndedEarly as `callbacks`
+    raise it.
     """
     try:
         with run_folder.claimed(path):
@@ -85,14 +91,14 @@ def _work_on(run: Planned, path: RunFolder, folder: Path) -> bool:
                 return False
             note(f"{run.title}: {path.path}")
             try:
-                _train(run, path)
+                _train(run, path, callbacks)
                 if final_scores(path, run.recipe) is None:
                     evaluate(path.path, [to_table(entry, run.recipe.registry) for entry in run.recipe.metrics])
             except RunError as error:
                 if isinstance(error.__cause__, OSError):  # a full disk would end the next runs too
                     raise
                 _record(path, str(error))
-            except (RequestError, OSError):
+            except (RequestError, OSError, EndedEarly):
                 raise
             except Exception as error:
                 _record(path, unexpected(error))
@@ -101,14 +107,14 @@ def _work_on(run: Planned, path: RunFolder, folder: Path) -> bool:
         raise RunError(f"{path.path}: cannot be written: {error.strerror or error}") from error
 
 
-def _train(run: Planned, path: RunFolder) -> None:
+def _train(run: Planned, path: RunFolder, callbacks: Sequence[Callback]) -> None:
     """Trains the run to its last step, from where a dead worker left it."""
     if is_trained(path, run.recipe):
         return
     if path.recipe.is_file():
-        resume(path.path)
+        resume(path.path, callbacks=callbacks)
     else:
-        train(run.recipe, path.path)
+        train(run.recipe, path.path, callbacks)
 
 
 def _record(path: RunFolder, message: str) -> None:
@@ -126,10 +132,10 @@ def forget_failures(study: Study, folder: Path) -> int:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """A number of threads for the computations of this process: sums, and so weights, depend on it."""
+def threads_of(study: Study) -> Iterator[None]:
+    """The study's number of threads for the computations of this process: sums, and so weights, depend on it."""
     before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    torch.set_num_threads(study.file.threads)
     try:
         yield
     finally:

@@ -10,8 +10,9 @@ import pytest
 from ganframe.components import Metric
 from ganframe.errors import RequestError
 from ganframe.studies.outcomes import Outcome
-from ganframe.studies.report import difference_texts, escaped, main_texts, markdown, notes, shown_runs, write_report
+from ganframe.studies.report import escaped, markdown, write_report
 from ganframe.studies.table import best, make_table
+from ganframe.studies.texts import difference_texts, main_texts, notes, shown_runs
 
 PROTOCOL = {
     "version": "1",
@@ -195,7 +196,7 @@ def test_json_has_every_run_and_statistic(outcomes, tmp_path):
     assert found["runs"][0]["folder"] == "runs/1"
     assert found["runs"][0]["scores"][0]["closeness"] == 0.6
     b = found["cells"][1]
-    assert b["runs"] == {"finished": 2, "failed": 1, "running": 0, "waiting": 0}
+    assert b["runs"] == {"finished": 2, "failed": 1, "pruned": 0, "running": 0, "waiting": 0}
     assert b["metrics"]["closeness"]["closeness"]["values"] == {"1": 0.725, "3": 0.975}
     assert b["metrics"]["closeness"]["closeness"]["difference"]["n"] == 2
     assert found["protocols"]["closeness"]["samples"] == 100
