@@ -107,8 +107,14 @@ def recipe(tmp_path):
 def test_recipe_runs_in_two_processes_and_only_the_first_writes(recipe, tmp_path, read_records, asked):
     """On a machine without a GPU, also where nobody asked for the CPU."""
     variables = {"ACCELERATE_USE_CPU": asked, "CUDA_VISIBLE_DEVICES": ""}
-    done = launch(*TORCHRUN, "-m", "ganframe", "run", recipe(4, 1), "--out", tmp_path / "run", variables=variables)
+    sets = ["--set", 'metrics=[{use="modes", every=2, samples=50}]', "--set", "log.keep_best=modes.kl"]
+    command = ["-m", "ganframe", "run", recipe(4, 1), "--out", tmp_path / "run", *sets]
+    done = launch(*TORCHRUN, *command, variables=variables)
     assert done.returncode == 0, done.stderr
+    scores = [json.loads(line) for line in (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()]
+    chosen = [score for score in scores if score["protocol"]["chosen_by"]]
+    assert [score["judged"]["step"] for score in scores if score not in chosen] == [2, 4]
+    assert len(chosen) == 1
     assert [record["step"] for record in read_records(tmp_path / "run")] == [1, 2, 3, 4]
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
     assert done.stdout.count("done:") == 1
@@ -134,6 +140,10 @@ def test_program_of_two_processes_runs_twice(recipe, tmp_path):
     [
         ("train.batch_size=63", "train.batch_size: 2 processes cannot share 63 evenly"),
         ("train.stepz=3", "train.stepz: unknown option"),
+        (
+            'metrics=[{use="frechet", features="pixels", real=9}]',
+            "metrics[0]: 9 real samples give a singular covariance",
+        ),
     ],
 )
 @pytest.mark.slow
