@@ -14,7 +14,9 @@ from ganframe.builtin.frechet import Frechet, Kernel
 from ganframe.builtin.image_folder import ImageFolder
 from ganframe.builtin.images import Digits, TorchvisionDataset
 from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
+from ganframe.builtin.mmd import MMD
 from ganframe.builtin.modes import Modes
+from ganframe.builtin.nearest import Nearest
 from ganframe.builtin.neighbours import PrecisionRecall
 from ganframe.builtin.objectives import WGAN, NonSaturating, Vanilla
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
@@ -61,6 +63,8 @@ def ganframe_metrics() -> dict[str, type]:
     return {
         "modes": Modes,
         "wasserstein": Wasserstein,
+        "mmd": MMD,
+        "nearest": Nearest,
         "frechet": Frechet,
         "kernel": Kernel,
         "precision_recall": PrecisionRecall,

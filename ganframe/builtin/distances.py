@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 NUMBERS = 2**22  # distances that are in memory at a time: 32 MiB of float64
+VALUES = 2**24  # values of samples that are in memory as float64 at a time: 128 MiB
 NARROW = 64  # dimensions up to which differences are as fast as a matrix product
 
 
@@ -25,5 +26,13 @@ def distances(x: Tensor, others: Tensor) -> Iterator[Tensor]:
 
 
 def nearest(x: Tensor, others: Tensor) -> Tensor:
-    """Distances (n,) of samples x (n, …) to the nearest of `others` (m, …), in float64."""
-    return torch.cat([part.min(1).values for part in distances(x, others)])
+    """Distances (n,) of samples x (n, …) to the nearest of `others` (m, …), in float64; 0 to a copy."""
+    x, others = x.flatten(1), others.flatten(1)
+    best = torch.full((len(x),), torch.inf, dtype=torch.float64)
+    for block in others.split(max(1, VALUES // others.shape[1])):
+        start = 0
+        for part in distances(x, block):
+            rows = slice(start, start := start + len(part))
+            difference = x[rows].double() - block[part.argmin(1)].double()  # exact, where `part` is rounded
+            best[rows] = torch.minimum(best[rows], difference.norm(dim=1))
+    return best

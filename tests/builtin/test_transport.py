@@ -53,9 +53,9 @@ def test_numbers_are_those_of_pot(order):
 def test_gaussians_have_the_closed_form_within_sampling_error(judged):
     """Equal covariances, W_2 = W_1 = ‖m - m'‖; of scaled ones on the line W_2 = √((m - m')² + (s - s')²)."""
     line = Gaussian1D()
-    found = judged(Wasserstein(order=2.0), line, 2.0 + 3.0 * drawn(line, 4_000))
+    found = judged(Wasserstein(order=2.0, exact_samples=500), line, 2.0 + 3.0 * drawn(line, 4_000))
     assert found["sliced"] == pytest.approx(math.hypot(2.0, 2.0), abs=0.1)
-    assert found["exact"] == pytest.approx(math.hypot(2.0, 2.0), abs=0.25)
+    assert found["exact"] == pytest.approx(math.hypot(2.0, 2.0), abs=0.4)
     ring = Ring()
     moved = judged(Wasserstein(exact_samples=400), ring, drawn(ring, 2_000) + torch.tensor([30.0, 40.0]))
     assert moved["exact"] == pytest.approx(50.0, abs=0.3)
