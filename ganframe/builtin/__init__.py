@@ -19,6 +19,7 @@ from ganframe.builtin.modes import Modes
 from ganframe.builtin.nearest import Nearest
 from ganframe.builtin.neighbours import PrecisionRecall
 from ganframe.builtin.objectives import WGAN, NonSaturating, Vanilla
+from ganframe.builtin.parzen import Parzen
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
 from ganframe.builtin.stacked import Stacked
 from ganframe.builtin.transport import Wasserstein
@@ -65,6 +66,7 @@ def ganframe_metrics() -> dict[str, type]:
         "wasserstein": Wasserstein,
         "mmd": MMD,
         "nearest": Nearest,
+        "parzen": Parzen,
         "frechet": Frechet,
         "kernel": Kernel,
         "precision_recall": PrecisionRecall,

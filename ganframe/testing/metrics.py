@@ -22,7 +22,7 @@ from ganframe.testing.common import calling, checked, configured, require
 
 NEEDS = ("modes", "labels", "images", "held_out")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-MOST = 1_000  # samples that are judged: checks must be fast
+MOST = 500  # samples that are judged: checks must be fast
 SEED = 0
 Numbers = dict[str, float]
 Samples = tuple[Tensor, Tensor]
