@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar
 
 import attrs
 import torch
@@ -35,7 +34,7 @@ class MMD(Metric):
         validator=and_(min_len(1), deep_iterable(gt(0))),
     )
 
-    better: ClassVar = {"mmd2": "lower"}
+    better = {"mmd2": "lower"}
 
     def build(self, judging: Judging) -> _Discrepancy:
         extract = judging.features(self.features)
@@ -60,7 +59,7 @@ class _Discrepancy:
     sigmas: tuple[float, ...]
     among_real: float
 
-    def __call__(self, x: Tensor, y: Tensor) -> dict[str, float]:
+    def __call__(self, x: Tensor, y: Tensor | None) -> dict[str, float]:
         if len(x) < 2:
             raise ValueError("it needs at least two samples")
         found = self.extract(x)

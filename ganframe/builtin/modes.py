@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import attrs
 import torch
@@ -36,7 +35,7 @@ class Modes(Metric):
     sigmas: float = option(3.0, help="standard deviations within which samples are of high quality", validator=gt(0))
 
     needs = ("modes",)
-    better: ClassVar = {"modes": "higher", "high_quality": "higher", "kl": "lower"}
+    better = {"modes": "higher", "high_quality": "higher", "kl": "lower"}
     samples = 2_500
 
     def build(self, judging: Judging) -> _Count:
@@ -79,7 +78,7 @@ class _Count:
     weights: Tensor
     sigmas: float
 
-    def __call__(self, x: Tensor, y: Tensor) -> dict[str, float]:
+    def __call__(self, x: Tensor, y: Tensor | None) -> dict[str, float]:
         parts = [(part / self.stds).min(1) for part in distances(x, self.means)]
         away, mode = torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
         good = away <= self.sigmas

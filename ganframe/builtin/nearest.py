@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import attrs
-from attrs.validators import ge, gt, lt, optional
+from attrs.validators import and_, ge, gt, lt, optional
 from torch import Tensor
 
 from ganframe import Distribution, Judging, Metric, option
@@ -34,14 +33,14 @@ class Nearest(Metric):
 
     features: str = option("pixels", help="name of the features")
     quantile: float = option(
-        0.01, help="share of held-out samples that are called near to training data", validator=[gt(0), lt(1)]
+        0.01, help="share of held-out samples that are called near to training data", validator=and_(gt(0), lt(1))
     )
     training: int | None = option(
         None, help="training samples to compare with, at most; all by default", validator=optional(ge(1))
     )
 
     needs = ("held_out",)
-    better: ClassVar = {"copied": "lower"}
+    better = {"copied": "lower"}
     samples = 2_000
 
     def build(self, judging: Judging) -> _Copies:
@@ -67,7 +66,7 @@ class _Copies:
     floor: float
     median: float
 
-    def __call__(self, x: Tensor, y: Tensor) -> dict[str, float]:
+    def __call__(self, x: Tensor, y: Tensor | None) -> dict[str, float]:
         away = nearest(self.extract(x), self.training)
         found = {"copied": (away <= self.near).double().mean().item(), "copied_floor": self.floor}
         return found | ({"ratio": away.median().item() / self.median} if self.median > 0 else {})

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import attrs
 import torch
-from attrs.validators import ge, gt, lt
+from attrs.validators import and_, ge, gt, lt
 from torch import Tensor
 
 from ganframe import Judging, Metric, option
@@ -36,12 +35,12 @@ class Parzen(Metric):
     """
 
     real: int = option(11_000, help="real samples, for σ and for the mean together, at most", validator=ge(2))
-    validation: float = option(0.1, help="share of the real samples that σ is chosen on", validator=[gt(0), lt(1)])
+    validation: float = option(0.1, help="share of the real samples that σ is chosen on", validator=and_(gt(0), lt(1)))
     smallest: float = option(0.1, help="smallest σ", validator=gt(0))
     largest: float = option(1.0, help="largest σ", validator=gt(0))
     widths: int = option(10, help="number of values of σ that are tried", validator=ge(1))
 
-    better: ClassVar = {"log_likelihood": "higher"}
+    better = {"log_likelihood": "higher"}
 
     def __attrs_post_init__(self) -> None:
         if self.smallest > self.largest:
@@ -71,7 +70,7 @@ class _Likelihood:
     sigmas: list[float]
     is_image: bool
 
-    def __call__(self, x: Tensor, y: Tensor) -> dict[str, float]:
+    def __call__(self, x: Tensor, y: Tensor | None) -> dict[str, float]:
         x = scaled(x, self.is_image)
         means = log_densities(self.validation, x, self.sigmas).mean(1)
         sigma = self.sigmas[int(means.argmax())]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import attrs
 import torch
 from attrs.validators import ge
@@ -35,7 +33,7 @@ class Wasserstein(Metric):
     exact_samples: int = option(2_000, help="samples of each side for the exact distance, at most", validator=ge(2))
     projections: int = option(200, help="random directions for the sliced distance", validator=ge(1))
 
-    better: ClassVar = {"exact": "lower", "sliced": "lower"}
+    better = {"exact": "lower", "sliced": "lower"}
 
     def build(self, judging: Judging) -> _Transport:
         real = judging.real(2 * judging.samples)[0].flatten(1)
@@ -61,7 +59,7 @@ class _Transport:
     order: float
     floors: dict[int, tuple[float, float]] = attrs.field(factory=dict)
 
-    def __call__(self, x: Tensor, y: Tensor) -> dict[str, float]:
+    def __call__(self, x: Tensor, y: Tensor | None) -> dict[str, float]:
         n = min(len(x), len(self.real))
         if n < 2:
             raise ValueError("it needs at least two samples")

@@ -22,10 +22,11 @@ from ganframe.testing.common import calling, checked, configured, require
 
 NEEDS = ("modes", "labels", "images", "held_out")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-MOST = 500  # samples that are judged: checks must be fast
+MOST = 1_000  # samples that are judged: checks must be fast
 SEED = 0
 Numbers = dict[str, float]
 Samples = tuple[Tensor, Tensor]
+Generated = tuple[Tensor, Tensor | None]
 
 
 @checked
@@ -33,12 +34,12 @@ def check_metric(metric: Metric | type[Metric], data: Dataset | None = None) -> 
     """Checks a metric on clusters of points or small images, or on `data`.
 
     It is built on data that has exactly what `needs` says. Other data it accepts, or refuses by ValueError, as it may
-    refuse samples that are too few. The measure returns finite numbers by free names, those of `better` among them. It
-    is called as by `ganframe evaluate`: the same samples have the same numbers, also after other samples and when it is
-    built again, in another order too; no sample is changed. Real samples judged by themselves are better in each number
-    of `better` than some damaged ones: shifted, one of them repeated, noise, or copies of training samples. Shifted
-    ones are not better than real ones, unless the metric needs held-out samples: it may look for copies alone. No
-    option is called `use`, `every` or `samples`.
+    refuse samples that are too few, or made for no y. The measure returns finite numbers by free names, those of
+    `better` among them. It is called as by `ganframe evaluate`, with y = None where the data has no labels. The same
+    samples have the same numbers, also after other samples, when it is built again, and in another order; no sample is
+    changed. Real samples judged by themselves are better in each number of `better` than some damaged ones: shifted,
+    one of them repeated, noise, or copies of training samples. Shifted ones are not better than real ones, unless the
+    metric needs held-out samples: it may look for copies alone. No option is called `use`, `every` or `samples`.
 
     Raises AssertionError for the first property that is violated.
     """
@@ -66,7 +67,8 @@ class Judged:
             self.data = JudgedData(dataset, dataset.spec, dataset.build(), dataset.held_out())
         self.drawn = functools.lru_cache(self.data.drawn)  # metrics share real samples, and may not change them
         self.against: Literal["test", "train"] = "test" if self.data.has_test() else "train"
-        self.x, self.y = self.drawn(self.against, self.count, 0)
+        self.x, y = self.drawn(self.against, self.count, 0)
+        self.y = None if self.data.spec.classes is None else y  # a generator heeds no y where there is none
 
     def build(self) -> Any:
         """The measure, built as the judge does."""
@@ -98,7 +100,11 @@ class Judged:
         with own_random_state(SEED, DEVICE):
             return self.config.build(judging)
 
-    def damaged(self) -> dict[str, Samples]:
+    def rows(self, which: Any) -> Generated:
+        """Some of the real samples."""
+        return self.x[which], None if self.y is None else self.y[which]
+
+    def damaged(self) -> dict[str, Generated]:
         """Samples that a good metric tells from the real ones, by what was done to them."""
         x, y = self.x, self.y
         image = self.data.spec.is_image
@@ -106,12 +112,13 @@ class Judged:
         quarter = [size // 4 for size in x.shape[2:]]
         made = {
             "shifted": x.roll(quarter, (2, 3)) if image else x + (high - low),
-            "all the same": x[:1].repeat(len(x), *[1] * (x.ndim - 1)),
+            "all the same": x[:1].expand_as(x).clone(),
             "noise": torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * (high - low) + low,
         }
-        found = {damage: (samples, y) for damage, samples in made.items()}
+        found: dict[str, Generated] = {damage: (samples, y) for damage, samples in made.items()}
         if "held_out" in self.config.needs:
-            found["copies of training samples"] = self.drawn("train", self.count, 1)
+            copies, its_y = self.drawn("train", self.count, 1)
+            found["copies of training samples"] = copies, None if y is None else its_y
         return found
 
 
@@ -124,9 +131,10 @@ def _check_declared(name: str, config: Any) -> None:
     right = isinstance(needs, tuple) and all(need in NEEDS for need in needs)
     require(right, f"{name}: needs must be a tuple of some of {', '.join(NEEDS)}, not {needs!r}")
     better = getattr(config, "better", None)
-    right = isinstance(better, Mapping) and bool(better) and {*better.values()} <= {"lower", "higher"}
+    right = isinstance(better, Mapping) and bool(better) and all(d in ("lower", "higher") for d in better.values())
     require(right, f"{name}: better must name its numbers, as in {{'distance': 'lower'}}, not {better!r}")
-    require(not {*better} & {*OWN}, f"{name}: better names {', '.join({*better} & {*OWN})}, which scores use otherwise")
+    taken = [key for key in OWN if key in config.better]
+    require(not taken, f"{name}: better names {', '.join(taken)}, which scores use otherwise")
     count = config.samples
     require(
         type(count) is int and count >= 2, f"{name}: samples must be a number of samples, at least 2, not {count!r}"
@@ -145,12 +153,14 @@ def _build(name: str, judged: Judged, hint: str) -> Any:
     return measure
 
 
-def _measured(name: str, measure: Any, samples: Samples, what: str) -> Numbers:
+def _measured(name: str, measure: Any, samples: Generated, what: str) -> Numbers:
     """The numbers of samples, called as the judge does; they must be finite, and the samples unchanged."""
-    (x, y), kept = ([side.clone() for side in samples] for _ in range(2))  # real samples may be changed as well
+    given, kept = ([None if side is None else side.clone() for side in samples] for _ in range(2))
+    x, y = given
     with own_random_state(SEED, DEVICE), torch.no_grad(), calling(f"{name}: measure(x, y) of {what}"):
         values = measure(x, y)
-    require(torch.equal(x, kept[0]) and torch.equal(y, kept[1]), f"{name}: measure changes samples in place")
+    same = all(a is None or b is None or torch.equal(a, b) for a, b in zip(given, kept, strict=True))
+    require(same, f"{name}: measure changes samples in place")
     require(
         isinstance(values, Mapping) and bool(values),
         f"{name}: measure must return {{name: number}}, not {values!r:.60}",
@@ -168,7 +178,7 @@ def _check_on(name: str, config: Any, judged: Judged, what: str) -> None:
     fault = unsuited(config, judged.data)
     require(fault is None, f"{name}: {what} does not have what `needs` says: {fault}")
     hint = f"it was built on {what} so declare in `needs` what else it must have" if what.endswith(",") else ""
-    before = (judged.x.clone(), judged.y.clone())
+    before = judged.x.clone()
     measure = _build(name, judged, hint)
     real = _measured(name, measure, (judged.x, judged.y), "real samples")
     absent = [key for key in config.better if key not in real]
@@ -177,8 +187,7 @@ def _check_on(name: str, config: Any, judged: Judged, what: str) -> None:
         damage: _measured(name, measure, samples, f"samples that are {damage}")
         for damage, samples in judged.damaged().items()
     }
-    same = torch.equal(before[0], judged.x) and torch.equal(before[1], judged.y)
-    require(same, f"{name}: it changes real samples in place; other metrics share them")
+    require(torch.equal(before, judged.x), f"{name}: it changes real samples in place; other metrics share them")
     again = _measured(name, measure, (judged.x, judged.y), "real samples")
     require(again == real, f"{name}: the same samples have {again} after others, not {real}; it must keep no state")
     rebuilt = _measured(name, _build(name, judged, hint), (judged.x, judged.y), "real samples")
@@ -186,12 +195,14 @@ def _check_on(name: str, config: Any, judged: Judged, what: str) -> None:
     _check_order(name, measure, judged, real, damaged)
     _check_directions(name, config, real, damaged)
     _check_few(name, measure, judged)
+    if judged.y is not None:
+        _or_refused(name, measure, (judged.x, None), "samples with y = None, of a generator that heeds no labels")
 
 
 def _check_order(name: str, measure: Any, judged: Judged, real: Numbers, damaged: dict[str, Numbers]) -> None:
     """Samples in another order must have the same numbers, but for rounding."""
     order = torch.randperm(len(judged.x), generator=torch.Generator().manual_seed(1))
-    other = _measured(name, measure, (judged.x[order], judged.y[order]), "real samples in another order")
+    other = _measured(name, measure, judged.rows(order), "real samples in another order")
     for key, value in real.items():
         spread = max(abs(value - numbers.get(key, value)) for numbers in damaged.values())
         near = abs(other.get(key, math.inf) - value) <= 1e-9 + 1e-3 * max(abs(value), spread)
@@ -220,10 +231,14 @@ def _check_directions(name: str, config: Any, real: Numbers, damaged: dict[str, 
 def _check_few(name: str, measure: Any, judged: Judged) -> None:
     """One or two samples must have finite numbers, or be refused by ValueError."""
     for count in (1, 2):
-        try:
-            _measured(name, measure, (judged.x[:count], judged.y[:count]), f"a set of {count}")
-        except AssertionError as error:
-            require(isinstance(error.__cause__, ValueError), f"{error}; raise ValueError where samples are too few")
+        _or_refused(name, measure, judged.rows(slice(count)), f"a set of {count}")
+
+
+def _or_refused(name: str, measure: Any, samples: Generated, what: str) -> None:
+    try:
+        _measured(name, measure, samples, what)
+    except AssertionError as error:
+        require(isinstance(error.__cause__, ValueError), f"{error}; raise ValueError where there is no number")
 
 
 def _check_other(name: str, config: Any, judged: Judged) -> None:

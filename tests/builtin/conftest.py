@@ -26,9 +26,11 @@ def judged():
             data = JudgedData(dataset, dataset.spec, dataset.build(), dataset.held_out())
             evaluations = named([Evaluation(metric, samples=samples)], registry)
             judge = Judge(evaluations, data, registry, torch.device("cpu"), "test", None)
-            (found,) = judge.scores(x, torch.zeros(len(x), dtype=torch.long) if y is None else y)
+            (found,) = judge.scores(x, y)
         except RecipeError as refused:
             raise ValueError(str(refused)) from None
+        if "error" in found:
+            raise ValueError(found["error"])
         return found if score else numbers(found)
 
     return judge

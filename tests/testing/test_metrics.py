@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from typing import ClassVar
 
 import attrs
 import pytest
@@ -21,7 +20,7 @@ class MeanDistance(Metric):
 
     features: str = option("pixels", help="name of the features")
 
-    better: ClassVar = {"mean_distance": "lower"}
+    better = {"mean_distance": "lower"}
     samples = 200
 
     def build(self, judging):
@@ -52,8 +51,15 @@ def per_label(judging, x, y):
     """Wants labels: the mean distance of samples to the mean of their class."""
     real, labels = judging.real(200)
     assert judging.spec.classes, "no classes"
+    if y is None:
+        raise ValueError("needs the labels that the samples were made for")
     means = torch.stack([real[labels == k].mean(0) for k in range(judging.spec.classes)])
     return {"distance": float((x - means[y]).square().mean())}
+
+
+def per_label_always(judging, x, y):
+    means = torch.stack([judging.real(200)[0][judging.real(200)[1] == k].mean(0) for k in range(4)])
+    return {"distance": float((x - means.index_select(0, y)).square().mean())}
 
 
 def copied(judging, x, y):
@@ -171,7 +177,10 @@ WRONG = {
     "nothing better": (measuring(distance, better={}), "better must name its numbers"),
     "better as a word": (measuring(distance, better="lower"), "better must name its numbers"),
     "an unknown direction": (measuring(distance, better={"distance": "smaller"}), "better must name its numbers"),
-    "better of the step": (measuring(distance, better={"step": "lower"}), "better names step, which scores use"),
+    "better of the protocol": (
+        measuring(distance, better={"protocol": "lower"}),
+        "better names protocol, which scores use",
+    ),
     "needs as a text": (measuring(distance, needs="labels"), "needs must be a tuple of some of modes, labels"),
     "needs of something else": (measuring(distance, needs=("masks",)), "needs must be a tuple of some of modes"),
     "a share of samples": (measuring(distance, samples=0.5), "samples must be a number of samples"),
@@ -216,7 +225,11 @@ WRONG = {
                 "distance": distance(j, x, y)["distance"] + 0.0 * (1 / (len(x) - 1) if len(x) > 1 else float("nan"))
             }
         ),
-        "raise ValueError where samples are too few",
+        "a set of 1, .* raise ValueError where there is no number",
+    ),
+    "a label of each sample": (
+        measuring(per_label_always, needs=("labels",)),
+        "samples with y = None, .* raise ValueError where there is no number",
     ),
     # options
     "not a metric": (TensorDataset, r"must be a subclass of ganframe\.Metric"),
