@@ -16,6 +16,14 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """What features keep in the cache folder is kept for these tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANFRAME_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def other_samples_gradient():
     """measure(D, x): the largest |dD(x)_i / dx_j| over i ≠ j, 0 for a critic that treats samples independently."""

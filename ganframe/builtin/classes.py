@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import attrs
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ganframe import Judging, Metric
 from ganframe.builtin.classifier import channels
 
-LOGITS = "classifier_logits"
+LOGITS = "builtin:classifier_logits"
 
 
 @attrs.frozen
@@ -30,7 +31,7 @@ class Classes(Metric):
     """
 
     needs = ("labels",)
-    better = {"kl": "lower", "classes": "higher"}
+    better: ClassVar = {"kl": "lower", "classes": "higher"}
     samples = 26_000
 
     def build(self, judging: Judging) -> Callable[[Tensor, Tensor | None], dict[str, float]]:

@@ -6,11 +6,9 @@ import contextlib
 import hashlib
 import math
 import os
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -60,6 +58,9 @@ class Classifier(nn.Module):
 
     With `parts` > 1 the images of all channels are classified apart, and what is said of them is joined.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, shape: tuple[int, ...], classes: int, images: bool) -> None:
         super().__init__()
@@ -111,7 +112,9 @@ def _perceptron(width: int) -> nn.Sequential:
 
 def _features(judging: Judging, gives: str) -> Features:
     if judging.spec.classes is None:
-        raise ValueError("features 'classifier' need data with labels, and this dataset has none; use others, as 'pixels'")
+        raise ValueError(
+            "features 'classifier' need data with labels, and this dataset has none; use others, as 'pixels'"
+        )
     network, accuracy = _known_or_trained(*_training_samples(judging))
     network.parts, network.gives = channels(judging), gives
     return Features(network, about={"accuracy": accuracy})
@@ -153,7 +156,7 @@ def _known_or_trained(x: Tensor, y: Tensor, classes: int, images: bool) -> tuple
 def _hash(x: Tensor, y: Tensor, classes: int, images: bool) -> str:
     found = hashlib.sha256(f"{VERSION} {SEED} {tuple(x.shape)} {classes} {images} {torch.__version__}".encode())
     for tensor in (x, y):
-        found.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        found.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()[:24]
 
 
@@ -187,16 +190,12 @@ def _read(network: Classifier, file: Path) -> float | None:
 
 def _keep(network: Classifier, accuracy: float, file: Path) -> None:
     """Writes the weights under another name first, so that a file is never half there."""
+    part = file.with_suffix(f".{os.getpid()}.tmp")
     try:
-        handle, name = tempfile.mkstemp(suffix=".tmp", dir=file.parent)
-        os.close(handle)
-        try:
-            safetensors.torch.save_file(network.state_dict(), name, {"accuracy": str(accuracy)})
-            os.replace(name, file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        safetensors.torch.save_file(network.state_dict(), part, {"accuracy": str(accuracy)})
+        os.replace(part, file)
     except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
         warn(f"the classifier is not kept: {error}; set GANFRAME_CACHE to a folder that can be written")
 
 
@@ -216,8 +215,8 @@ def train(x: Tensor, y: Tensor, classes: int, images: bool) -> tuple[Classifier,
         _descend(network, x[~apart], y[~apart])
         network.eval()
         with torch.no_grad():
-            right = [(network(a).argmax(1) == b).sum() for a, b in zip(x[apart].split(500), y[apart].split(500))]
-    return network, round(sum(right).item() / int(apart.sum()), 4)
+            found = torch.cat([network(part).argmax(1) for part in x[apart].split(500)])
+    return network, round((found == y[apart]).float().mean().item(), 4)
 
 
 def _descend(network: Classifier, x: Tensor, y: Tensor) -> None:

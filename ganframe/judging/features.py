@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,7 +45,7 @@ class Extractor:
                 return found[: len(x)]
         parts = [self.network(self._fitted(part.to(self.device))) for part in x.split(self._chunk())]
         found = torch.cat([part.flatten(1).float().cpu() for part in parts])
-        self.seen = [*self.seen[-3:], (x, _version(x), found)]  # real samples, and the generated ones of several metrics
+        self.seen = [*self.seen[-3:], (x, _version(x), found)]  # real samples, and generated ones of several metrics
         return found
 
     def described(self) -> dict[str, Any]:
@@ -80,6 +79,15 @@ def _version(x: Tensor) -> int | None:
     return None if x.is_inference() else x._version
 
 
+def known_name(name: str, registry: Registry) -> str:
+    """The name of features in scores, however a recipe names them: plugin:name, or name alone of those built in."""
+    if name == PIXELS:
+        return name
+    offered = registry.find(FEATURES, name)
+    plugin, own = registry.locate(offered)
+    return own if plugin.name == "builtin" else registry.full_name(offered)
+
+
 def find_features(name: str, judging: Judging, registry: Registry) -> Extractor:
     """The extractor of features by name. Raises ValueError where they do not suit the data, RequestError for others."""
     if name == PIXELS:
@@ -88,7 +96,7 @@ def find_features(name: str, judging: Judging, registry: Registry) -> Extractor:
     features = build(judging)
     if not isinstance(features, Features):
         raise ValueError(f"features '{name}' must return ganframe.Features, not {type(features).__name__}")
-    return Extractor(name, attrs.evolve(features), judging.spec, judging.device)
+    return Extractor(known_name(name, registry), features, judging.spec, judging.device)
 
 
 def weights_hash(network: nn.Module) -> str:

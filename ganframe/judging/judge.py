@@ -18,7 +18,7 @@ from ganframe.components import Dataset, DataSpec, Distribution, Judging, Measur
 from ganframe.data.fingerprint import fingerprint
 from ganframe.data.randomness import own_random_state
 from ganframe.data.real import real_samples
-from ganframe.judging.features import Extractor, find_features
+from ganframe.judging.features import Extractor, find_features, known_name
 from ganframe.judging.protocol import OWN, Score
 from ganframe.plugins.registry import Registry
 from ganframe.recipes.problems import Problems
@@ -147,7 +147,8 @@ class Judge:
         samples = self._samples(evaluation)
 
         def features(name: str) -> Extractor:
-            if name not in self._extractors:
+            known = known_name(name, self.registry)
+            if known not in self._extractors:
                 # What features are made from is not what the metric that names them first compares with, nor kept.
                 apart = attrs.evolve(
                     judging,
@@ -156,9 +157,9 @@ class Judge:
                     held_out=functools.partial(held_out, fresh),
                 )
                 with own_random_state(SEED, self.device), torch.enable_grad():  # a classifier is trained
-                    self._extractors[name] = find_features(name, apart, self.registry)
-            used[name] = self._extractors[name].described()
-            return self._extractors[name]
+                    self._extractors[known] = find_features(name, apart, self.registry)
+            used[known] = self._extractors[known].described()
+            return self._extractors[known]
 
         def drawn(split: Against, seed: int, n: int) -> tuple[Tensor, Tensor]:
             x, y = self.real(n, split, seed)
