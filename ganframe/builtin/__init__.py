@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ganframe import Features, Judging, hookimpl
 from ganframe.builtin.classes import Classes
-from ganframe.builtin.classifier import classifier, classifier_logits
+from ganframe.builtin.small_classifier import classifier, classifier_logits
 from ganframe.builtin.constraints import GradientPenalty, SpectralNorm, WeightClipping
 from ganframe.builtin.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganframe.builtin.distributions import Gaussian1D, Grid, Ring, SwissRoll

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganframe import Judging, Metric
-from ganframe.builtin.classifier import channels
+from ganframe.builtin.small_classifier import channels
 
 LOGITS = "builtin:classifier_logits"
 

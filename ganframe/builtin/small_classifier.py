@@ -143,13 +143,14 @@ def _known_or_trained(x: Tensor, y: Tensor, classes: int, images: bool) -> tuple
     folder = Path(os.environ.get("GANFRAME_CACHE") or Path.home() / ".cache" / "ganframe").expanduser()
     file = folder / f"classifier-{_hash(x, y, classes, images)}.safetensors"
     network = Classifier(tuple(x.shape[1:]), classes, images)
-    with _lock(file):
+    with _lock(file) as keeps:
         accuracy = _read(network, file)
         if accuracy is None:
             if len(x) >= SLOW:
-                warn(f"training the classifier of {len(x):,} samples, once: it is kept in {folder}")
+                warn(f"a classifier of this data is trained for its features, on {len(x):,} samples; it is kept")
             network, accuracy = train(x, y, classes, images)
-            _keep(network, accuracy, file)
+            if keeps:
+                _keep(network, accuracy, file)
     return network, accuracy
 
 
@@ -161,18 +162,18 @@ def _hash(x: Tensor, y: Tensor, classes: int, images: bool) -> str:
 
 
 @contextlib.contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    """Holds the lock beside the file, which the system frees where a process dies; nothing where it cannot be made."""
+def _lock(file: Path) -> Iterator[bool]:
+    """Holds the lock beside the file, which the system frees where a process dies. False where it cannot be made."""
     lock = FileLock(f"{file}.lock")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except (OSError, NotImplementedError) as error:
         warn(f"the classifier is not kept: {error}; set GANFRAME_CACHE to a folder that can be written")
-        yield
+        yield False
         return
     try:
-        yield
+        yield True
     finally:
         lock.release()
 
@@ -206,7 +207,7 @@ def train(x: Tensor, y: Tensor, classes: int, images: bool) -> tuple[Classifier,
     """
     if images:
         x = torch.cat([smaller(part) for part in x.split(1000)])
-    apart = torch.tensor([zlib.crc32(row) % 5 == 0 for row in x.flatten(1).numpy()])
+    apart = torch.tensor([zlib.crc32(row + 0) % 5 == 0 for row in x.flatten(1).numpy()])  # -0 + 0 is 0
     if apart.all() or not apart.any():
         raise ValueError("features 'classifier' need samples that differ, and all training samples are the same")
     with torch.random.fork_rng(devices=[]), _one_thread():
