@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ganframe.plugins.registry import component
     from ganframe.recipes.reading import load_recipe
     from ganframe.recipes.tables import Recipe
+    from ganframe.studies.study import study
     from ganframe.training.run import Run, resume, run
 
 __version__ = "0.1.0"
@@ -58,6 +59,7 @@ _HOME = {
     "load_generator": "analysis.trained",
     "arithmetic": "analysis.arithmetic",
     "evaluate": "analysis.evaluate",
+    "study": "studies.study",
     "interpolate": "analysis.interpolation",
     **dict.fromkeys(("Run", "resume", "run"), "training.run"),
     **dict.fromkeys(("RecipeError", "RequestError", "RunError", "warn"), "errors"),
@@ -110,6 +112,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "resume",
     "load_generator",
     "evaluate",
+    "study",
     "interpolate",
     "arithmetic",
     "Recipe",
