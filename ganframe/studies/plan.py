@@ -135,21 +135,29 @@ def at_fault(file: StudyFile, found: Iterable[tuple[Mapping[str, str], str]]) ->
     where: dict[str, list[Mapping[str, str]]] = {}
     for cell, problem in found:
         where.setdefault(problem, []).append(cell)
-    return list(dict.fromkeys(f"{_place(file, problem, cells)}: {problem}" for problem, cells in where.items()))
+    places = ((place, problem) for problem, cells in where.items() for place in _places(file, problem, cells))
+    return list(dict.fromkeys(f"{place}: {problem}" for place, problem in places))
 
 
-def _place(file: StudyFile, problem: str, cells: list[Mapping[str, str]]) -> str:
+def _places(file: StudyFile, problem: str, cells: list[Mapping[str, str]]) -> list[str]:
+    """Where a problem of these cells comes from."""
     if problem.startswith("axes."):
-        return file.title
+        return [file.title]
     total = math.prod(len(choices) for choices in file.axes.values())
-    if len(cells) == total:
-        return _place_in_base(file, problem)
+    shared: list[str] = []
     for axis, choices in file.axes.items():
-        for place, choice in _choices(file, {axis: cells[0][axis]}):
-            if all(cell[axis] == choice.name for cell in cells) and len(cells) == total // len(choices):
-                return f"{file.title}: {place}{_set_at_fault(choice, problem)}"
+        names = {cell[axis] for cell in cells}
+        if len(cells) < total * len(names) // len(choices):  # other cells with these choices do not have it
+            continue
+        chosen = [pair for name in sorted(names) for pair in _choices(file, {axis: name})]
+        if all(_sets(choice, problem) for _, choice in chosen):
+            return [f"{file.title}: {place}{_set_at_fault(choice, problem)}" for place, choice in chosen]
+        if len(names) == 1 and len(choices) > 1:
+            shared = [f"{file.title}: {place}" for place, _ in chosen]
+    if shared or len(cells) == total:
+        return shared or [_place_in_base(file, problem)]
     others = f" and {counted(len(cells) - 1, 'other cell')}" if len(cells) > 1 else ""
-    return f"{file.title}: {cell_title(cells[0])}{others}"
+    return [f"{file.title}: {cell_title(cells[0])}{others}"]
 
 
 def _choices(file: StudyFile, cell: Mapping[str, str]) -> Iterator[tuple[str, Choice]]:
@@ -172,6 +180,11 @@ def _set_at_fault(choice: Choice, problem: str) -> str:
     """`.set[1]`, the text of a choice that set what a problem is about; empty where none did."""
     found = [index for index, text in enumerate(choice.sets) if _is_about(problem, text)]
     return f".set[{found[-1]}]" if found else ""
+
+
+def _sets(choice: Choice, problem: str) -> bool:
+    """Whether a choice sets what a problem is about."""
+    return bool(_set_at_fault(choice, problem)) or next(iter(_parts(problem.partition(": ")[0])), "") in choice.tables
 
 
 def _is_about(problem: str, text: str) -> bool:

@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 import ganframe
-from ganframe.studies.outcomes import read_outcomes
+from ganframe.storage import run_folder
+from ganframe.storage.run_folder import RunFolder
+from ganframe.studies import crew
+from ganframe.studies import study as studies
+from ganframe.studies.outcomes import Outcome, read_outcomes
 from ganframe.studies.plan import load_study
+from ganframe.studies.progress import Watched
+from ganframe.studies.work import work
 
 MEASURE = Path(__file__).parents[1] / "measure" / "studies.py"
 ENDLESS = 'base = "tiny.toml"\nseeds = 2\nset = ["train.steps=1_000_000", "log.every=1"]\n'
@@ -46,6 +52,16 @@ def held(study, out):
     return [outcome.status for outcome in read_outcomes(study, out)].count("running")
 
 
+@pytest.fixture
+def in_process(monkeypatch):
+    """Studies are worked on in this process, which takes less time than to start another one."""
+
+    def employ(folder, jobs, threads, look):
+        return list(work(load_study(folder / "study.toml"), folder).refused.values())
+
+    monkeypatch.setattr(studies, "employ", employ)
+
+
 def test_study_with_jobs_makes_all_runs(call, write_study, tmp_path):
     file = write_study()
     result = call("study", file, "--jobs", 2)
@@ -68,7 +84,7 @@ def test_study_with_jobs_makes_all_runs(call, write_study, tmp_path):
         ('[[axes.a]]\nname = "a"\nset = ["train.batch_size=0"]', r"axes\.a\[0\]\.set\[0\]: train\.batch_size: must be"),
         (
             '[[axes.a]]\nname = "a"\n[[axes.a]]\nname = "b"\ndiscriminator = { use = "mlp", norm = "batch" }\n'
-            'set = [\'constraints=[{use="gradient_penalty"}]\']',
+            "set = ['constraints=[{use=\"gradient_penalty\"}]']",
             r"axes\.a\[1\]\.set\[0\]: constraints\[0\]: .*BatchNorm",
         ),
         ('[[metrics]]\nuse = "modes"\nsamples = 1', r"study\.toml: metrics\[0\]"),
@@ -80,12 +96,14 @@ def test_wrong_study_exits_with_2_and_writes_nothing(call, write_study, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["study.toml", "tiny.toml"]
 
 
-def test_another_study_in_the_folder_exits_with_2(call, write_study, tmp_path):
+def test_another_study_in_the_folder_exits_with_2(call, write_study, tmp_path, in_process):
     file = write_study()
     call("study", file, "--out", "x")
     before = sorted(path for path in (tmp_path / "x").rglob("*"))
     result = call("study", file, "--out", "x", "--set", "seeds=3", code=2)
-    assert re.fullmatch(r"x: this folder holds another study: seeds was \[0, 1\] and is \[0, 1, 2\]; .*\n", result.stderr)
+    assert re.fullmatch(
+        r"x: this folder holds another study: seeds was \[0, 1\] and is \[0, 1, 2\]; .*\n", result.stderr
+    )
     assert before == sorted(path for path in (tmp_path / "x").rglob("*"))
     (tmp_path / "x" / "study.toml").unlink()
     assert call("study", file, "--out", "x", "--set", "seeds=3").stdout == "done: x/ has 6 runs: 6 finished\n"
@@ -95,7 +113,7 @@ def test_status_of_no_study_exits_with_2(call, write_study):
     assert call("study", write_study(), "--status", code=2).stderr == "studies/study: there is no study yet\n"
 
 
-def test_failed_runs_are_named_and_can_be_tried_again(call, write_study):
+def test_failed_runs_are_named_and_can_be_tried_again(call, write_study, in_process):
     rates = '[[axes.rate]]\nname = "slow"\n[[axes.rate]]\nname = "mad"\nset = ["optimizer.generator.lr=1e30"]\n'
     file = write_study(rates, study='base = "tiny.toml"\nseeds = 1\n', base="[log]\nevery = 1\n")
     for arguments in ([], ["--retry"]):
@@ -104,12 +122,12 @@ def test_failed_runs_are_named_and_can_be_tried_again(call, write_study):
         assert re.search(r"^failed: rate = mad, seed 0: .* is (nan|inf)", result.stderr, re.MULTILINE)
 
 
-def test_study_from_python(write_study, tmp_path):
+def test_study_from_python(write_study, tmp_path, in_process):
     found = ganframe.study(write_study(study='base = "tiny.toml"\nseeds = 1\n'), tmp_path / "x")
     assert [(outcome.seed, outcome.status) for outcome in found.outcomes] == [(0, "finished")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_study_saves_its_runs_and_exits_with_130(write_study, tmp_path, number):
     file, out = write_study(study=ENDLESS), tmp_path / "out"
     process = start(tmp_path, file, "--out", out, "--jobs", 2)
@@ -138,10 +156,37 @@ def test_workers_of_a_killed_study_save_and_end(write_study, tmp_path):
     assert len(list(out.glob("runs/*/checkpoints/step-*"))) == 2
 
 
-def test_launch_of_several_processes_makes_independent_workers(call, write_study, monkeypatch):
+def test_launch_of_several_processes_makes_independent_workers(call, write_study, monkeypatch, in_process):
     for variable, value in {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2"}.items():
         monkeypatch.setenv(variable, value)
-    assert call("study", write_study(study='base = "tiny.toml"\nseeds = 1\n')).exit_code == 0
+    call("study", write_study(study='base = "tiny.toml"\nseeds = 1\n'))
+
+
+def test_environment_of_a_worker():
+    """No trace of a launch, threads of the study whatever the number of workers, one GPU each where there are more."""
+    own = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "SLURM_PROCID": "1", "HOME": "y", "OMP_NUM_THREADS": "8"}
+    found = crew._environment({**own, "CUDA_VISIBLE_DEVICES": "3,5"}, threads=2, index=3)
+    assert not found.keys() & {"RANK", "WORLD_SIZE", "MASTER_ADDR", "SLURM_PROCID"}
+    assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"], found["HOME"]) == ("2", "2", "y")
+    assert found["CUDA_VISIBLE_DEVICES"] == "5"
+    assert crew._environment({"CUDA_VISIBLE_DEVICES": ""}, 1, 0)["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_time_left_is_that_of_the_runs_that_have_finished(write_study, tmp_path):
+    study = load_study(write_study())
+    watched = Watched(study, tmp_path)
+    watched.look()
+    assert (watched.text(), watched.left()) == ("0/4 runs done", None)
+    path = RunFolder(tmp_path / "runs" / study.runs[1].name)
+    path.path.mkdir(parents=True)
+    path.log.write_text('{"step": 3, "seconds": 1.0}\n')
+    first = Outcome(study.runs[0].cell, 0, tmp_path, "finished", seconds=10.0)
+    failed = Outcome(study.runs[2].cell, 0, tmp_path, "failed", message="x")
+    watched.outcomes |= {study.runs[0].name: first, study.runs[2].name: failed}
+    with run_folder.locked(path):
+        watched.look()
+        assert watched.left() == 10.0 * (2 - 3 / 6)
+        assert watched.text() == "2/4 runs done  1 failed  about 0:15 left"
 
 
 @pytest.mark.slow
