@@ -192,6 +192,11 @@ def test_time_left_is_that_of_the_runs_that_have_finished(write_study, tmp_path)
 @pytest.mark.slow
 def test_study_killed_while_three_processes_work_on_it_makes_each_run_once():
     """The short form of `python tests/measure/studies.py`."""
-    done = subprocess.run([sys.executable, MEASURE, "--kills", "3"], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, MEASURE, "--kills", "3", "--seeds", "1", "--steps", "800"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "faults 0" in done.stdout
