@@ -31,6 +31,8 @@ from ganframe.studies.trials import Found, Trial, goal, searched, shown_values, 
 from ganframe.studies.work import PAUSE, EndedEarly, threads_of, work_on
 
 DATABASE, LOCK = "search.db", ".search.lock"
+ENDED = ("finished", "failed", "pruned")
+SELDOM = 5.0  # seconds between two looks at the database
 HEARTBEAT, GRACE = 15, 60
 """Seconds between two signs of life of a worker, and after which it is taken for dead without one."""
 
@@ -156,6 +158,33 @@ def _suggest(trial: Any, place: str, found: Any) -> Any:
         return trial.suggest_categorical(place, list(found.values))
     suggest = trial.suggest_int if isinstance(found.low, int) else trial.suggest_float
     return suggest(place, found.low, found.high, log=found.log)
+
+
+@contextmanager
+def watching_trials(study: Study, folder: Path) -> Iterator[Callable[[], None]]:
+    """Yields a function that shows trials as they end, on standard error; it looks at the database now and then."""
+    told = {trial.number for trial in read_trials(study, folder).trials if trial.state in ENDED}
+    due = 0.0
+
+    def look() -> None:
+        nonlocal due
+        if time.monotonic() < due:
+            return
+        due = time.monotonic() + SELDOM
+        found = read_trials(study, folder)
+        ended = [trial for trial in found.trials if trial.state in ENDED]
+        best = "" if found.best is None else f", the best is {found.best.value:.5g} of trial {found.best.number}"
+        for trial in ended:
+            if trial.number not in told:
+                told.add(trial.number)
+                value = "" if trial.value is None else f" with {trial.value:.5g}"
+                note(f"trial {trial.number}: {trial.state}{value}; {len(ended)}/{searched(study).trials} done{best}")
+
+    try:
+        yield look
+    finally:
+        due = 0.0
+        look()
 
 
 # -------------------------------------------------------------------------------------------------------------- storage

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import attrs
 
 from ganframe.errors import RecipeError, RequestError, RunError, note, warn
+from ganframe.studies.cluster import Cluster, attend, read_options, submit
 from ganframe.studies.crew import employ
-from ganframe.studies.folder import default_folder, is_new, keep_study
+from ganframe.studies.folder import STUDY, default_folder, is_new, keep_study
 from ganframe.studies.outcomes import Outcome, read_outcomes
 from ganframe.studies.plan import Study, at_fault, load_study
 from ganframe.studies.progress import summary, watching
+from ganframe.studies.search import read_trials, require_optuna, search, watching_trials
+from ganframe.studies.table import Table, make_search_table, make_table
+from ganframe.studies.trials import Found, check_search, searched
 from ganframe.studies.work import forget_failures, stop_with, work
 from ganframe.training.accelerator import process_state_kept
 from ganframe.training.prepare import prepare
@@ -22,11 +27,39 @@ from ganframe.training.prepare import prepare
 
 @attrs.frozen
 class Studied:
-    """A study that was worked on: its plan, its folder, and what has become of each run."""
+    """A study that was worked on: its plan, its folder, what has become of each run, and of the trials of a search."""
 
     study: Study
     folder: Path
     outcomes: tuple[Outcome, ...]
+    search: Found | None = None
+
+    @property
+    def left(self) -> bool:
+        """Whether there is anything left to do."""
+        if self.search is not None:
+            return self.search.left(searched(self.study))
+        return any(outcome.status in ("running", "waiting") for outcome in self.outcomes)
+
+    @property
+    def summary(self) -> str:
+        """How many runs or trials there are, and what became of them."""
+        return summary(self.outcomes) if self.search is None else self.search.summary
+
+    def table(self) -> Table:
+        """The table of what has been found so far. Raises RequestError where scores were made by unlike protocols."""
+        registry = self.study.runs[0].recipe.registry
+        if self.search is not None:
+            return make_search_table(self.search, registry)
+        return make_table(self.outcomes, self.study.baseline, registry)
+
+
+def _read(loaded: Study, folder: Path) -> Studied:
+    """What has become of a study so far."""
+    if loaded.file.search is None:
+        return Studied(loaded, folder, tuple(read_outcomes(loaded, folder)))
+    found = read_trials(loaded, folder)
+    return Studied(loaded, folder, tuple(outcome for trial in found.trials for outcome in trial.outcomes), found)
 
 
 def study(
@@ -36,37 +69,52 @@ def study(
     jobs: int = 1,
     overrides: Iterable[str] = (),
     retry: bool = False,
+    cluster: Cluster | None = None,
+    cluster_options: Iterable[str] = (),
 ) -> Studied:
     """Makes the runs of a study in `out` or studies/<name>/, by `jobs` processes, or continues it.
 
     Any number of processes may do this at once. `overrides` are texts such as "train.steps=100". With `retry`, runs
-    that have failed are resumed.
+    that have failed are resumed. With `cluster` the processes are jobs of a cluster, with options such as
+    "partition=gpu" and those of the study's table [cluster].
 
     Raises RequestError before anything is written where the study or a recipe of it is wrong, where the folder holds
     another study, and where locks do not hold in it; RunError where runs are left that could not be made.
     """
     loaded = load_study(path, overrides)
+    if loaded.file.search is not None:
+        require_optuna()
+        if retry:
+            raise RequestError("--retry: the failed trials of a search are not made again; Optuna has counted them")
+    settings = None if cluster is None else read_options(cluster, loaded.file.cluster, cluster_options)
     folder = folder_for(loaded, out)
     if is_new(folder, loaded.file):
         check(loaded)
     keep_study(folder, loaded.file)
     if retry:
         forget_failures(loaded, folder)
-    outcomes = read_outcomes(loaded, folder)
+    found = _read(loaded, folder)
     failures: list[str] = []
-    if any(outcome.status in ("running", "waiting") for outcome in outcomes):
+    if found.left:
+        jobs = min(jobs, len(loaded.runs) if loaded.file.search is None else loaded.file.search.trials)
         try:
-            with watching(loaded, folder) as look:
-                failures = employ(folder, min(jobs, len(loaded.runs)), loaded.file.threads, look)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"{folder}: {summary(read_outcomes(loaded, folder))}; {AGAIN}") from None
-        outcomes = read_outcomes(loaded, folder)
-    if any(outcome.status in ("running", "waiting") for outcome in outcomes):
-        raise RunError("\n".join([*dict.fromkeys(failures), f"{folder}: {summary(outcomes)}; {AGAIN}"]))
+            watch = watching if loaded.file.search is None else watching_trials
+            with watch(loaded, folder) as look:
+                if cluster is None or settings is None:
+                    failures = employ(folder, jobs, loaded.file.threads, look)
+                else:
+                    work = functools.partial(work_in_job, folder.absolute())
+                    attend(submit(work, jobs, cluster, settings, loaded.name, folder / "jobs"), look)
+        except KeyboardInterrupt as interrupt:
+            said = f"; {interrupt}" if interrupt.args else ""
+            raise KeyboardInterrupt(f"{folder}: {_read(loaded, folder).summary}; {AGAIN}{said}") from None
+        found = _read(loaded, folder)
+    if found.left:
+        raise RunError("\n".join([*dict.fromkeys(failures), f"{folder}: {found.summary}; {AGAIN}"]))
     for line in dict.fromkeys(failures):
         warn(line)
     _note_others(loaded, folder)
-    return Studied(loaded, folder, tuple(outcomes))
+    return found
 
 
 AGAIN = "the same command continues"
@@ -80,6 +128,8 @@ def folder_for(loaded: Study, out: str | Path | None) -> Path:
 @process_state_kept()
 def check(loaded: Study) -> None:
     """Builds everything of each cell, and writes nothing. Raises RecipeError with all that is wrong."""
+    if loaded.file.search is not None:
+        check_search(loaded)
     found = []
     cells = [run for run in loaded.runs if run.seed == loaded.file.seeds[0]]
     note(f"{loaded.file.title}: building {len(cells)} cells")
@@ -99,13 +149,27 @@ def work_for_parent(path: str | Path, out: str | Path) -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell started us in the background
     stopped = stop_with(sys.stdin.read, lambda: signal.raise_signal(signal.SIGINT))
-    worked = work(load_study(path), Path(out), stopped=stopped)
+    _work(load_study(path), Path(out), stopped)
+
+
+def work_in_job(folder: Path) -> None:
+    """Works on the study in a folder until none of it is left, as a job of a cluster. Raises as `work_for_parent`."""
+    _work(load_study(folder / STUDY), folder, lambda: False)
+
+
+def _work(loaded: Study, folder: Path, stopped: Callable[[], bool]) -> None:
+    if loaded.file.search is not None:
+        search(loaded, folder, stopped)
+        return
+    worked = work(loaded, folder, stopped=stopped)
     if worked.refused:
         raise RunError(next(iter(worked.refused.values())))
 
 
 def _note_others(loaded: Study, folder: Path) -> None:
     """Says so where the folder has runs that do not belong to this study, as of other versions of a plugin."""
+    if loaded.file.search is not None:
+        return
     names = {run.name for run in loaded.runs}
     others = [path for path in (folder / "runs").iterdir() if path.is_dir() and path.name not in names]
     if others:
@@ -118,4 +182,4 @@ def status(path: str | Path, out: str | Path | None = None, overrides: Iterable[
     folder = folder_for(loaded, out)
     if is_new(folder, loaded.file):
         raise RequestError(f"{folder}: there is no study yet")
-    return Studied(loaded, folder, tuple(read_outcomes(loaded, folder)))
+    return _read(loaded, folder)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 
-from ganframe.errors import RecipeError, RequestError
+from ganframe.errors import RecipeError, RequestError, counted
 from ganframe.judging.best import Best, named_number
 from ganframe.judging.judge import named
 from ganframe.recipes.reading import assign, structure
@@ -56,6 +57,18 @@ class Found:
         finished = [trial for trial in self.trials if trial.state == "finished" and trial.value is not None]
         sign = -1 if self.goal.higher else 1
         return min(finished, key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
+
+    @property
+    def summary(self) -> str:
+        """How many trials there are, and what became of them: "50 trials: 30 finished, 20 pruned"."""
+        states = Counter(trial.state for trial in self.trials)
+        each = [f"{states[state]} {state}" for state in get_args(Status) if states[state]]
+        return f"{counted(len(self.trials), 'trial')}: {', '.join(each)}" if each else "0 trials"
+
+    def left(self, search: Search) -> bool:
+        """Whether there are trials left to do."""
+        ended = sum(trial.state in ("finished", "failed", "pruned") for trial in self.trials)
+        return ended < max(search.trials, len(self.trials))
 
 
 def trial_runs(study: Study, number: int, values: Mapping[str, Any]) -> tuple[Planned, ...]:

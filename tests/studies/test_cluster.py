@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from ganframe.errors import RequestError, RunError
-from ganframe.studies.cluster import Job, submit
+from ganframe.studies.cluster import Job, read_options
+from ganframe.studies.cluster import submit as submit_settings
 
 pytest.importorskip("submitit")
 
 WORK = functools.partial(os.makedirs, exist_ok=True)  # something that a job can call
+
+
+def submit(work, jobs, cluster, options, name, folder):
+    return submit_settings(work, jobs, cluster, read_options(cluster, options, ()), name, folder)
 
 
 @pytest.fixture
@@ -60,6 +65,14 @@ def test_a_job_has_a_day_unless_told_otherwise(slurm, tmp_path):
     assert "#SBATCH --time=1440" in submitted.read_text()
 
 
+def test_options_of_the_command_line_win_over_those_of_the_study(slurm):
+    slurm()
+    found = read_options("slurm", {"partition": "cpu", "time": 10}, ["partition=gpu", "mem=10GB"])
+    assert found == {"slurm_partition": "gpu", "timeout_min": 10, "slurm_mem": "10GB"}
+    with pytest.raises(RequestError, match="--cluster-option partition: write it as"):
+        read_options("slurm", {}, ["partition"])
+
+
 def test_a_job_that_is_queued_again_does_the_same():
     job = Job(WORK)
     assert job.checkpoint().function is job
@@ -80,6 +93,7 @@ def test_wrong_options_are_one_line_before_anything_is_submitted(slurm, tmp_path
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert not submitted.exists()
+    assert not (tmp_path / "jobs").exists()
 
 
 def test_a_machine_without_slurm_is_refused(tmp_path, monkeypatch):
