@@ -130,6 +130,11 @@ class Judge:
                 self._fitted |= {} if fitted is None else {name: fitted}
         problems.raise_any()
 
+    def protocols(self) -> dict[str, dict[str, Any]]:
+        """The protocol of each metric, as its scores will have it."""
+        self.fit()
+        return {name: {**fitted.protocol, "samples": fitted.samples} for name, fitted in self._fitted.items()}
+
     def _score(self, name: str, x: Tensor, y: Tensor | None) -> Score:
         fitted = self._fitted[name]
         x, y = x[: fitted.samples], None if y is None else y[: fitted.samples]

@@ -1,6 +1,7 @@
 """The folder of a study: the study that it is of, and whether locks hold in it.
 
-study.toml  runs/<hash>/ …
+study.toml  runs/<hash>/ …  study.md  study.json  heat_map.png
+search.db of a search, jobs/ of a cluster
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from ganframe.storage.files import write_text
 from ganframe.studies.reading import StudyFile
 
 STUDY = "study.toml"
+OWN = ("runs", "jobs", "search.db", "study.md", "study.json", "heat_map.png", ".lock", ".report.lock", ".search.lock")
+"""What else a study writes in its folder."""
 PATIENCE = 30.0
 """Seconds after which a lock that should be free, or a process that should hold it, is given up."""
 
@@ -135,8 +138,8 @@ def _holding(file: Path) -> Iterator[subprocess.Popen[str]]:
 def _refuse_other_files(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"{folder}: is not a folder; choose another --out")
-    others = [path.name for path in folder.iterdir() if path.name not in ("runs", ".lock")] if folder.exists() else []
-    others = [name for name in others if not name.startswith((".lock-test-", f".{STUDY}"))]
+    others = [path.name for path in folder.iterdir() if path.name not in OWN] if folder.exists() else []
+    others = [name for name in others if not name.startswith((".lock-test-", ".study.", ".heat_map.", "search.db-"))]
     if others:
         raise RequestError(f"{folder} exists and is not the folder of a study; choose another --out")
 

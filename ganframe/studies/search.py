@@ -7,6 +7,8 @@ has the same values, so it resumes the same folders. Optuna knows by a heartbeat
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import sqlite3
 import time
 import warnings
@@ -250,11 +252,17 @@ def _open(study: Study, folder: Path) -> Any:
         )
         return optuna.create_study(
             storage=storage,
-            study_name="search",
+            study_name=_name(study),
             direction="maximize" if goal(study).higher else "minimize",
             pruner=optuna.pruners.MedianPruner() if searched(study).prune else optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
+
+
+def _name(study: Study) -> str:
+    """What a search is called in the database: a hash of all but the number of trials, which may grow."""
+    document = {**study.file.document, "search": {**study.file.document["search"], "trials": None}}
+    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def _retry() -> Any:

@@ -18,7 +18,7 @@ from ganframe.studies.outcomes import Outcome, read_outcomes
 from ganframe.studies.plan import Study, at_fault, load_study
 from ganframe.studies.progress import summary, watching
 from ganframe.studies.search import read_trials, require_optuna, search, watching_trials
-from ganframe.studies.table import Table, make_search_table, make_table
+from ganframe.studies.table import Table, make_search_table, make_table, refuse_unlike
 from ganframe.studies.trials import Found, check_search, searched
 from ganframe.studies.work import forget_failures, stop_with, work
 from ganframe.training.accelerator import process_state_kept
@@ -103,8 +103,8 @@ def study(
                 if cluster is None or settings is None:
                     failures = employ(folder, jobs, loaded.file.threads, look)
                 else:
-                    work = functools.partial(work_in_job, folder.absolute())
-                    attend(submit(work, jobs, cluster, settings, loaded.name, folder / "jobs"), look)
+                    job = functools.partial(work_in_job, folder.absolute())
+                    attend(submit(job, jobs, cluster, settings, loaded.name, folder / "jobs"), look)
         except KeyboardInterrupt as interrupt:
             said = f"; {interrupt}" if interrupt.args else ""
             raise KeyboardInterrupt(f"{folder}: {_read(loaded, folder).summary}; {AGAIN}{said}") from None
@@ -127,19 +127,28 @@ def folder_for(loaded: Study, out: str | Path | None) -> Path:
 
 @process_state_kept()
 def check(loaded: Study) -> None:
-    """Builds everything of each cell, and writes nothing. Raises RecipeError with all that is wrong."""
+    """Builds everything of each cell, and writes nothing.
+
+    Raises RecipeError with all that is wrong, and RequestError where the cells would not be judged alike.
+    """
     if loaded.file.search is not None:
         check_search(loaded)
     found = []
     cells = [run for run in loaded.runs if run.seed == loaded.file.seeds[0]]
     note(f"{loaded.file.title}: building {len(cells)} cells")
+    judged = []
     for run in cells:
         try:
-            prepare(run.recipe)
+            judge = prepare(run.recipe).judge
+            protocols = {} if judge is None else judge.protocols()
+            chosen = {"chosen_by": run.recipe.log.keep_best}
+            scores = [{"metric": name, "protocol": {**protocol, **chosen}} for name, protocol in protocols.items()]
+            judged.append(Outcome(run.cell, run.seed, Path(), "waiting", tuple(scores)))
         except RecipeError as error:
             found += [(run.cell, problem.removeprefix(f"{run.recipe.title}: ")) for problem in error.problems]
     if found:
         raise RecipeError(at_fault(loaded.file, found))
+    refuse_unlike(judged)
 
 
 def work_for_parent(path: str | Path, out: str | Path) -> None:

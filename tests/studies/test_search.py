@@ -90,6 +90,14 @@ def test_a_search_that_is_done_is_left_alone_and_proposes_the_same_elsewhere(stu
     assert [(trial.values, trial.value) for trial in a.trials] == [(trial.values, trial.value) for trial in b.trials]
 
 
+def test_more_trials_continue_a_search_and_other_ranges_begin_one(study, tmp_path):
+    searches.search(study("trials = 3", "trials = 1"), tmp_path)
+    more = study("trials = 3", "trials = 2")
+    searches.search(more, tmp_path)
+    assert [trial.number for trial in read(more, tmp_path).trials] == [0, 1]
+    assert read(study('["vanilla", "non_saturating"]', '["vanilla", "wgan"]'), tmp_path).trials == ()
+
+
 def test_a_trial_that_fails_stands_as_failed_and_does_not_stop_the_others(study, tmp_path):
     loaded = study("{ low = 1e-4, high = 1e-2, log = true }", "[1e-3, 1e30]")
     searches.search(loaded, tmp_path)
@@ -97,7 +105,7 @@ def test_a_trial_that_fails_stands_as_failed_and_does_not_stop_the_others(study,
     assert sorted(set(states(found))) == ["failed", "finished"]
     failed = next(trial for trial in found.trials if trial.state == "failed")
     assert failed.values["optimizer.generator.lr"] == "1e+30"
-    assert "not finite" in failed.message
+    assert "is nan" in failed.message
     assert failed.outcomes[0].status == "failed"
     assert found.best.values["optimizer.generator.lr"] == "0.001"
 

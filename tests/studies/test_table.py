@@ -229,3 +229,36 @@ def test_notes_say_why_runs_failed(outcomes):
     assert "  objective hinge, seed 2: loss is not | finite" in lines
     assert any("Holm" in line for line in lines)
     assert not any("Holm" in line for line in notes(table(outcomes)))
+
+
+def test_study_prints_and_writes_its_table(call, write_study, metric, tmp_path):
+    study = 'base = "tiny.toml"\nseeds = 2\n[[metrics]]\nuse = "spread"\n'
+    axis = '[[axes.rate]]\nname = "a|b"\n[[axes.rate]]\nname = "mad"\nset = ["optimizer.generator.lr=1e30"]\n'
+    result = call("study", write_study(study=study + axis, base="[log]\nevery = 1\n"), "--best")
+    for words in ("spread ↑", "0 of 2, 2 failed", "Difference from rate a|b", "spread: best of n seeds", "t-interval"):
+        assert words in result.stdout
+    folder = tmp_path / "studies" / "study"
+    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == [
+        *("heat_map.png", "runs", "study.json", "study.md", "study.toml"),
+    ]
+    assert "| a\\|b | 2 |" in (folder / "study.md").read_text(encoding="utf-8")
+    runs = json.loads((folder / "study.json").read_text(encoding="utf-8"))["runs"]
+    assert [(folder / run["folder"]).is_dir() for run in runs] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ('dataset = { use = "grid" }', "data is"),
+        ('set = ["log.keep_best=spread"]', "chosen_by is None in one and spread"),
+    ],
+)
+def test_cells_that_would_not_be_judged_alike_are_refused_before_anything_is_written(
+    call, write_study, metric, tmp_path, choice, words
+):
+    study = 'base = "tiny.toml"\nseeds = 2\n[[metrics]]\nuse = "spread"\nevery = 2\n'
+    file = write_study(study=f'{study}[[axes.a]]\nname = "one"\n[[axes.a]]\nname = "two"\n{choice}\n')
+    result = call("study", file, code=2)
+    assert result.stderr.splitlines()[-1].startswith("spread of a one, seed 0 (one) and of a two, seed 0 (another)")
+    assert words in result.stderr
+    assert not (tmp_path / "studies").exists()
