@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from ganframe import Features, Judging, hookimpl
 from ganframe.builtin.classes import Classes
-from ganframe.builtin.small_classifier import classifier, classifier_logits
 from ganframe.builtin.constraints import GradientPenalty, SpectralNorm, WeightClipping
 from ganframe.builtin.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganframe.builtin.distributions import Gaussian1D, Grid, Ring, SwissRoll
@@ -21,6 +20,7 @@ from ganframe.builtin.neighbours import PrecisionRecall
 from ganframe.builtin.objectives import WGAN, NonSaturating, Vanilla
 from ganframe.builtin.parzen import Parzen
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
+from ganframe.builtin.small_classifier import classifier, classifier_logits
 from ganframe.builtin.stacked import Stacked
 from ganframe.builtin.transport import Wasserstein
 

@@ -159,7 +159,7 @@ class First(Metric):
     """The first feature."""
 
     features: str = option("seen", help="name")
-    better = {"first": "lower"}  # noqa: RUF012
+    better = {"first": "lower"}
     samples = 20
 
     def build(self, judging):

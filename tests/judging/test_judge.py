@@ -26,7 +26,7 @@ class Mean(Metric):
     features: str = option("pixels", help="name of the features")
     real: int = option(40, help="real samples")
 
-    better = {"mean": "lower"}  # noqa: RUF012
+    better = {"mean": "lower"}
     samples = 20
 
     def build(self, judging):
