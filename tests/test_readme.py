@@ -15,7 +15,7 @@ import ganframe
 from ganframe import testing
 from ganframe.cli import main
 from ganframe.cli.common import KINDS, in_toml
-from ganframe.hookspecs import HOOKS, OPTIMIZERS
+from ganframe.hookspecs import FEATURES, HOOKS, OPTIMIZERS
 from ganframe.plugins.registry import load
 from ganframe.recipes.reading import load_comparison
 from ganframe.recipes.strict import toml_name
@@ -84,20 +84,20 @@ def test_check_table_lists_every_check_of_the_kit():
 
 
 def test_hook_table_lists_every_hook():
-    assert rows("hook", PLUGINS).keys() == {*HOOKS, OPTIMIZERS}
+    assert rows("hook", PLUGINS).keys() == {*HOOKS, OPTIMIZERS, FEATURES}
 
 
 def test_command_table_lists_every_command_and_option():
     table = MAIN[MAIN.index("| command |") : MAIN.index("Each takes `--block")]
     assert re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE) == [
-        *("run", "check", "divergence", "lipschitz", "plugins", "describe", "new-plugin"),
+        *("run", "check", "evaluate", "study", "divergence", "lipschitz", "plugins", "describe", "new-plugin"),
         *("sample", "interpolate", "arithmetic"),
     ]
     assert {*re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE)} == {*main.commands}
     for name, command in main.commands.items():
         for parameter in command.params:
             flag = parameter.opts[0]
-            shared = flag in ("--block",) or (name in ("check", "divergence") and flag == "--set")
+            shared = flag == "--block" or getattr(parameter, "hidden", False) or (name in ("check", "divergence") and flag == "--set")
             assert shared or not flag.startswith("-") or flag in table or parameter.opts[-1] in table, (name, flag)
 
 

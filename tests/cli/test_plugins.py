@@ -65,7 +65,8 @@ def test_plugins_prints_json(call):
     named = {row["name"]: row for row in rows}
     assert named["builtin"]["entry_point"] == "ganframe.builtin"
     assert named["builtin"]["version"] == ganframe.__version__
-    assert set(named["builtin"]["components"]) == {"generator", "discriminator", "objective", "constraint", "dataset"}
+    kinds = {"generator", "discriminator", "objective", "constraint", "dataset", "metric"}
+    assert set(named["builtin"]["components"]) == kinds
     assert {"vanilla", "wgan"} <= set(named["builtin"]["components"]["objective"])
     assert all(isinstance(row["seconds"], float) for row in rows)
     odd = {key: named["odd"][key] for key in keys - {"seconds"}}
