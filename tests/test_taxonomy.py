@@ -6,7 +6,6 @@ import importlib
 import itertools
 import json
 import math
-import re
 import sys
 from pathlib import Path
 

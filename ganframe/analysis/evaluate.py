@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,18 @@ from ganframe.analysis.trained import load_generator
 from ganframe.components import DataSpec
 from ganframe.data.checks import check_data, check_samples
 from ganframe.data.real import judging_data
-from ganframe.errors import RequestError
+from ganframe.errors import RecipeError, RequestError, note, warn
 from ganframe.judging.generated import generate
-from ganframe.judging.judge import Against, Judge, JudgedData, named, unsuited
+from ganframe.judging.judge import SEED, Against, Judge, JudgedData, named, unsuited
 from ganframe.judging.protocol import Score, recipe_hash
 from ganframe.plugins.registry import Registry, load
-from ganframe.recipes.problems import Problems
+from ganframe.recipes.problems import Problems, is_out_of_memory
 from ganframe.recipes.reading import load_metrics, load_recipe
 from ganframe.recipes.tables import Evaluation, Recipe
 from ganframe.storage import provenance
 from ganframe.storage.evaluations import append_evaluations
 from ganframe.storage.run_folder import RunFolder, step_of
 from ganframe.storage.weights import how_chosen
-
-DEFAULT = ("modes", "frechet", "precision_recall")
-"""Metrics without a wish: the first alone where the data has known modes, else the others."""
 
 
 def evaluate(
@@ -46,9 +43,10 @@ def evaluate(
 
     A file is an array .npy of samples (n, *shape), with values as the data has them; images also in uint8, and with
     channels last. A folder holds images of the size of the data. `metrics` are names, or tables as of [[metrics]]; by
-    default those of the recipe, or else `modes` or `frechet` and `precision_recall`, as the data suits. `samples` is
-    the number of generated samples, `against` the split of real ones ("test" where there is one). `step` is that of a
-    checkpoint of a run. Scores of a run are also added to its evaluations.jsonl.
+    default those of the recipe, or else `modes`, or `frechet` and `precision_recall`, as the data suits; `kernel` takes
+    the place of `frechet` where there are too few real samples for that. `samples` is the number of generated samples,
+    `against` the split of real ones ("test" where there is one). `step` is that of a checkpoint of a run. Scores of a
+    run are also added to its evaluations.jsonl.
 
     Raises RequestError where anything does not fit, or a metric finds no score; then nothing is written.
     """
@@ -64,16 +62,36 @@ def evaluate(
     with provenance.naming_missing_plugins(folder):
         recipe = load_recipe(folder.recipe if data is None else data, registry=registry)
     judged = _open(recipe)
-    chosen = load_metrics(metrics, registry) or recipe.metrics or _default(judged, registry)
     where = torch.device(device) if device is not None else _device()
-    judge = Judge(named(chosen, registry), judged, registry, where, recipe.title, against, samples)
-    scores = _of_run(folder, judge, step, recipe if data is None else None) if is_run else _of_files(folder.path, judge)
+
+    def make(chosen: tuple[Evaluation, ...]) -> Judge:
+        return Judge(named(chosen, registry), judged, registry, where, recipe.title, against, samples)
+
+    asked = load_metrics(metrics, registry) or recipe.metrics
+    judge = make(asked) if asked else _default(judged, registry, make)
+    try:
+        if is_run:
+            scores = _of_run(folder, judge, step, recipe if data is None else None)
+        else:
+            scores = _of_files(folder.path, judge)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RequestError(f"{path}: there is not enough memory for {judge.wanted():,} samples; judge fewer") from error
     failed = [f"{path}: {score['metric']}: {score['error']}" for score in scores if "error" in score]
     if failed:
         raise RequestError("\n".join(failed))
     if is_run:
-        append_evaluations(folder, scores)
+        _keep(folder, scores)
     return scores
+
+
+def _keep(folder: RunFolder, scores: list[Score]) -> None:
+    """Adds the scores to the run's own, or warns where its folder cannot be written, as somebody else's."""
+    try:
+        append_evaluations(folder, scores)
+    except OSError as error:
+        warn(f"{folder.evaluations}: cannot be written: {error.strerror or error}; the scores are not kept")
 
 
 def _device() -> torch.device:
@@ -98,13 +116,21 @@ def _open(recipe: Recipe) -> JudgedData:
     return JudgedData(recipe.dataset, spec, built, None if held_out is built else held_out)
 
 
-def _default(data: JudgedData, registry: Registry) -> tuple[Evaluation, ...]:
-    """The metrics that are used where nobody named one."""
-    modes, *others = DEFAULT
-    first = Evaluation(registry.find("metric", f"builtin:{modes}")())
-    if unsuited(first.metric, data) is None:
-        return (first,)
-    return tuple(Evaluation(registry.find("metric", f"builtin:{name}")()) for name in others)
+def _default(data: JudgedData, registry: Registry, make: Callable[[tuple[Evaluation, ...]], Judge]) -> Judge:
+    """A judge by the metrics that are used where nobody named one."""
+
+    def metric(name: str) -> Evaluation:
+        return Evaluation(registry.find("metric", f"builtin:{name}")())
+
+    if unsuited((modes := metric("modes")).metric, data) is None:
+        return make((modes,))
+    judge = make((metric("frechet"), metric("precision_recall")))
+    try:
+        judge.fit()
+    except RecipeError as error:
+        note(f"{error}; kernel takes its place")
+        judge = make((metric("kernel"), metric("precision_recall")))
+    return judge
 
 
 def _of_run(folder: RunFolder, judge: Judge, step: int | None, recipe: Recipe | None) -> list[Score]:
@@ -180,7 +206,8 @@ def _array(found: Any, spec: DataSpec, n: int) -> Tensor:
         found = found[:, None]
     elif shape != spec.shape:
         raise ValueError(f"its samples have shape {shape}, and those of the data {spec.shape}")
-    values = np.array(found[:n])
+    rows = torch.randperm(len(found), generator=torch.Generator().manual_seed(SEED))[:n]  # a file may be in an order
+    values = np.array(found[rows.numpy()])
     if values.dtype == np.uint8 and spec.is_image:
         return torch.from_numpy(values).float() / 127.5 - 1
     if values.dtype.kind != "f":

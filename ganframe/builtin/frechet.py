@@ -14,6 +14,7 @@ from torch import Tensor
 from ganframe import DataSpec, Judging, Metric, option
 from ganframe.builtin import fidelity
 
+SUBSET = 1_000  # samples of each side in a subset, by default
 SLOW = ("effnet_lite0", "builtin:effnet_lite0")  # a network of 224×224 pixels
 Measure = Callable[[Tensor, Tensor | None], dict[str, float]]
 
@@ -86,7 +87,11 @@ class Kernel(Metric):
         None, help="real samples to compare with; by default 10,000, of slow features fewer", validator=optional(ge(2))
     )
     subsets: int = option(100, help="number of random subsets", validator=ge(1))
-    subset_size: int = option(1000, help="samples of each side in a subset", validator=ge(2))
+    subset_size: int | None = option(
+        None,
+        help="samples of each side in a subset; by default 1,000, or all where there are fewer",
+        validator=optional(ge(2)),
+    )
 
     better: ClassVar = {"kernel": "lower"}
 
@@ -98,24 +103,28 @@ class Kernel(Metric):
         name = features_for(self.features, judging.spec)
         extract = judging.features(name)
         real = extract(judging.real(self.real or self.samples)[0])
-        self._enough(len(real), "real")
-        self._enough(judging.samples, "generated")
+        self._size(len(real), "real")
+        self._size(judging.samples, "generated")
 
         def measure(x: Tensor, y: Tensor | None) -> dict[str, float]:
-            self._enough(len(x), "generated")
+            size = min(self._size(len(real), "real"), self._size(len(x), "generated"))
             generated = extract(x)
             if name in fidelity.NAMES:
-                return fidelity.kernel(generated, real, self.subsets, self.subset_size, judging.seed)
-            found = kernel_distances(generated, real, self.subsets, self.subset_size, judging.seed)
+                return fidelity.kernel(generated, real, self.subsets, size, judging.seed)
+            found = kernel_distances(generated, real, self.subsets, size, judging.seed)
             return {"kernel": found.mean().item(), "kernel_std": found.std(correction=0).item()}
 
         return measure
 
-    def _enough(self, count: int, kind: str) -> None:
-        if count < self.subset_size:
+    def _size(self, count: int, kind: str) -> int:
+        """The size of a subset of so many samples. Raises ValueError where they are too few."""
+        if count < 2:
+            raise ValueError(f"it needs two {kind} samples at least, and there are {count}")
+        if self.subset_size is not None and count < self.subset_size:
             raise ValueError(
                 f"there are {count:,} {kind} samples, fewer than its subsets have; set subset_size to {count} or less"
             )
+        return self.subset_size or min(SUBSET, count)
 
 
 def enough(count: int, features: Tensor, kind: str) -> None:

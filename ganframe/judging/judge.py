@@ -18,6 +18,7 @@ from ganframe.components import Dataset, DataSpec, Distribution, Judging, Measur
 from ganframe.data.fingerprint import fingerprint
 from ganframe.data.randomness import own_random_state
 from ganframe.data.real import real_samples
+from ganframe.errors import noted_if_slow
 from ganframe.judging.features import Extractor, find_features, known_name
 from ganframe.judging.protocol import OWN, Score
 from ganframe.plugins.registry import Registry
@@ -126,7 +127,8 @@ class Judge:
         problems = Problems(self.title)
         for index, (name, evaluation) in enumerate(self.evaluations.items()):
             if name not in self._fitted:
-                fitted = problems.attempt(f"metrics[{index}]", functools.partial(self._fit, evaluation))
+                with noted_if_slow(f"{self.title}: fitting the metric {name} to the data"):
+                    fitted = problems.attempt(f"metrics[{index}]", functools.partial(self._fit, evaluation))
                 self._fitted |= {} if fitted is None else {name: fitted}
         problems.raise_any()
 

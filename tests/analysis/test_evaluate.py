@@ -148,6 +148,33 @@ def test_images_of_a_folder_are_judged(recipe, tmp_path):
     assert score["mean"] == pytest.approx(images().mean() / 127.5 - 1, abs=1e-4)
 
 
+def test_samples_of_a_file_in_an_order_are_taken_from_all_of_it(recipe, tmp_path):
+    greys = np.linspace(-1, 1, 400, dtype=np.float32)
+    np.save(tmp_path / "x.npy", np.broadcast_to(greys[:, None, None, None], (400, 1, 8, 8)))
+    (score,) = ganframe.evaluate(tmp_path / "x.npy", ["means"], data=recipe("use = 'digits'"), samples=100)
+    assert score["n"] == 100
+    assert abs(score["mean"]) < 0.2
+
+
+def test_kernel_takes_the_place_of_frechet_where_samples_are_few(recipe, tmp_path, capsys):
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for index, image in enumerate(images(50)):
+        write_png(torch.from_numpy(image), str(folder / f"{index}.png"))
+    np.save(tmp_path / "x.npy", images(200))
+    text = recipe(f"use = 'image_folder'\nroot = '{folder}'\nchannels = 1")
+    scores = ganframe.evaluate(tmp_path / "x.npy", data=text)
+    assert [score["metric"] for score in scores] == ["kernel", "precision_recall"]
+    assert "singular covariance" in capsys.readouterr().err
+
+
+def test_scores_of_a_folder_that_cannot_be_written_are_returned(recipe, monkeypatch, capsys):
+    folder = ganframe.run(ganframe.load_recipe(recipe("use = 'ring'"))).folder
+    RunFolder(folder).evaluations.mkdir()
+    assert ganframe.evaluate(folder, ["means"])
+    assert "the scores are not kept" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
