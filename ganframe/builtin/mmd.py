@@ -35,6 +35,7 @@ class MMD(Metric):
     )
 
     better = {"mmd2": "lower"}
+    samples = 5_000
 
     def build(self, judging: Judging) -> _Discrepancy:
         extract = judging.features(self.features)

@@ -92,6 +92,9 @@ def log_densities(points: Tensor, x: Tensor, sigmas: Sequence[float]) -> Tensor:
     dimensions, parts = x.shape[1], []
     for part in distances(points, x):
         squares = part.square_()
-        parts.append(torch.stack([torch.logsumexp(squares / (-2 * sigma**2), 1) for sigma in sigmas]))
+        least = squares.amin(1)  # as torch.logsumexp takes it out, but once for all σ
+        squares -= least[:, None]
+        sums = torch.stack([squares.mul(-1 / (2 * sigma**2)).exp_().sum(1) for sigma in sigmas])
+        parts.append(sums.log() - least / (2 * torch.tensor(sigmas, dtype=torch.float64)[:, None] ** 2))
     constants = [math.log(len(x)) + dimensions * math.log(sigma * math.sqrt(2 * math.pi)) for sigma in sigmas]
     return torch.cat(parts, 1) - torch.tensor(constants, dtype=torch.float64)[:, None]

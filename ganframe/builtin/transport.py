@@ -34,6 +34,7 @@ class Wasserstein(Metric):
     projections: int = option(200, help="random directions for the sliced distance", validator=ge(1))
 
     better = {"exact": "lower", "sliced": "lower"}
+    samples = 5_000
 
     def build(self, judging: Judging) -> _Transport:
         real = judging.real(2 * judging.samples)[0].flatten(1)

@@ -70,7 +70,8 @@ class Judged:
         self.drawn = functools.lru_cache(self.data.drawn)  # metrics share real samples, and may not change them
         self.against: Literal["test", "train"] = "test" if self.data.has_test() else "train"
         self.x, y = self.drawn(self.against, self.count, 0)
-        self.y = None if self.data.spec.classes is None else y  # a generator heeds no y where there is none
+        spec = dataset.spec
+        self.y = None if spec.classes is None and spec.condition is None else y  # as for a generator that heeds none
 
     def build(self) -> Any:
         """The measure, built as the judge does."""
