@@ -232,16 +232,28 @@ def say(line: str, indent: int | None = None) -> None:
 
 
 def say_text(text: str) -> None:
-    """Prints a docstring with its paragraphs filled to the terminal's width. Indented lines and lists stay lines."""
+    """Prints a docstring with paragraphs and items of lists filled to the terminal's width. Indented lines stay."""
     for paragraph in re.split(r"\n[^\S\n]*\n", text.strip("\n")):
         lines = paragraph.splitlines()
         if any(re.match(r"\s|[-*+>] |[.:|]|\d+[.)] ", line) for line in lines):
-            for line in lines:
+            for line in _with_joined_items(lines):
                 inside = len(line) - len(line.lstrip())
                 say(line, inside + 2) if len(line) > _width() else click.echo(line)
         else:
             say(" ".join(lines), indent=0)
         click.echo()
+
+
+def _with_joined_items(lines: list[str]) -> list[str]:
+    """The lines, with each item of a list as one line: what is indented below an item goes on with it."""
+    item = r"\s*([-*+] |\d+[.)] )"
+    found: list[str] = []
+    for line in lines:
+        if found and re.match(item, found[-1]) and re.match(r"\s", line) and not re.match(item, line):
+            found[-1] += f" {line.strip()}"
+        else:
+            found.append(line)
+    return found
 
 
 def in_toml(value: Any) -> str:

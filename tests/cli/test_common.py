@@ -223,6 +223,16 @@ def test_text_of_several_lines_is_filled_by_paragraphs(capsys, monkeypatch):
     )
 
 
+def test_items_of_a_list_are_filled_with_their_lines_joined(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    say_text("- one item that has more words than\n  fit\n- two\n  lines\n\n    code\n      indented")
+    assert capsys.readouterr().out == (
+        "- one item that has more words than fit\n- two lines\n\n    code\n      indented\n\n"
+    )
+    say_text("1. a first item of which there are many\n   words\n2. two")
+    assert capsys.readouterr().out == "1. a first item of which there are many\n  words\n2. two\n\n"
+
+
 def test_line_continues_where_the_text_after_its_heading_begins(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     say("memory         0.25 GiB at most so far, on a processor")
