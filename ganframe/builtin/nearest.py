@@ -52,7 +52,7 @@ class Nearest(Metric):
         held_out = nearest(extract(judging.held_out(judging.samples)[0]), training)
         if len(held_out) < FEW:
             raise ValueError(f"it needs at least {FEW} held-out samples, and there are {len(held_out)}")
-        near = held_out.quantile(self.quantile, interpolation="higher")
+        near = held_out.quantile(self.quantile, interpolation="lower")
         return _Copies(extract, training, near, (held_out <= near).double().mean().item(), held_out.median().item())
 
 
