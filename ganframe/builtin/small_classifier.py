@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganframe import Features, Judging, warn
+from ganframe.builtin.stacked import Stacked
 
 VERSION = "1"  # of the network and its training, for the names of cached files
 WIDTH = 64  # features
@@ -50,7 +51,7 @@ def classifier_logits(judging: Judging) -> Features:
 
 def channels(judging: Judging) -> int:
     """How many images are stacked in a sample, each with a class of its own; 1 for other data."""
-    return judging.spec.shape[0] if hasattr(judging.dataset, "parts") else 1
+    return judging.dataset.channels if isinstance(judging.dataset, Stacked) else 1
 
 
 class Classifier(nn.Module):
@@ -123,12 +124,12 @@ def _features(judging: Judging, gives: str) -> Features:
 def _training_samples(judging: Judging) -> tuple[Tensor, Tensor, int, bool]:
     """Training samples x, their labels y, the number of classes, and whether they are images to convolve."""
     spec = judging.spec
-    x, y = judging.training(max(FEWEST, min(MOST, NUMBERS // _count(spec.shape))))
+    x, y = judging.training(max(FEWEST, min(MOST, NUMBERS // _count(spec.shape)) // channels(judging)))
     classes = spec.classes or 1
-    if channels(judging) > 1:
-        y = judging.dataset.parts(y).flatten()  # type: ignore[attr-defined]
+    if isinstance(judging.dataset, Stacked):
+        y = judging.dataset.parts(y).flatten()
         x = x.reshape(-1, 1, *x.shape[2:])
-        classes = round(classes ** (1 / channels(judging)))
+        classes = judging.dataset.dataset.spec.classes or 1
     if len(x) < FEWEST:
         raise ValueError(f"features 'classifier' need {FEWEST} training samples, and there are {len(x)}; use 'pixels'")
     return x, y, classes, spec.is_image and len(spec.shape) == 3
