@@ -34,8 +34,8 @@ def normal(n, seed=0, dimensions=4):
     return torch.randn(n, dimensions, generator=torch.Generator().manual_seed(seed))
 
 
-def sets(kind):
-    x = normal(300)
+def sets(kind, dimensions):
+    x = normal(300, dimensions=dimensions)
     made = {
         "different": x,
         "each twice": x[:150].repeat(2, 1),
@@ -47,8 +47,9 @@ def sets(kind):
 
 
 @pytest.mark.parametrize("kind", ["different", "each twice", "one many times", "all the same", "far from zero"])
-def test_a_set_against_itself_has_precision_recall_and_coverage_one(kind):
-    x = sets(kind)
+@pytest.mark.parametrize("dimensions", [1, 4, 64, 65, 784])
+def test_a_set_against_itself_has_precision_recall_and_coverage_one(kind, dimensions):
+    x = sets(kind, dimensions)
     order = torch.randperm(len(x))
     balls = neighbours.radii(x, (3, 5))
     assert neighbours.inside(x[order], x, balls, 5)[0::2] == (1.0, 1.0)
@@ -87,6 +88,18 @@ def test_density_and_coverage_of_a_perfect_sampler_are_near_one():
     _, density, coverage = neighbours.inside(normal(2000, 1, 8), real, neighbours.radii(real, (3, 5)), 5)
     assert density == pytest.approx(1, abs=0.1)
     assert coverage == pytest.approx(1 - 2**-5, abs=0.015)
+
+
+@pytest.mark.parametrize("dimensions", [2, 64, 65, 300])
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+def test_distances_are_euclidean_and_zero_for_equal_rows_alone(dimensions, shift):
+    x, y = normal(40, 0, dimensions) + shift, normal(30, 1, dimensions) + shift
+    y[:5] = x[:5]
+    y[5] = x[5] * (1 + 1e-3)
+    found = neighbours.distances(x, y)
+    exact = (x.double()[:, None] - y.double()).norm(dim=2)
+    assert torch.allclose(found.double(), exact, rtol=1e-5, atol=0)
+    assert found.dtype == torch.float32
 
 
 def test_precision_and_recall_are_those_of_torch_fidelity():
