@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from ganframe.errors import RequestError
 from ganframe.judging.protocol import flat
 from ganframe.storage.files import write_text
+from ganframe.studies.presence import NO_LOCKS, PREFIX, refuse_unseen_locks
 from ganframe.studies.reading import StudyFile
 
 STUDY = "study.toml"
@@ -79,6 +80,7 @@ def keep_study(folder: Path, file: StudyFile) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             refuse_without_locks(folder)
+            refuse_unseen_locks(folder)
         except RequestError:
             if not there:
                 with suppress(OSError):
@@ -96,7 +98,7 @@ def keep_study(folder: Path, file: StudyFile) -> None:
 def refuse_without_locks(folder: Path) -> None:
     """Raises RequestError unless a lock in this folder keeps another process out, and ends with its holder.
 
-    This is of processes on this machine. Some network file systems have locks that other machines do not see.
+    This is of processes on this machine; `refuse_unseen_locks` is of others.
     """
     file = folder / f".lock-test-{uuid.uuid4().hex}"
     with _holding(file) as holder:
@@ -118,9 +120,6 @@ def refuse_without_locks(folder: Path) -> None:
             raise RequestError(f"{folder}: {NO_LOCKS}: a dead process still holds its lock") from None
 
 
-NO_LOCKS = "locks do not hold in this folder, so processes would train the same run; choose --out on another disk"
-
-
 @contextmanager
 def _holding(file: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that takes a lock, prints "held", and holds it until it is killed."""
@@ -138,9 +137,9 @@ def _holding(file: Path) -> Iterator[subprocess.Popen[str]]:
 def _refuse_other_files(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"{folder}: is not a folder; choose another --out")
-    others = [path.name for path in folder.iterdir() if path.name not in OWN] if folder.exists() else []
-    others = [name for name in others if not name.startswith((".lock-test-", ".study.", ".heat_map.", "search.db-"))]
-    if others:
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    passing = (".lock-test-", ".probe-", PREFIX, ".study.", ".heat_map.", "search.db-")  # of processes that are there
+    if any(name not in OWN and not name.startswith(passing) for name in names):
         raise RequestError(f"{folder} exists and is not the folder of a study; choose another --out")
 
 

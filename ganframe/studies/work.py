@@ -26,6 +26,7 @@ from ganframe.storage.files import write_text
 from ganframe.storage.run_folder import InUse, RunFolder
 from ganframe.studies.outcomes import FAILURE, failure, final_scores, is_done, is_trained, run_folder_of
 from ganframe.studies.plan import Planned, Study
+from ganframe.studies.presence import present
 from ganframe.training.run import resume
 from ganframe.training.run import run as train
 
@@ -52,11 +53,12 @@ def work(study: Study, folder: Path, wait: bool = True, stopped: Callable[[], bo
     that fails is recorded in its folder, and the others are made. One that cannot be started here, as where its data is
     not on this machine, is not recorded, and may be made elsewhere. `stopped` ends the work before the next run.
 
-    Raises KeyboardInterrupt after an interrupted run has saved; RunError where the folder cannot be written.
+    Raises KeyboardInterrupt after an interrupted run has saved; RunError where the folder cannot be written;
+    RequestError where locks of workers on other machines do not hold.
     """
     worked = Worked()
     done: set[str] = set()
-    with threads_of(study):
+    with threads_of(study), present(folder):
         while True:
             held = False
             for run in study.runs:
