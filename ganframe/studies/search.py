@@ -28,6 +28,7 @@ from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.run_folder import InUse, RunFolder
 from ganframe.studies.outcomes import Outcome, Status, read_outcome, run_folder_of
 from ganframe.studies.plan import Planned, Study
+from ganframe.studies.presence import present
 from ganframe.studies.ranges import Choices
 from ganframe.studies.trials import Found, Trial, goal, searched, shown_values, trial_runs
 from ganframe.studies.work import PAUSE, EndedEarly, threads_of, work_on
@@ -49,7 +50,7 @@ def search(study: Study, folder: Path, stopped: Callable[[], bool] = lambda: Fal
     Raises RequestError where Optuna is not installed; KeyboardInterrupt after an interrupted run has saved.
     """
     trials = _open(study, folder)
-    with threads_of(study):
+    with threads_of(study), present(folder):
         while not stopped():
             more = _take(study, folder, trials)
             if more is False:
