@@ -20,6 +20,7 @@ from ganframe.plugins.registry import load
 from ganframe.recipes.reading import load_comparison
 from ganframe.recipes.strict import toml_name
 from ganframe.recipes.tables import Log, Prior, Train
+from ganframe.studies.plan import load_study
 
 ROOT = Path(__file__).parent.parent
 MAIN, RECIPES, PLUGINS, BUILT = (
@@ -97,8 +98,11 @@ def test_command_table_lists_every_command_and_option():
     for name, command in main.commands.items():
         for parameter in command.params:
             flag = parameter.opts[0]
-            shared = flag == "--block" or (name in ("check", "divergence") and flag == "--set")
-            shared = shared or getattr(parameter, "hidden", False)
+            shared = (
+                flag == "--block"
+                or getattr(parameter, "hidden", False)
+                or (name in ("check", "divergence") and flag == "--set")
+            )
             assert shared or not flag.startswith("-") or flag in table or parameter.opts[-1] in table, (name, flag)
 
 
@@ -145,6 +149,20 @@ def test_tutorial_recipe_trains_on_a_folder_of_images(tmp_path, monkeypatch):
     run = ganframe.run(ganframe.load_recipe("photographs.toml", few))
     assert run.folder == Path("runs/photographs/1")  # as the tutorial's commands say
     assert ganframe.load_generator(run.folder).sample(3).shape == (3, 3, 32, 32)
+
+
+def test_shown_study_is_complete(tmp_path):
+    text = (ROOT / "recipes" / "studies" / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "recipes" / "studies").mkdir(parents=True)
+    recipe = (ROOT / "recipes" / "wgan_gp_grid.toml").read_text(encoding="utf-8")
+    (tmp_path / "recipes" / "wgan_gp_grid.toml").write_text(recipe, encoding="utf-8")
+    file = tmp_path / "recipes" / "studies" / "rates.toml"
+    file.write_text(block("toml", "[[axes.objective]]", text), encoding="utf-8")
+    study = load_study(file)
+    assert len(study.runs) == 4 * 5
+    assert {run.recipe.train.steps for run in study.runs} == {2000}
+    listed = {name for first in rows("option", text) for name in re.findall(r"\w+", first.split("`")[0] or first)}
+    assert {"base", "set", "metrics", "axes", "seeds", "baseline", "threads", "name"} <= listed
 
 
 def test_shown_comparison_is_complete(tmp_path):
