@@ -92,7 +92,7 @@ def read_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyFile:
         override(document, text)
     for name in sorted(document.keys() - {*OPTIONS}):
         mistakes.add(name, f"unknown option{did_you_mean(name, OPTIONS)}")
-    name = mistakes.attempt("name", lambda: _named(document["name"]))
+    name = mistakes.attempt("name", lambda: _folder_name(document["name"]))
     base, base_title = _base(document, path, mistakes)
     base.pop("seed", None)  # each run has its own
     if "metrics" in document:
@@ -215,6 +215,13 @@ def _named(value: Any) -> str:
     name: str = as_leaf(value, str)
     if not name.strip() or not name.isprintable():
         raise ValueError(f"must be a name of printable characters, not {shown(name)}")
+    return name
+
+
+def _folder_name(value: Any) -> str:
+    name: str = as_leaf(value, str)
+    if not re.fullmatch(r"\w[\w .+-]*", name):
+        raise ValueError(f"must be a name for a folder, of letters, digits, blanks and . _ + -, not {shown(name)}")
     return name
 
 

@@ -20,7 +20,7 @@ from ganframe.studies.progress import summary, watching
 from ganframe.studies.search import read_trials, require_optuna, search, watching_trials
 from ganframe.studies.table import Table, make_search_table, make_table, refuse_unlike
 from ganframe.studies.trials import Found, check_search, searched
-from ganframe.studies.work import forget_failures, stop_with, work
+from ganframe.studies.work import forget_failures, stop_with, threads_of, work
 from ganframe.training.accelerator import process_state_kept
 from ganframe.training.prepare import prepare
 
@@ -139,8 +139,9 @@ def check(loaded: Study) -> None:
     judged = []
     for run in cells:
         try:
-            judge = prepare(run.recipe).judge
-            protocols = {} if judge is None else judge.protocols()
+            with threads_of(loaded):  # a classifier may be trained for features, and kept
+                judge = prepare(run.recipe).judge
+                protocols = {} if judge is None else judge.protocols()
             chosen = {"chosen_by": run.recipe.log.keep_best}
             scores = [{"metric": name, "protocol": {**protocol, **chosen}} for name, protocol in protocols.items()]
             judged.append(Outcome(run.cell, run.seed, Path(), "waiting", tuple(scores)))

@@ -22,6 +22,7 @@ TWO = '[[axes.rate]]\nname = "fast"\nset = ["optimizer.generator.lr=1e-3"]\n'
     ("more", "place"),
     [
         ("sedes = 2", "study.toml: sedes: unknown option; did you mean 'seeds'?"),
+        ('name = "../x"', "study.toml: name: must be a name for a folder"),
         ("seeds = 0", "study.toml: seeds: must be >= 1, not 0"),
         ("seeds = [1, 1]", "study.toml: seeds: must be a number of seeds, or a list of different seeds >= 0, not a li"),
         ("seeds = [-1]", "study.toml: seeds: must be a number of seeds, or a list of different seeds >= 0"),

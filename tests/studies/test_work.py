@@ -16,6 +16,7 @@ from ganframe.studies.outcomes import final_scores, read_outcomes, run_folder_of
 from ganframe.studies.plan import load_study
 from ganframe.studies.work import forget_failures, work
 from ganframe.training import run as runs
+from ganframe.training.scores import Scores
 
 ONE = 'base = "tiny.toml"\nseeds = 1\n'
 SAVING = "[log]\nevery = 1\nsamples_every = 1_000_000\ncheckpoint_every = 1"
@@ -144,6 +145,33 @@ def test_scores_that_a_killed_run_did_not_write_are_found_again(write_study, out
     assert [s["metric"] for s in after.scores] == [s["metric"] for s in before.scores] == ["spread", "spread_2"]
     assert [s["spread"] for s in after.scores] == [s["spread"] for s in before.scores]
     assert [s["protocol"] for s in after.scores] == [s["protocol"] for s in before.scores]
+
+
+BEST = "\n[[metrics]]\nuse = 'spread'\nevery = 2\n[log]\nkeep_best = 'spread'\n"
+
+
+def test_best_generator_that_a_killed_run_did_not_judge_is_judged(write_study, out, tmp_path, monkeypatch, metric):
+    """The chosen generator is judged after the last checkpoint."""
+    study = load_study(write_study(study=ONE, base=BEST))
+
+    class Killed(BaseException):
+        pass
+
+    def die(_):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Scores, "judge_chosen", die)
+        with pytest.raises(Killed):
+            work(study, out)
+    assert statuses(study, out) == ["waiting"]
+    work(study, out)
+    work(study, tmp_path / "undisturbed")
+    (after,), (straight,) = (read_outcomes(study, folder) for folder in (out, tmp_path / "undisturbed"))
+    assert after.status == straight.status == "finished"
+    for score, wanted in zip(after.scores, straight.scores, strict=True):
+        assert (score["spread"], score["protocol"]) == (wanted["spread"], wanted["protocol"])
+        assert score["judged"]["step"] == wanted["judged"]["step"]
 
 
 def test_scores_of_a_later_evaluation_are_not_those_of_the_study(write_study, out, metric):
