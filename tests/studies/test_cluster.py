@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -114,3 +115,27 @@ def test_without_submitit_the_command_that_installs_it_is_named(tmp_path, monkey
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(RequestError, match=r"pip install 'ganframe\[cluster\]'"):
         submit(WORK, 1, "local", {}, "s", Path(tmp_path))
+
+
+@pytest.mark.slow
+def test_study_on_a_cluster_makes_all_runs_and_its_table(call, write_study, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    study = 'base = "tiny.toml"\nseeds = 2\n[cluster]\ncpus_per_task = 1\n'
+    result = call("study", write_study(study=study), "--cluster", "local", "--jobs", 2, "--cluster-option", "time=5")
+    assert result.stdout.endswith("done: studies/study/ has 2 runs: 2 finished\n")
+    assert re.search(r"2 jobs submitted: \d+, \d+; their output is in studies/study/jobs\n", result.stderr)
+    assert list((tmp_path / "studies" / "study" / "jobs").glob("*_result.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cluster", "local", "--cluster-option", "tmie=5"], "unknown option 'tmie'; did you mean 'time'?"),
+        (["--cluster", "local", "--cluster-option", "time"], "--cluster-option time: write it as"),
+        (["--cluster-option", "time=5"], "--cluster-option needs --cluster"),
+    ],
+)
+def test_wrong_options_of_the_command_exit_with_2_and_write_nothing(call, write_study, tmp_path, arguments, words):
+    result = call("study", write_study(study='base = "tiny.toml"\nseeds = 1\n'), *arguments, code=2)
+    assert words in result.stderr
+    assert not (tmp_path / "studies").exists()
