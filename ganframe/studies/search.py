@@ -92,14 +92,21 @@ def _take(study: Study, folder: Path, trials: Any) -> bool | None:
     try:
         with _quiet():
             optuna.storages.fail_stale_trials(trials)
-        states = [trial.state.name for trial in _counted(trials)]
+        for trial in trials.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
+            if not _is_proposed(study, trial):  # its worker was killed while it held the lock
+                trials.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        states = [trial.state.name for trial in _counted(study, trials)]
         if "WAITING" not in states and len(states) >= searched(study).trials:
             return None if "RUNNING" in states else False
         with _quiet():
             trials.optimize(objective, n_trials=1, catch=(_Failed,))
         return True
-    except BaseException:  # interrupted, or a full disk: another worker, or the next call, goes on from there
-        if current:
+    except BaseException as error:  # interrupted, or a full disk: another worker, or the next call, goes on from there
+        taken_over = current and current[0] not in {trial.number for trial in _counted(study, trials)}
+        if taken_over and isinstance(error, Exception):  # this process slept, and was taken for dead
+            note(f"trial {current[0]}: another worker makes it again")
+            return True
+        if current and not taken_over:
             with _quiet():
                 _retry()(trials, trials.get_trials()[current[0]])
         raise
@@ -205,7 +212,7 @@ def require_optuna() -> Any:
 
 def read_trials(study: Study, folder: Path) -> Found:
     """The trials of a study's search so far, each once: those that were tried again in the place of the first."""
-    counted = _counted(_open(study, folder)) if (folder / DATABASE).is_file() else []
+    counted = _counted(study, _open(study, folder)) if (folder / DATABASE).is_file() else []
     return Found(goal(study), tuple(_read_trial(study, folder, trial) for trial in counted))
 
 
@@ -272,11 +279,16 @@ def _retry() -> Any:
         return require_optuna().storages.RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
 
 
-def _counted(trials: Any) -> list[Any]:
-    """Optuna's trials but those that were tried again later."""
+def _counted(study: Study, trials: Any) -> list[Any]:
+    """Optuna's trials but those that were tried again later, or have ended before they had values."""
     found = trials.get_trials(deepcopy=False)
     again = {number for trial in found for number in trial.system_attrs.get("retry_history", ())}
-    return [trial for trial in found if trial.number not in again]
+    return [t for t in found if t.number not in again and (t.state.name != "FAIL" or _is_proposed(study, t))]
+
+
+def _is_proposed(study: Study, trial: Any) -> bool:
+    """Whether a trial has a value from each range."""
+    return trial.params.keys() >= searched(study).ranges.keys()
 
 
 @contextmanager

@@ -157,6 +157,29 @@ def test_a_trial_that_is_interrupted_is_tried_again_with_the_same_values(study, 
     assert len(list((tmp_path / "runs").iterdir())) == 3
 
 
+def test_a_trial_whose_worker_was_killed_before_it_had_values_does_not_count(study, tmp_path):
+    loaded = study("trials = 3", "trials = 1")
+    searches._open(loaded, tmp_path).ask()  # it has no sign of life, so Optuna would let it run forever
+    searches.search(loaded, tmp_path)
+    assert [(trial.number, trial.state) for trial in read(loaded, tmp_path).trials] == [(1, "finished")]
+
+
+def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(study, tmp_path, monkeypatch):
+    loaded, work_on = study("trials = 3", "trials = 1"), searches.work_on
+
+    def slept(*of):
+        monkeypatch.setattr(searches, "work_on", work_on)
+        trials = searches._open(loaded, tmp_path)
+        trials.tell(0, state=optuna.trial.TrialState.FAIL)
+        searches._retry()(trials, trials.get_trials()[0])
+        return work_on(*of)
+
+    monkeypatch.setattr(searches, "work_on", slept)
+    searches.search(loaded, tmp_path)
+    assert [(trial.number, trial.state) for trial in read(loaded, tmp_path).trials] == [(1, "finished")]
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -203,6 +226,18 @@ def test_two_trials_with_the_same_values_are_one_run(study):
     values = {"optimizer.generator.lr": 0.001, "objective.use": "vanilla"}
     first, second = (trial_runs(study(), number, values)[0] for number in (1, 2))
     assert first.name == second.name
+
+
+@pytest.mark.slow
+def test_study_that_searches_with_two_workers_and_says_how_far_it_is(call, write_study, tmp_path):
+    file = write_study(study=STUDY.replace("trials = 3", "trials = 4"))
+    result = call("study", file, "--jobs", 2)
+    assert result.stdout.startswith("Search for the highest spread: 4 finished.\nBest of 4 trials: trial ")
+    assert result.stdout.endswith("done: studies/study/ has 4 trials: 4 finished\n")
+    assert "4/4 done, the best is" in result.stderr
+    assert len(list((tmp_path / "studies" / "study" / "runs").iterdir())) == 4
+    assert call("study", file, "--status").stdout.endswith("so far: studies/study/ has 4 trials: 4 finished\n")
+    assert "--retry" in call("study", file, "--retry", code=2).stderr
 
 
 @pytest.mark.parametrize(
