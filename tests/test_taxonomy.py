@@ -191,6 +191,9 @@ def test_script_trains_and_writes_samples_and_numbers(scripts, monkeypatch, tmp_
     train, held_out = shared.digits()
     monkeypatch.setattr(module, "digits", lambda validate: (train, held_out[:4]))
     monkeypatch.setattr(shared, "seconds", lambda call: 0.5)
+    if name == "rbm":
+        monkeypatch.setattr(module, "CHAIN", 3)
+        monkeypatch.setattr(module, "ANNEALED", 3)
     monkeypatch.setattr(sys, "argv", [name, "--steps", "3", "--samples", "5", "--out", str(tmp_path)])
     first = written(module, tmp_path)
     assert first == written(module, tmp_path)  # the same from the same seed

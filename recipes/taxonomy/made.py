@@ -65,7 +65,7 @@ def main() -> None:
     model = MADE()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, chosen.steps)
-    start = time.perf_counter()
+    start = time.process_time()
     for step in range(chosen.steps):
         loss = -model.log_prob(train[torch.randint(len(train), (64,))]).mean()
         optimizer.zero_grad()
@@ -77,7 +77,7 @@ def main() -> None:
             with torch.no_grad():
                 print(step + 1, -loss.item(), nats(model.log_prob(held_out)))
             model.train()
-    taken = time.perf_counter() - start
+    taken = time.process_time() - start
     model.eval()
     with torch.no_grad():
         likelihood = {**nats(model.log_prob(held_out)), "kind": "exact"}

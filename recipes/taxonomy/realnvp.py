@@ -90,12 +90,12 @@ class RealNVP(nn.Module):
 
 
 def main() -> None:
-    chosen = options(__doc__, steps=2000)
+    chosen = options(__doc__, steps=1200)
     train, held_out = digits(chosen.validate)
     model = RealNVP()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, chosen.steps)
-    start = time.perf_counter()
+    start = time.process_time()
     for step in range(chosen.steps):
         loss = -model.bound(train[torch.randint(len(train), (64,))]).mean()
         optimizer.zero_grad()
@@ -108,12 +108,12 @@ def main() -> None:
             with torch.no_grad():
                 print(step + 1, -loss.item(), nats(model.bound(held_out)), flush=True)
             model.train()
-    taken = time.perf_counter() - start
+    taken = time.process_time() - start
     model.eval()
     with torch.no_grad():
         single = nats(torch.stack([model.bound(held_out) for _ in range(100)]).mean(0))
-        tighter = nats(torch.cat([model.bound(image, 1000) for image in held_out.split(1)]))
-    likelihood = {**tighter, "kind": "lower bound, 1,000 points of the cell", "one_point": single["nats"]}
+        tighter = nats(torch.cat([model.bound(image, 200) for image in held_out.split(1)]))
+    likelihood = {**tighter, "kind": "lower bound, 200 points of the cell", "one_point": single["nats"]}
     about = {"latent_dim": model.pixels, "latent_size_is_free": False, "chain": False, "calls_for_a_sample": 1}
     write(chosen, "realnvp", model, model.sample, {"log_likelihood": likelihood, "training_seconds": taken, **about})
 
