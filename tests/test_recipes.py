@@ -11,13 +11,16 @@ from torch.utils.data import TensorDataset
 
 import ganframe
 from ganframe.engine.algorithm import train
+from ganframe.studies.plan import load_study
 from ganframe.training.prepare import prepare
 
-RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
+FOLDER = Path(__file__).parent.parent / "recipes"
+RECIPES = sorted(FOLDER.glob("*.toml"))
+STUDIES = sorted((FOLDER / "studies").glob("*.toml"))
 NEEDED = {
     "wgan_sn", "gan_1d", "vanilla_ring", "non_saturating_ring", "wgan_clip_grid", "wgan_gp_grid", "dcgan_digits",
     "conditional_digits", "sngan_fashion_mnist", "wgan_gp_cifar10", "sngan_cifar10",
-    "dcgan_faces",
+    "dcgan_faces", "non_saturating_grid", "stacked_digits",
 }  # fmt: skip
 
 
@@ -41,6 +44,30 @@ def test_recipe_trains_a_few_steps(path, tmp_path):
     samples = ganframe.load_generator(run.folder).sample(5)
     assert samples.shape == (5, *recipe.dataset.spec.shape)
     assert samples.isfinite().all()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_study_can_be_read_with_all_its_cells(path):
+    """Every cell's recipe is sound, has a metric, and builds its networks, objective and constraints."""
+    study = load_study(path)
+    assert len(study.file.seeds) == 5
+    for run in study.runs[: len(study.cells())]:
+        recipe = run.recipe
+        assert recipe.metrics
+        D = recipe.discriminator.build(recipe.dataset.spec)
+        for constraint in recipe.constraints:
+            constraint.check(D)
+            D = constraint.wrap(D)
+        schedules = (recipe.optimizer.generator.schedule, recipe.optimizer.discriminator.schedule)
+        ends = {dict(schedule.options)["total_iters"] for schedule in schedules if schedule is not None}
+        assert ends <= {recipe.train.steps}, "the learning rate ends where the training does"
+
+
+def test_every_study_is_described():
+    readme = (FOLDER / "studies" / "README.md").read_text(encoding="utf-8")
+    assert STUDIES
+    for path in STUDIES:
+        assert f"`{path.name}`" in readme
 
 
 def test_dcgan_trains_on_a_folder_of_small_images_of_any_size(tmp_path):
