@@ -114,7 +114,7 @@ class Judged:
         low, high = (-1.0, 1.0) if image else (x.min().item() - 1, x.max().item() + 1)
         quarter = [size // 4 for size in x.shape[2:]]
         made = {
-            "shifted": x.roll(quarter, (2, 3)) if image else x + (high - low),
+            "shifted": x.roll(quarter, tuple(range(2, x.ndim))) if image else x + (high - low),
             "all the same": x[:1].expand_as(x).clone(),
             "noise": torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * (high - low) + low,
         }
