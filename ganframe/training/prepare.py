@@ -72,7 +72,8 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     networks_fit = G is not None and D is not None and len(problems.found) == before
     with noted_if_slow(f"{recipe.title}: reading the dataset"):
         feed = _open_feed(recipe, spec, batch, seeds.data, share, problems)
-    judged: Any = feed and problems.attempt("dataset: held_out", lambda: judging_data(recipe.dataset, spec, feed.data))
+    trained = feed and feed.data  # asked for once: each time it may be another object
+    judged: Any = feed and problems.attempt("dataset: held_out", lambda: judging_data(recipe.dataset, spec, trained))
     if not networks_fit:
         problems.raise_any()
     before = len(problems.found)
@@ -124,7 +125,7 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     step_buffers = _step_buffers(game, problems)
     problems.raise_any()
     assert feed is not None
-    judge, best = _judge(recipe, spec, feed, judged, device, problems)
+    judge, best = _judge(recipe, spec, trained, judged, device, problems)
     problems.raise_any()
     if judge is not None:
         processes.in_first_process(accelerator, judge.fit)
@@ -189,14 +190,14 @@ def _open_feed(recipe: Recipe, spec: DataSpec, batch: int, seed: int, share: Sha
 
 
 def _judge(
-    recipe: Recipe, spec: DataSpec, feed: Feed, judged: Any, device: torch.device, problems: Problems
+    recipe: Recipe, spec: DataSpec, trained: Any, judged: Any, device: torch.device, problems: Problems
 ) -> tuple[Judge | None, Best | None]:
     """The recipe's metrics and the one that chooses the best checkpoint. Adds a problem for each that does not suit."""
     evaluations = named(recipe.metrics, recipe.registry)
     best = best_of(recipe, evaluations, problems)
     if not evaluations:
         return None, None
-    data = JudgedData(recipe.dataset, spec, feed.data, None if judged is feed.data else judged)
+    data = JudgedData(recipe.dataset, spec, trained, None if judged is trained else judged)
     judge = problems.attempt("metrics", lambda: Judge(evaluations, data, recipe.registry, device, recipe.title))
     return judge, best
 

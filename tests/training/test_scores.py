@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 import ganframe
 from ganframe.judging.best import Best
-from ganframe.judging.protocol import numbers
+from ganframe.judging.protocol import differences, numbers
 from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.run_folder import RunFolder, step_of
 from ganframe.storage.weights import how_chosen
@@ -168,3 +168,17 @@ def test_scores_after_a_rollback_are_forgotten(judged):
     Scores.return_to(stub, 6)
     assert max(s["judged"]["step"] for s in stub.scores) == 6
     assert [json.loads(line)["judged"]["step"] for line in folder.evaluations.read_text().splitlines()][-1] == 6
+
+
+@pytest.mark.parametrize(("split", "against"), [("all", "train"), ("train", "test")])
+def test_a_run_is_judged_against_the_split_that_evaluate_takes(tmp_path, monkeypatch, tiny, split, against):
+    """Data in memory that holds out nothing must not be called held-out data."""
+    monkeypatch.chdir(tmp_path)
+    metric = '[[metrics]]\nuse = "precision_recall"\nfeatures = "pixels"\nreal = 50\nsamples = 30\n'
+    data = ["dataset.use=digits", f"dataset.split={split}"]
+    run = ganframe.run(ganframe.load_recipe(tiny(metric), data))
+    (score,) = found(RunFolder(run.folder), by="run")
+    assert score["protocol"]["against"] == against
+    (again,) = ganframe.evaluate(run.folder)
+    assert differences([score, again]) == []
+    assert numbers(score) == pytest.approx(numbers(again))
