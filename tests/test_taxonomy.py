@@ -211,3 +211,21 @@ def test_script_trains_and_writes_samples_and_numbers(scripts, monkeypatch, tmp_
 def written(module, folder):
     module.main()
     return {file.name: file.read_bytes() for file in folder.glob("*.npy")}
+
+
+@pytest.mark.slow
+def test_runner_trains_and_judges_every_model(scripts, monkeypatch, tmp_path, capsys):
+    module = scripts("run")
+    monkeypatch.setattr(module, "METRICS", tuple({**metric, "features": "pixels"} for metric in module.METRICS))
+    monkeypatch.setattr(sys, "argv", ["run.py", "--steps", "2", "--samples", "100", "--out", str(tmp_path)])
+    monkeypatch.setattr(module, "SCRIPTS", ("made",))
+    monkeypatch.setattr(module, "SHOWN", {name: module.SHOWN[name] for name in ("images", "made", "gan")})
+    module.main()
+    rows = [line.split(" | ") for line in (tmp_path / "table.md").read_text().splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| training images", "| MADE", "| GAN"]
+    assert [row[1][:1] for row in rows] == ["", "-", "n"]
+    assert float(rows[0][2]) < min(float(row[2]) for row in rows[1:])
+    assert (tmp_path / "samples.png").stat().st_size > 1000
+    times = {name: (tmp_path / f"{name}.json").stat().st_mtime_ns for name in ("made", "gan")}
+    module.main()  # trains none again
+    assert {name: (tmp_path / f"{name}.json").stat().st_mtime_ns for name in times} == times

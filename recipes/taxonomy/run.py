@@ -107,7 +107,7 @@ def judged(out: Path, samples: int) -> dict[str, Any]:
 def table(out: Path, scores: dict[str, Any]) -> str:
     """A row for each model, in Markdown."""
     lines = [
-        "| model | log-likelihood | FD[classifier] | precision | recall | size of z | seconds for 1 sample, for 1,000 |",
+        "| model | log-likelihood | FD[classifier] | precision | recall | size of z | seconds for 1, for 1,000 |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, shown in SHOWN.items():
@@ -135,19 +135,11 @@ def picture(out: Path) -> None:
     for index, (name, shown) in enumerate(SHOWN.items()):
         images = np.load(out / f"{name}.npy")[:COLUMNS, 0]
         pixels = images if images.dtype == np.uint8 else (images + 1) * 127.5
+        row = np.concatenate(np.pad(pixels, ((0, 0), (1, 1), (1, 1))), axis=1)  # side by side, with a frame
         axes = figure.add_subplot(len(SHOWN), 1, index + 1)
-        axes.imshow(
-            np.pad(pixels, ((0, 0), (1, 1), (1, 1))).transpose(1, 0, 2).reshape(10, -1), "gray", vmin=0, vmax=255
-        )
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_ylabel(
-            shown.replace("\\", "").replace(", means of p(x|z)", ",\nmeans"),
-            rotation=0,
-            ha="right",
-            va="center",
-            fontsize=8,
-        )
+        axes.imshow(row, "gray", vmin=0, vmax=255)
+        axes.set_axis_off()
+        axes.text(-3, 5, shown.replace("\\", "").replace(", ", ",\n"), ha="right", va="center", fontsize=8)
     figure.tight_layout(pad=0.3)
     figure.savefig(out / "samples.png")
 
