@@ -42,11 +42,12 @@ def evaluate(
     """The scores of a run by its own data, or of a file or folder of samples by the data of the recipe `data`.
 
     A file is an array .npy of samples (n, *shape), with values as the data has them; images also in uint8, and with
-    channels last. A folder holds images of the size of the data. `metrics` are names, or tables as of [[metrics]]; by
-    default those of the recipe, or else `modes`, or `frechet` and `precision_recall`, as the data suits; `kernel` takes
-    the place of `frechet` where there are too few real samples for that. `samples` is the number of generated samples,
-    `against` the split of real ones ("test" where there is one). `step` is that of a checkpoint of a run. Scores of a
-    run are also added to its evaluations.jsonl.
+    channels last. A folder holds images of the size of the data. `metrics` are names, or tables as of [[metrics]]; a
+    name has the options that it has in the recipe, if it is there. By default they are those of the recipe, or else
+    `modes`, or `frechet` and `precision_recall`, as the data suits; `kernel` takes the place of `frechet` where there
+    are too few real samples for that. `samples` is the number of generated samples, `against` the split of real ones
+    ("test" where there is one). `step` is that of a checkpoint of a run. Scores of a run are also added to its
+    evaluations.jsonl.
 
     Raises RequestError where anything does not fit, or a metric finds no score; then nothing is written.
     """
@@ -67,8 +68,11 @@ def evaluate(
     def make(chosen: tuple[Evaluation, ...]) -> Judge:
         return Judge(named(chosen, registry), judged, registry, where, recipe.title, against, samples)
 
-    asked = load_metrics(metrics, registry) or recipe.metrics
-    judge = make(asked) if asked else _default(judged, registry, make)
+    own = named(recipe.metrics, registry)
+    metrics = [own.get(given, given) if isinstance(given, str) else given for given in metrics]
+    others = iter(load_metrics([given for given in metrics if not isinstance(given, Evaluation)], registry))
+    asked = tuple(given if isinstance(given, Evaluation) else next(others) for given in metrics)
+    judge = make(asked or recipe.metrics) if asked or own else _default(judged, registry, make)
     try:
         if is_run:
             scores = _of_run(folder, judge, step, recipe if data is None else None)

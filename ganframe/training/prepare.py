@@ -72,7 +72,7 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     networks_fit = G is not None and D is not None and len(problems.found) == before
     with noted_if_slow(f"{recipe.title}: reading the dataset"):
         feed = _open_feed(recipe, spec, batch, seeds.data, share, problems)
-    trained = feed and feed.data  # asked for once: each time it may be another object
+    trained: Any = feed and feed.data  # asked for once: each time it may be another object
     judged: Any = feed and problems.attempt("dataset: held_out", lambda: judging_data(recipe.dataset, spec, trained))
     if not networks_fit:
         problems.raise_any()

@@ -100,6 +100,14 @@ def test_modes_is_the_default_for_a_mixture(recipe):
     assert (score["metric"], score["protocol"]["samples"]) == ("modes", 2500)
 
 
+def test_metric_by_name_has_the_options_of_the_recipe(recipe):
+    more = "[[metrics]]\nuse = 'modes'\nsigmas = 7.0\nsamples = 30\n[[metrics]]\nuse = 'modes'\nsigmas = 9.0\n"
+    folder = ganframe.run(ganframe.load_recipe(recipe("use = 'ring'", more))).folder
+    first, second, third = ganframe.evaluate(folder, ["modes", "modes_2", {"use": "modes"}])
+    assert [s["protocol"]["options"]["sigmas"] for s in (first, second, third)] == [7.0, 9.0, 3.0]
+    assert first["protocol"]["samples"] == 30
+
+
 def exact(dataset, n):
     return dataset.build().draw(n, torch.Generator().manual_seed(1))[0].numpy()
 
