@@ -69,9 +69,9 @@ def evaluate(
         return Judge(named(chosen, registry), judged, registry, where, recipe.title, against, samples)
 
     own = named(recipe.metrics, registry)
-    metrics = [own.get(given, given) if isinstance(given, str) else given for given in metrics]
-    others = iter(load_metrics([given for given in metrics if not isinstance(given, Evaluation)], registry))
-    asked = tuple(given if isinstance(given, Evaluation) else next(others) for given in metrics)
+    chosen = [own.get(given, given) if isinstance(given, str) else given for given in metrics]
+    others = iter(load_metrics([given for given in chosen if not isinstance(given, Evaluation)], registry))
+    asked = tuple(given if isinstance(given, Evaluation) else next(others) for given in chosen)
     judge = make(asked or recipe.metrics) if asked or own else _default(judged, registry, make)
     try:
         if is_run:
