@@ -15,7 +15,7 @@ from ganframe.builtin import fidelity
 from ganframe.builtin.frechet import features_for, samples_for
 
 ROWS = 500  # distances to all others are computed for so many samples at a time
-NARROW = 64  # features up to which differences cost no more than products
+NARROW = 32  # features up to which differences cost no more than products
 ROUNDING = 1e-12  # of the squared norms, in float64
 
 

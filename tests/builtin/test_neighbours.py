@@ -47,7 +47,7 @@ def sets(kind, dimensions):
 
 
 @pytest.mark.parametrize("kind", ["different", "each twice", "one many times", "all the same", "far from zero"])
-@pytest.mark.parametrize("dimensions", [1, 4, 64, 65, 784])
+@pytest.mark.parametrize("dimensions", [1, 32, 33, 784])
 def test_a_set_against_itself_has_precision_recall_and_coverage_one(kind, dimensions):
     x = sets(kind, dimensions)
     order = torch.randperm(len(x))
@@ -90,7 +90,7 @@ def test_density_and_coverage_of_a_perfect_sampler_are_near_one():
     assert coverage == pytest.approx(1 - 2**-5, abs=0.015)
 
 
-@pytest.mark.parametrize("dimensions", [2, 64, 65, 300])
+@pytest.mark.parametrize("dimensions", [2, 32, 33, 300])
 @pytest.mark.parametrize("shift", [0.0, 1000.0])
 def test_distances_are_euclidean_and_zero_for_equal_rows_alone(dimensions, shift):
     x, y = normal(40, 0, dimensions) + shift, normal(30, 1, dimensions) + shift
