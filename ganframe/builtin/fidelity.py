@@ -32,7 +32,7 @@ def inception(judging: Judging) -> Features:
 
     Only with these is the Fréchet distance called FID, and the kernel distance KID.
     """
-    return _inception("2048", shown="FID")
+    return _inception("2048", names={"frechet": "FID", "kernel": "KID"})
 
 
 def inception_logits(judging: Judging) -> Features:
@@ -52,7 +52,7 @@ def dinov2(judging: Judging) -> Features:
             f"and {DINOV2_CODE} as the folder {code[0]}"
         )
     network = _opened("dinov2", weights, lambda: fidelity.FeatureExtractorDinoV2(DINOV2, ["dinov2"]))
-    return _features(network, shown="FD[dinov2]", model=DINOV2)
+    return _features(network, model=DINOV2)
 
 
 def frechet(generated: Tensor, real: Tensor) -> float:

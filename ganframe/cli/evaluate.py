@@ -37,7 +37,7 @@ def evaluate(
     """Judge how good the samples of a run are, or those in a file (.npy) or a folder of images."""
     from ganframe.analysis.evaluate import evaluate as judged
     from ganframe.cli.process import keep_freed_memory
-    from ganframe.judging.protocol import described, numbers
+    from ganframe.judging.protocol import called, described, numbers
 
     keep_freed_memory()
     scores = judged(target, metrics, data=data, samples=samples, against=against, step=step)
@@ -47,7 +47,7 @@ def evaluate(
     table = make_table("metric", "number", "value")
     for score in scores:
         for index, (name, value) in enumerate(numbers(score).items()):
-            table.add_row("" if index else score["metric"], name, f"{value:.5g}")
+            table.add_row("" if index else score["metric"], called(score, name), f"{value:.5g}")
     print_table(table)
     for score in scores:
         say(f"{score['metric']}: {described(score['protocol'])}", indent=2)

@@ -45,6 +45,16 @@ def described(protocol: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def called(score: Score, number: str) -> str:
+    """A number's name for people, with the one of the literature: a Fréchet distance is FID of Inception's features
+    alone, and FD[name] of others. Features may say `names` of numbers in their `about`."""
+    features = score["protocol"]["features"]
+    known = {name: said for found in features.values() for name, said in found.get("names", {}).items()}
+    if number == "frechet" and len(features) == 1:
+        known.setdefault(number, f"FD[{next(iter(features))}]")
+    return f"{number} ({known[number]})" if number in known else number
+
+
 def differences(scores: Iterable[Score]) -> list[str]:
     """A line for each entry of the protocols in which some scores differ from the first. Empty where they may be
     compared."""

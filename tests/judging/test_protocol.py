@@ -2,7 +2,7 @@
 
 import pytest
 
-from ganframe.judging.protocol import described, differences, numbers, recipe_hash
+from ganframe.judging.protocol import called, described, differences, numbers, recipe_hash
 from ganframe.recipes.reading import load_recipe
 
 PROTOCOL = {
@@ -68,3 +68,18 @@ def test_protocol_in_one_line():
 def test_recipe_hash_is_of_what_decides_the_weights(tiny, override, same):
     one, other = load_recipe(tiny()), load_recipe(tiny(), [override])
     assert (recipe_hash(one) == recipe_hash(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("features", "number", "name"),
+    [
+        ({"inception": {"names": {"frechet": "FID"}}}, "frechet", "frechet (FID)"),
+        ({"classifier": {}}, "frechet", "frechet (FD[classifier])"),
+        ({"own:small": {"hash": "ab"}}, "frechet", "frechet (FD[own:small])"),
+        ({"classifier": {}}, "precision", "precision"),
+        ({}, "modes", "modes"),
+    ],
+    ids=lambda value: next(iter(value), "none") if isinstance(value, dict) else value,
+)
+def test_a_frechet_distance_is_called_fid_with_inception_alone(features, number, name):
+    assert called(score(features=features), number) == name
