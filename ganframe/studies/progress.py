@@ -78,7 +78,7 @@ def watching(study: Study, folder: Path) -> Iterator[Callable[[], None]]:
 
     columns = (
         BarColumn(20),
-        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=Console(stderr=True), auto_refresh=False, expand=True) as bar:
         whole = bar.add_task(watched.text(), total=len(study.runs))
