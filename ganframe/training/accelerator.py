@@ -230,7 +230,6 @@ def average(accelerator: Accelerator, tensors: list[Tensor]) -> None:
     _copy_back(accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean"), tensors)
 
 
-@torch.no_grad()
 def in_first_process(accelerator: Accelerator, act: Callable[[], object]) -> None:
     """Calls `act` in the first process, while the others wait. A RecipeError is raised in all of them."""
     problems: list[Any] = [None]
@@ -244,6 +243,7 @@ def in_first_process(accelerator: Accelerator, act: Callable[[], object]) -> Non
         raise RecipeError(found)
 
 
+@torch.no_grad()
 def copy_first_process(networks: list[nn.Module]) -> None:
     """Gives the networks of all processes the weights of the first one, whose initialisation drew other numbers."""
     tensors = [t for network in networks for t in network.state_dict().values() if t.is_floating_point()]
