@@ -216,7 +216,7 @@ def written(module, folder):
 @pytest.mark.slow
 def test_runner_trains_and_judges_every_model(scripts, monkeypatch, tmp_path, capsys):
     module = scripts("run")
-    monkeypatch.setattr(module, "METRICS", tuple({**metric, "features": "pixels"} for metric in module.METRICS))
+    monkeypatch.setattr(module, "METRICS", [{**metric, "features": "pixels"} for metric in module.METRICS])
     monkeypatch.setattr(sys, "argv", ["run.py", "--steps", "2", "--samples", "100", "--out", str(tmp_path)])
     monkeypatch.setattr(module, "SCRIPTS", ("made",))
     monkeypatch.setattr(module, "SHOWN", {name: module.SHOWN[name] for name in ("images", "made", "gan")})
