@@ -20,7 +20,7 @@ STUDIES = sorted((FOLDER / "studies").glob("*.toml"))
 NEEDED = {
     "wgan_sn", "gan_1d", "vanilla_ring", "non_saturating_ring", "wgan_clip_grid", "wgan_gp_grid", "dcgan_digits",
     "conditional_digits", "sngan_fashion_mnist", "wgan_gp_cifar10", "sngan_cifar10",
-    "dcgan_faces", "non_saturating_grid", "stacked_digits",
+    "dcgan_faces", "non_saturating_grid", "conditional_grid", "stacked_digits",
 }  # fmt: skip
 
 
