@@ -66,7 +66,8 @@ def evaluate(
     where = torch.device(device) if device is not None else _device()
 
     def make(chosen: tuple[Evaluation, ...]) -> Judge:
-        return Judge(named(chosen, registry), judged, registry, where, recipe.title, against, samples)
+        place = "metrics[{index}]" if chosen == recipe.metrics else "metric {name}"
+        return Judge(named(chosen, registry), judged, registry, where, recipe.title, against, samples, place)
 
     own = named(recipe.metrics, registry)
     chosen = [own.get(given, given) if isinstance(given, str) else given for given in metrics]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganframe.components import DataSpec, Features, Judging
+from ganframe.errors import RequestError
 from ganframe.plugins.registry import FEATURES, Registry
 
 PIXELS = "pixels"
@@ -92,7 +93,10 @@ def find_features(name: str, judging: Judging, registry: Registry) -> Extractor:
     """The extractor of features by name. Raises ValueError where they do not suit the data, RequestError for others."""
     if name == PIXELS:
         return Extractor(PIXELS, Features(nn.Flatten()), judging.spec, judging.device)
-    build: Callable[[Judging], Features] = registry.find(FEATURES, name)
+    try:
+        build: Callable[[Judging], Features] = registry.find(FEATURES, name)
+    except RequestError as error:
+        raise RequestError(f"{error}; '{PIXELS}' are the values themselves") from None
     features = build(judging)
     if not isinstance(features, Features):
         raise ValueError(f"features '{name}' must return ganframe.Features, not {type(features).__name__}")

@@ -72,7 +72,8 @@ class Judge:
     `evaluations` are by the names of their scores, as `named` gives them. `against` is the split of real samples to
     compare with: by default "test" where there is one. `samples` is another number of generated samples than that of
     the recipe. Raises RecipeError, with each metric that does not suit the data and before anything is computed, where
-    its `needs` say so. `title` is what messages call the recipe.
+    its `needs` say so. `title` is what messages call the recipe, and `place` where the metric of an `index` and
+    `name` stands in it.
     """
 
     def __init__(
@@ -84,9 +85,10 @@ class Judge:
         title: str,
         against: Against | None = None,
         samples: int | None = None,
+        place: str = "metrics[{index}]",
     ) -> None:
         self.evaluations, self.data, self.registry, self.device = evaluations, data, registry, device
-        self.title, self.samples = title, samples
+        self.title, self.samples, self.place = title, samples, place
         self.against: Against = against or ("test" if data.has_test() else "train")
         self._real: dict[tuple[str, int], tuple[int, tuple[Tensor, Tensor]]] = {}
         self._extractors: dict[str, Extractor] = {}
@@ -94,9 +96,9 @@ class Judge:
         problems = Problems(title)
         if against == "test" and not data.has_test():
             problems.add("dataset: it holds out no samples; judge against its training data: --against train")
-        for index, evaluation in enumerate(evaluations.values()):
+        for index, (name, evaluation) in enumerate(evaluations.items()):
             if fault := unsuited(evaluation.metric, data):
-                problems.add(f"metrics[{index}]: {fault}")
+                problems.add(f"{place.format(index=index, name=name)}: {fault}")
         problems.raise_any()
 
     def wanted(self, names: Iterable[str] | None = None) -> int:
@@ -127,8 +129,9 @@ class Judge:
         problems = Problems(self.title)
         for index, (name, evaluation) in enumerate(self.evaluations.items()):
             if name not in self._fitted:
+                where = self.place.format(index=index, name=name)
                 with noted_if_slow(f"{self.title}: fitting the metric {name} to the data"):
-                    fitted = problems.attempt(f"metrics[{index}]", functools.partial(self._fit, evaluation))
+                    fitted = problems.attempt(where, functools.partial(self._fit, evaluation))
                 self._fitted |= {} if fitted is None else {name: fitted}
         problems.raise_any()
 

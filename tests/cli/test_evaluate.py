@@ -67,8 +67,8 @@ def test_metric_that_does_not_suit_the_data_is_refused(call, tiny, samples):
     tiny("", "roll.toml").with_name("swiss.toml").write_text(text)
     told = call("evaluate", samples, "--data", "swiss.toml", "--metric", "modes", code=2).stderr
     assert told == (
-        "swiss.toml: metrics[0]: it needs a mixture whose modes are known, as ring and grid are; this dataset does not "
-        "tell them\n"
+        "swiss.toml: metric modes: it needs a mixture whose modes are known, as ring and grid are; this dataset does "
+        "not tell them\n"
     )
 
 

@@ -184,7 +184,7 @@ def test_metric_that_refuses_the_data_is_named_with_its_place(judge_of):
         judge_of(Numbered(), Mean(), Refusing(), Mean(features="nothing")).fit()
     assert caught.value.problems == (
         "own.toml: metrics[1]: there are too few samples",
-        "own.toml: metrics[2]: unknown features 'nothing'",
+        "own.toml: metrics[2]: unknown features 'nothing'; 'pixels' are the values themselves",
     )
 
 
