@@ -146,7 +146,7 @@ def picture(out: Path) -> None:
         axes.imshow(row, "gray", vmin=0, vmax=255)
         axes.set_axis_off()
         axes.text(-3, 5, shown.replace("\\", "").replace(", ", ",\n"), ha="right", va="center", fontsize=8)
-    figure.tight_layout(pad=0.3)
+    figure.subplots_adjust(left=0.17, right=0.99, bottom=0.02, top=0.98, hspace=0.1)
     figure.savefig(out / "samples.png")
 
 
