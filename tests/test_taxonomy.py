@@ -229,3 +229,14 @@ def test_runner_trains_and_judges_every_model(scripts, monkeypatch, tmp_path, ca
     times = {name: (tmp_path / f"{name}.json").stat().st_mtime_ns for name in ("made", "gan")}
     module.main()  # trains none again
     assert {name: (tmp_path / f"{name}.json").stat().st_mtime_ns for name in times} == times
+
+
+def test_page_has_the_picture_and_a_row_of_every_model(scripts):
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert "](samples.png)" in page
+    assert 10_000 < (FOLDER / "samples.png").stat().st_size < 300_000
+    assert all(f"`{name}.py`" in page for name in NAMES)
+    head = scripts("run").table(FOLDER, {name: [{"frechet": 1}, {"precision": 1, "recall": 1}, {"copied": 1}] for name
+        in scripts("run").SHOWN})  # fmt: skip
+    assert head.splitlines()[0] in page
+    assert all(f"\n| {shown} |" in page for shown in scripts("run").SHOWN.values())

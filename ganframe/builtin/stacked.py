@@ -21,7 +21,7 @@ MOST_CLASSES = 100_000  # of stacks: names, embeddings and histograms have an en
 
 @attrs.frozen
 class Stacked(Dataset):
-    """Images of a labelled dataset, drawn at random and stacked as channels (Srivastava et al. 2017, VEEGAN, 4.2).
+    """Images of a labelled dataset, drawn at random and stacked as channels (Metz et al. 2016; Srivastava et al. 2017).
 
     With `channels` = 3, images of C classes give C³ classes: y = a·C² + b·C + c for the labels a, b, c of the channels;
     `parts` returns these. Where the dataset is in memory, or is drawn itself, every batch has new stacks, drawn on the
