@@ -161,4 +161,4 @@ def _named(cell: Iterable[tuple[str, str]]) -> str:
 
 
 def _plain(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False).replace('"', "")
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace('"', "")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from ganframe.studies import search as searches
 from ganframe.studies.plan import load_study
 from ganframe.studies.report import write_report
 from ganframe.studies.table import make_search_table
+from ganframe.studies.texts import search_lines
 from ganframe.studies.trials import check_search, trial_runs
 
 optuna = pytest.importorskip("optuna")
@@ -178,6 +180,23 @@ def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(study, t
     searches.search(loaded, tmp_path)
     assert [(trial.number, trial.state) for trial in read(loaded, tmp_path).trials] == [(1, "finished")]
     assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_the_best_trial_is_shown_with_tables_among_its_values(study, tmp_path):
+    choices = '"constraints" = [[], [{ use = "spectral_norm" }]]'
+    loaded = study('"objective.use" = ["vanilla", "non_saturating"]', choices, "trials = 3", "trials = 1")
+    searches.search(loaded, tmp_path)
+    found = read(loaded, tmp_path)
+    assert f"constraints = {found.best.values['constraints']}" in search_lines(found)[1]
+    assert "\\" not in search_lines(found)[1]
+
+
+def test_the_search_of_the_readme_is_sound(write_study):
+    text = (Path(__file__).parents[2] / "recipes" / "studies" / "README.md").read_text(encoding="utf-8")
+    blocks = [part.split("```")[0] for part in text.split("```toml\n")[1:]]
+    block = next(block for block in blocks if "[search]" in block)
+    recipe = Path(__file__).parents[2] / "recipes" / "wgan_gp_grid.toml"
+    check_search(load_study(write_study(study=block.replace("../wgan_gp_grid.toml", str(recipe)))))
 
 
 KILLED = """
