@@ -84,7 +84,10 @@ def known_name(name: str, registry: Registry) -> str:
     """The name of features in scores, however a recipe names them: plugin:name, or name alone of those built in."""
     if name == PIXELS:
         return name
-    offered = registry.find(FEATURES, name)
+    try:
+        offered = registry.find(FEATURES, name)
+    except RequestError as error:
+        raise RequestError(f"{error}; '{PIXELS}' are the values themselves") from None
     plugin, own = registry.locate(offered)
     return own if plugin.name == "builtin" else registry.full_name(offered)
 
@@ -93,10 +96,7 @@ def find_features(name: str, judging: Judging, registry: Registry) -> Extractor:
     """The extractor of features by name. Raises ValueError where they do not suit the data, RequestError for others."""
     if name == PIXELS:
         return Extractor(PIXELS, Features(nn.Flatten()), judging.spec, judging.device)
-    try:
-        build: Callable[[Judging], Features] = registry.find(FEATURES, name)
-    except RequestError as error:
-        raise RequestError(f"{error}; '{PIXELS}' are the values themselves") from None
+    build: Callable[[Judging], Features] = registry.find(FEATURES, name)
     features = build(judging)
     if not isinstance(features, Features):
         raise ValueError(f"features '{name}' must return ganframe.Features, not {type(features).__name__}")
