@@ -175,12 +175,15 @@ def _of_files(path: Path, judge: Judge) -> list[Score]:
 
 
 def _read(path: Path, judge: Judge) -> Tensor:
-    """The first samples of a file or folder, as many as the metrics want, as floats (n, *shape)."""
+    """Samples of a file or folder, as many as the metrics want, from all of it, as floats (n, *shape).
+
+    Raises RequestError where they are not samples of the data.
+    """
     spec, n = judge.data.spec, judge.wanted()
     try:
         if path.is_dir():
             x = _images(path, judge)
-        elif path.suffix == ".npy":
+        elif path.suffix.lower() == ".npy":
             x = _array(_opened(path), spec, n)
         else:
             raise ValueError("not an array (.npy), nor a folder of images")

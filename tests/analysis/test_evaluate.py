@@ -156,6 +156,13 @@ def test_images_of_a_folder_are_judged(recipe, tmp_path):
     assert score["mean"] == pytest.approx(images().mean() / 127.5 - 1, abs=1e-4)
 
 
+def test_suffix_of_a_file_may_be_in_capitals(recipe, tmp_path):
+    np.save(tmp_path / "x.npy", images())
+    (tmp_path / "x.npy").rename(tmp_path / "x.NPY")
+    (score,) = ganframe.evaluate(tmp_path / "x.NPY", ["means"], data=recipe("use = 'digits'"))
+    assert score["n"] == 6
+
+
 def test_samples_of_a_file_in_an_order_are_taken_from_all_of_it(recipe, tmp_path):
     greys = np.linspace(-1, 1, 400, dtype=np.float32)
     np.save(tmp_path / "x.npy", np.broadcast_to(greys[:, None, None, None], (400, 1, 8, 8)))
