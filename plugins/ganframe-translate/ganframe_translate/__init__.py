@@ -1,0 +1,36 @@
+"""Generators of y and z, as a plugin of ganframe: translation, super-resolution, missing parts, the next frame.
+
+The condition y is an image, or several, and G(z, y) one of the samples x that may belong to it. This module registers
+the components.
+"""
+
+from collections.abc import Mapping
+
+from ganframe import Dataset, Discriminator, Generator, Metric, Term, hookimpl
+
+__all__: list[str] = []
+
+
+@hookimpl
+def ganframe_generators() -> Mapping[str, type[Generator]]:
+    return {}
+
+
+@hookimpl
+def ganframe_discriminators() -> Mapping[str, type[Discriminator]]:
+    return {}
+
+
+@hookimpl
+def ganframe_terms() -> Mapping[str, type[Term]]:
+    return {}
+
+
+@hookimpl
+def ganframe_datasets() -> Mapping[str, type[Dataset]]:
+    return {}
+
+
+@hookimpl
+def ganframe_metrics() -> Mapping[str, type[Metric]]:
+    return {}
