@@ -7,8 +7,13 @@ the components.
 from collections.abc import Mapping
 
 from ganframe import Dataset, Discriminator, Generator, Metric, Term, hookimpl
+from ganframe_translate.coloured import Coloured
+from ganframe_translate.derived import Derived
 
-__all__: list[str] = []
+__all__ = [
+    "Coloured",
+    "Derived",
+]
 
 
 @hookimpl
@@ -28,7 +33,10 @@ def ganframe_terms() -> Mapping[str, type[Term]]:
 
 @hookimpl
 def ganframe_datasets() -> Mapping[str, type[Dataset]]:
-    return {}
+    return {
+        "derived": Derived,
+        "coloured": Coloured,
+    }
 
 
 @hookimpl
