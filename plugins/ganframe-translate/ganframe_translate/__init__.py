@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from ganframe import Dataset, Discriminator, Generator, Metric, Term, hookimpl
 from ganframe_translate.coloured import Coloured
 from ganframe_translate.derived import Derived
+from ganframe_translate.pairs import PairedImages, UnpairedImages
 
 __all__ = [
     "Coloured",
     "Derived",
+    "PairedImages",
+    "UnpairedImages",
 ]
 
 
@@ -36,6 +39,8 @@ def ganframe_datasets() -> Mapping[str, type[Dataset]]:
     return {
         "derived": Derived,
         "coloured": Coloured,
+        "paired_images": PairedImages,
+        "unpaired_images": UnpairedImages,
     }
 
 
