@@ -9,11 +9,15 @@ from collections.abc import Mapping
 from ganframe import Dataset, Discriminator, Generator, Metric, Term, hookimpl
 from ganframe_translate.coloured import Coloured
 from ganframe_translate.derived import Derived
+from ganframe_translate.futures import Futures
+from ganframe_translate.moving_digits import MovingDigits
 from ganframe_translate.pairs import PairedImages, UnpairedImages
 
 __all__ = [
     "Coloured",
     "Derived",
+    "Futures",
+    "MovingDigits",
     "PairedImages",
     "UnpairedImages",
 ]
@@ -37,13 +41,14 @@ def ganframe_terms() -> Mapping[str, type[Term]]:
 @hookimpl
 def ganframe_datasets() -> Mapping[str, type[Dataset]]:
     return {
-        "derived": Derived,
-        "coloured": Coloured,
         "paired_images": PairedImages,
         "unpaired_images": UnpairedImages,
+        "derived": Derived,
+        "coloured": Coloured,
+        "moving_digits": MovingDigits,
     }
 
 
 @hookimpl
 def ganframe_metrics() -> Mapping[str, type[Metric]]:
-    return {}
+    return {"futures": Futures}
