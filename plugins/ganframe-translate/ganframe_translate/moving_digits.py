@@ -1,4 +1,4 @@
-"""The dataset `moving_digits`: the next frame of a digit that turns left or right at a wall, so that it has two futures."""
+"""The dataset `moving_digits`: the next frame of a digit that turns left or right at a wall: one past, two futures."""
 
 from __future__ import annotations
 
