@@ -10,7 +10,7 @@ import torch
 from attrs.validators import and_, gt, lt
 from torch import Tensor
 
-from ganframe import Judging, Measure, Metric, option
+from ganframe import Judging, Metric, option
 
 FEWEST = 16  # samples of a past: of fewer, a share between 25 and 75 % says little
 EVEN = (0.25, 0.75)
@@ -41,7 +41,7 @@ class Futures(Metric):
     better: ClassVar[Mapping[str, Literal["lower", "higher"]]] = {"both": "higher", "hit": "higher", "nearest": "lower"}
     samples: ClassVar[int] = 12_800
 
-    def build(self, judging: Judging) -> Measure:
+    def build(self, judging: Judging) -> Callable[[Tensor, Tensor | None], dict[str, float]]:
         known: Callable[[], tuple[Tensor, Tensor]] | None = getattr(judging.dataset, "held_out_futures", None)
         if known is None:
             raise ValueError("it needs data whose futures are known; use it with the dataset moving_digits")
