@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from ganframe import Dataset, Discriminator, Generator, Metric, Term, hookimpl
 from ganframe_translate.coloured import Coloured
 from ganframe_translate.derived import Derived
+from ganframe_translate.frames import FramesFolder
 from ganframe_translate.futures import Futures
 from ganframe_translate.moving_digits import MovingDigits
 from ganframe_translate.pairs import PairedImages, UnpairedImages
@@ -16,6 +17,7 @@ from ganframe_translate.pairs import PairedImages, UnpairedImages
 __all__ = [
     "Coloured",
     "Derived",
+    "FramesFolder",
     "Futures",
     "MovingDigits",
     "PairedImages",
@@ -46,6 +48,7 @@ def ganframe_datasets() -> Mapping[str, type[Dataset]]:
         "derived": Derived,
         "coloured": Coloured,
         "moving_digits": MovingDigits,
+        "frames_folder": FramesFolder,
     }
 
 

@@ -63,7 +63,9 @@ class MovingDigits(Dataset):
     def _held_out(self) -> tuple[Tensor, Tensor, Tensor]:
         """Pasts, two futures of each, equal where it does not turn, and whether it turns (HELD_OUT,)."""
         turns = torch.arange(HELD_OUT) < round(self.ambiguous * HELD_OUT)
-        return *Moving(self, _scans("test")).sequences(turns, torch.Generator().manual_seed(0)), turns
+        moving, generator = Moving(self, _scans("test")), torch.Generator().manual_seed(0)
+        scans = torch.randperm(len(moving.scans), generator=generator)[:HELD_OUT]  # one past each: no two are equal
+        return *moving.sequences(scans, turns, generator), turns
 
 
 def _scans(split: str) -> Tensor:
@@ -97,12 +99,13 @@ class Moving(Distribution):
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         device = generator.device
         turns = torch.rand(n, generator=generator, device=device) < self.options.ambiguous
-        pasts, futures = self.sequences(turns, generator)
+        scans = torch.randint(len(self.scans), (n,), generator=generator, device=device)
+        pasts, futures = self.sequences(scans, turns, generator)
         first = torch.rand(n, generator=generator, device=device) < 0.5
         return torch.where(first[:, None, None, None], futures[:, 0], futures[:, 1]), pasts
 
-    def sequences(self, turns: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pasts (n, past, size, size) and both futures (n, 2, 1, size, size), which are equal where turns (n,) is not.
+    def sequences(self, scans: Tensor, turns: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Pasts (n, past, size, size) of scans (n,), and both futures (n, 2, 1, size, size), equal unless turns (n,).
 
         Positions are those of the ink's upper left corner, in pixels: `along` its way, 0 at the wall behind it and
         `last` at the wall before it, and `across`, 0 to `last_across`.
@@ -117,10 +120,9 @@ class Moving(Distribution):
             share = torch.rand(n, generator=generator, device=device)
             return torch.minimum(low + (share * (high - low + 1)).long(), high)
 
-        digits = torch.randint(len(self.scans), (n,), generator=generator, device=device)
         direction = torch.randint(4, (n,), generator=generator, device=device)  # right, left, down, up
         vertical, backwards = direction >= 2, direction % 2 == 1
-        last_row, last_column = self.room[digits].unbind(1)
+        last_row, last_column = self.room[scans].unbind(1)
         last, last_across = torch.where(vertical, last_row, last_column), torch.where(vertical, last_column, last_row)
         step = speed * turns  # to the side
         now = uniform(torch.where(turns, last - speed + 1, (past - 1) * speed), torch.where(turns, last, last - speed))
@@ -131,11 +133,11 @@ class Moving(Distribution):
         along = torch.where(backwards[:, None], last[:, None] - along, along)
         beside = torch.cat([before, (across - step)[:, None], (across + step)[:, None]], dim=1)
         rows, columns = (torch.where(vertical[:, None], *pair) for pair in ((along, beside), (beside, along)))
-        frames = self._drawn(digits, rows, columns)
+        frames = self._drawn(scans, rows, columns)
         return frames[:, :past], frames[:, past:, None]
 
-    def _drawn(self, digits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Frames (n, T, size, size) of digits (n,) at rows and columns (n, T)."""
-        pixel = torch.arange(self.options.size, device=digits.device)
+    def _drawn(self, scans: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Frames (n, T, size, size) of scans (n,) at rows and columns (n, T)."""
+        pixel = torch.arange(self.options.size, device=scans.device)
         row, column = ((pixel - corner[..., None] + 1).clamp(0, SCAN + 1) for corner in (rows, columns))
-        return self.scans[digits[:, None, None, None], row[..., :, None], column[..., None, :]]
+        return self.scans[scans[:, None, None, None], row[..., :, None], column[..., None, :]]
