@@ -3,6 +3,7 @@
 `mixes_samples = True`: the output for one sample depends on the whole batch. `mixes_groups_of = m`: only on the m
 consecutive samples of its group. `many_scores = True`: a discriminator returns (N, …) scores, not (N,).
 `gives_extras = True`: a discriminator takes a third argument, `extras`, a dict that it fills with tensors (N, …).
+`ignores_latent = True`: a generator makes one sample of each condition, whatever z is.
 
 Declarations are looked for in all modules of a network, so they hold inside a wrapper too.
 """
@@ -52,6 +53,11 @@ def has_many_scores(D: nn.Module) -> bool:
 def has_extras(D: nn.Module) -> bool:
     """Whether D(x, y, extras) fills the dict `extras`, as with {"features": (N, …)}."""
     return any(getattr(module, "gives_extras", False) for module in D.modules())
+
+
+def ignores_latent(G: nn.Module) -> bool:
+    """Whether G makes one sample of each condition on purpose, as a translation without z does."""
+    return any(getattr(module, "ignores_latent", False) for module in G.modules())
 
 
 def mean_scores(scores: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganframe.components import DataSpec, Discriminator, Generator
-from ganframe.declarations import group_size, has_many_scores, mixes_samples
+from ganframe.declarations import group_size, has_many_scores, ignores_latent, mixes_samples
 from ganframe.testing.common import (
     DEVICE,
     buffers,
@@ -43,8 +43,9 @@ def check_generator(generator: Generator | type[Generator], data: DataSpec | Non
     `build` draws weights from torch's random state only. G(z, y) has shape (N, *data.shape), is finite, and has z's
     dtype and device, in training and evaluation mode, also for N = 1 (unless the network mixes samples). Every
     parameter receives a gradient; where a buffer `training_step` holds the step, at one of several steps. Different z
-    give different samples. In evaluation mode nothing changes, samples do not depend on each other. `state_dict`
-    restores the network, also after steps of training.
+    give different samples, or the same where the network declares `ignores_latent` and the data has conditions. In
+    evaluation mode nothing changes, samples do not depend on each other. `state_dict` restores the network, also after
+    steps of training.
 
     Raises AssertionError for the first property that is violated.
     """
@@ -58,12 +59,7 @@ def check_generator(generator: Generator | type[Generator], data: DataSpec | Non
     for spec, build in _accepted(name, lambda s: config.build(s, latent_dim), data, lambda G, s: G(*inputs(G, s))):
         z, y = inputs(build(), spec)
         _check_network(name, "G", build, z, y, spec.shape)
-        G = build().eval()
-        with torch.no_grad():  # a last layer initialised to zeros is allowed
-            for parameter in G.parameters():
-                parameter.add_(torch.randn_like(parameter))
-        samples = G(z, torch.zeros_like(y))
-        require(not torch.equal(samples[0], samples[1]), f"{name}: for {spec}, G returns the same sample for every z")
+        _check_latent(name, build().eval(), z, torch.zeros_like(y), spec)
 
 
 @checked
@@ -94,6 +90,28 @@ def check_discriminator(discriminator: Discriminator | type[Discriminator], data
         check_second_derivative(name, build(), x, y)
         check_raw_scores(name, build(), x, y)
         check_extras(name, build(), x, y)
+
+
+def _check_latent(name: str, G: nn.Module, z: Tensor, y: Tensor, spec: DataSpec) -> None:
+    """Different z must give different samples of one y, as built or with noise added to the weights.
+
+    A last layer may start at zero, and with noise a tanh may be ±1 everywhere. A network that declares
+    `ignores_latent`, for data with conditions, must give the same samples.
+    """
+    ignores = ignores_latent(G) and spec.condition is not None
+    heeds = False
+    for noise in (0.0, 1.0):
+        with torch.no_grad():
+            for parameter in G.parameters():
+                parameter.add_(noise * torch.randn_like(parameter))
+        samples = G(z, y)
+        heeds = heeds or bool((samples != samples[:1]).any())
+    require(not (ignores and heeds), f"{name}: for {spec}, G declares ignores_latent, but z changes its samples")
+    require(
+        ignores or heeds,
+        f"{name}: for {spec}, G returns the same sample for every z; a network that makes one sample of each condition "
+        "on purpose must set ignores_latent = True",
+    )
 
 
 def _batch_size(network: nn.Module) -> int:

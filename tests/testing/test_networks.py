@@ -430,6 +430,39 @@ class IgnoresLatent(nn.Module):
         return self.table(y).unflatten(1, self.shape).to(z)
 
 
+class Translation(nn.Module):
+    """One sample of each condition, which it declares by default."""
+
+    def __init__(self, data, latent_dim, declares=True):
+        super().__init__()
+        if data.condition is None:
+            raise ValueError("needs conditions")
+        self.linear = nn.Linear(math.prod(data.condition), math.prod(data.shape))
+        self.shape = data.shape
+        self.ignores_latent = declares
+
+    def forward(self, z, y):
+        return self.linear(y.flatten(1).to(z)).unflatten(1, self.shape)
+
+
+class UndeclaredTranslation(Translation):
+    def __init__(self, data, latent_dim):
+        super().__init__(data, latent_dim, declares=False)
+
+
+class DeclaredInVain(Translation):
+    def forward(self, z, y):
+        return super().forward(z, y) + z.mean(1).view(-1, *[1] * len(self.shape))
+
+
+class DeclaresWithoutConditions(IgnoresLatent):
+    ignores_latent = True
+
+
+def test_generator_that_declares_to_ignore_the_latent_passes_on_conditions():
+    check_generator(generator(Translation))
+
+
 WRONG_G = {
     "flat samples": (generator(replacing(G, samples=lambda s, h: h.unsqueeze(1))), "must return the shape"),
     "squeeze()": (
@@ -443,6 +476,12 @@ WRONG_G = {
     ),
     "ignores z": (generator(replacing(G, inputs=lambda s, z: torch.ones_like(z))), "the same sample for every z"),
     "ignores z but not y": (generator(IgnoresLatent), "the same sample for every z"),
+    "ignores z beside an image": (generator(UndeclaredTranslation), "must set ignores_latent = True"),
+    "ignores z by declaration, without conditions": (
+        generator(DeclaresWithoutConditions),
+        "the same sample for every z",
+    ),
+    "declares to ignore z and heeds it": (generator(DeclaredInVain), "z changes its samples"),
     "noise instead of z": (
         generator(replacing(G, inputs=lambda s, z: torch.randn_like(z))),
         "the same output for the same input",
