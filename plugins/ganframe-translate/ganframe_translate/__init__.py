@@ -13,6 +13,10 @@ from ganframe_translate.frames import FramesFolder
 from ganframe_translate.futures import Futures
 from ganframe_translate.moving_digits import MovingDigits
 from ganframe_translate.pairs import PairedImages, UnpairedImages
+from ganframe_translate.patch import Patch
+from ganframe_translate.residual import Residual
+from ganframe_translate.srresnet import SRResNet
+from ganframe_translate.unet import UNet
 
 __all__ = [
     "Coloured",
@@ -21,18 +25,22 @@ __all__ = [
     "Futures",
     "MovingDigits",
     "PairedImages",
+    "Patch",
+    "Residual",
+    "SRResNet",
+    "UNet",
     "UnpairedImages",
 ]
 
 
 @hookimpl
 def ganframe_generators() -> Mapping[str, type[Generator]]:
-    return {}
+    return {"unet": UNet, "residual": Residual, "srresnet": SRResNet}
 
 
 @hookimpl
 def ganframe_discriminators() -> Mapping[str, type[Discriminator]]:
-    return {}
+    return {"patch": Patch}
 
 
 @hookimpl
