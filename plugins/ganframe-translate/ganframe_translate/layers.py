@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from ganframe import DataSpec
 
 Z = Literal["concat", "modulate", "none"]
 Norm = Literal["batch", "instance", "none"]
+Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 class FromLatent(nn.Module):
@@ -44,7 +46,7 @@ class Layer(nn.Module):
     """
 
     def __init__(
-        self, conv: nn.Conv2d, norm: Norm, activation: nn.Module, z: Z, latent_dim: int, joins: bool = False
+        self, conv: Convolution, norm: Norm, activation: nn.Module, z: Z, latent_dim: int, joins: bool = False
     ) -> None:
         super().__init__()
         channels = conv.out_channels
@@ -102,8 +104,10 @@ def init_weights(module: nn.Module) -> None:
     Their standard deviation, √(2/inputs), is 0.02 for the 5,000 inputs of a typical layer of the papers, which use 0.02
     everywhere. Narrow networks without normalisation would fade with 0.02.
     """
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight)
+    if isinstance(module, Convolution):
+        transposed = isinstance(module, nn.ConvTranspose2d)  # of its taps each output has one for each stride
+        taps = math.prod(module.kernel_size) // (math.prod(module.stride) if transposed else 1)
+        nn.init.normal_(module.weight, 0.0, math.sqrt(2 / (module.in_channels * taps)))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, FromLatent):
