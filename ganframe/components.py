@@ -435,7 +435,7 @@ class Metric:
     `[[metrics]]` and `ganframe evaluate --samples` may set another number of samples than `samples`.
     """
 
-    needs: ClassVar[tuple[Literal["modes", "labels", "images", "held_out"], ...]] = ()
+    needs: ClassVar[tuple[Literal["modes", "labels", "conditions", "images", "held_out"], ...]] = ()
     """What the data must have; other data is refused: modes that `Distribution.modes` gives, labels, …"""
 
     better: ClassVar[Mapping[str, Literal["lower", "higher"]]]

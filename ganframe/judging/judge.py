@@ -249,6 +249,8 @@ def unsuited(metric: Metric, data: JudgedData) -> str | None:
             return "it needs a mixture whose modes are known, as ring and grid are; this dataset does not tell them"
     if "labels" in metric.needs and spec.classes is None:
         return "it needs data with labels, and this dataset has none"
+    if "conditions" in metric.needs and spec.condition is None:
+        return "it needs data with conditions, and this dataset has none"
     if "images" in metric.needs and not spec.is_image:
         return f"it needs images, and samples have shape {spec.shape}"
     if "held_out" in metric.needs and not data.has_test():

@@ -26,26 +26,28 @@ class Clusters(Dataset):
     modes: bool = option(help="whether it is a distribution that tells its modes")
     labels: bool = option(help="whether the cluster is the label")
     held: bool = option(help="whether samples are held out of training; always so for a distribution")
+    conditions: bool = option(False, help="whether -x is the condition of each sample x")
 
     @property
     def spec(self) -> DataSpec:
-        return DataSpec(self.shape, classes=COUNT if self.labels else None)
+        return DataSpec(self.shape, COUNT if self.labels else None, self.shape if self.conditions else None)
 
     def build(self) -> TorchDataset[Any]:
-        return Drawn(self.shape, self.labels) if self.modes else self._set(0)
+        return Drawn(self.shape, self.labels, self.conditions) if self.modes else self._set(0)
 
     def held_out(self) -> TorchDataset[Any] | None:
         return self._set(1) if self.held and not self.modes else None
 
     def _set(self, seed: int) -> TensorDataset:
-        return TensorDataset(*Drawn(self.shape, self.labels).draw(FINITE, torch.Generator().manual_seed(seed)))
+        drawn = Drawn(self.shape, self.labels, self.conditions)
+        return TensorDataset(*drawn.draw(FINITE, torch.Generator().manual_seed(seed)))
 
 
 class Drawn(Distribution):
     """The distribution. Means of points are ±.6; in an image one quarter is bright."""
 
-    def __init__(self, shape: tuple[int, ...], labels: bool) -> None:
-        self.labels = labels
+    def __init__(self, shape: tuple[int, ...], labels: bool, conditions: bool) -> None:
+        self.labels, self.conditions = labels, conditions
         if len(shape) == 3:
             quarter = torch.full((COUNT, *shape), -0.6)
             for k in range(COUNT):
@@ -64,6 +66,8 @@ class Drawn(Distribution):
         y = torch.randint(COUNT, (n,), generator=generator, device=generator.device)
         noise = torch.randn(n, *self.means.shape[1:], generator=generator, device=generator.device)
         x = self.means.to(generator.device)[y] + STD * noise
+        if self.conditions:
+            return x, -x
         return x, y if self.labels else torch.zeros_like(y)
 
     def modes(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,7 +20,7 @@ from ganframe.plugins.registry import load
 from ganframe.testing.clusters import Clusters
 from ganframe.testing.common import calling, checked, configured, require
 
-NEEDS = ("modes", "labels", "images", "held_out")
+NEEDS = ("modes", "labels", "conditions", "images", "held_out")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MOST, FEWER = 1_000, 250  # samples that are judged, and of other data than `needs` says: checks must be fast
 SEED = 0
@@ -35,7 +35,7 @@ def check_metric(metric: Metric | type[Metric], data: Dataset | None = None) -> 
 
     It is built on data that has exactly what `needs` says. Other data it accepts, or refuses by ValueError, as it may
     refuse samples that are too few, or made for no y. The measure returns finite numbers by free names, those of
-    `better` among them. It is called as by `ganframe evaluate`, with y = None where the data has no labels. The same
+    `better` among them. It is called as by `ganframe evaluate`, with y = None where the data has no labels or conditions. The same
     samples have the same numbers, also after other samples, when it is built again, and in another order; no sample is
     changed. Real samples judged by themselves are better in each number of `better` than some damaged ones: shifted,
     one of them repeated, noise, or copies of training samples. Shifted ones are not better than real ones, unless the
@@ -50,13 +50,15 @@ def check_metric(metric: Metric | type[Metric], data: Dataset | None = None) -> 
         _check_on(name, config, Judged(config, data), "the data passed")
         return
     needs, shape = config.needs, (1, 8, 8) if "images" in config.needs else (2,)
-    exact = Judged(config, Clusters(shape, "modes" in needs, "labels" in needs, "held_out" in needs))
+    conditions = "conditions" in needs
+    exact = Judged(config, Clusters(shape, "modes" in needs, "labels" in needs, "held_out" in needs, conditions))
     _check_on(name, config, exact, f"data with {', '.join(needs) or 'samples alone'}, as `needs` says,")
     others: tuple[tuple[tuple[int, ...], bool], ...] = (((3, 8, 8), False), ((3, 8, 8), True))
     if "images" not in needs:
         others = (((1,), False), ((5, 3), False), ((2,), True), ((3, 8, 8), True))
     for other, rich in others:
-        dataset = Clusters(other, "modes" in needs, rich or "labels" in needs, rich or "held_out" in needs)
+        labels = "labels" in needs or (rich and not conditions)
+        dataset = Clusters(other, "modes" in needs, labels, rich or "held_out" in needs, conditions)
         _check_other(name, config, Judged(config, dataset, FEWER))
 
 
@@ -133,6 +135,8 @@ def _check_declared(name: str, config: Any) -> None:
     needs = config.needs
     right = isinstance(needs, tuple) and all(need in NEEDS for need in needs)
     require(right, f"{name}: needs must be a tuple of some of {', '.join(NEEDS)}, not {needs!r}")
+    both = "labels" in needs and "conditions" in needs
+    require(not both, f"{name}: needs names labels and conditions, and data has one of them at most")
     better = getattr(config, "better", None)
     right = isinstance(better, Mapping) and bool(better) and all(d in ("lower", "higher") for d in better.values())
     require(right, f"{name}: better must name its numbers, as in {{'distance': 'lower'}}, not {better!r}")

@@ -213,6 +213,7 @@ def test_random_state_is_kept(judge_of):
         ("modes", SwissRoll(), "mixture"),
         ("modes", Digits(), "mixture"),
         ("labels", SwissRoll(), "labels"),
+        ("conditions", Digits(), "conditions"),
         ("images", Ring(), "images"),
         ("held_out", Digits(), "held out"),
     ],
@@ -227,6 +228,8 @@ def test_data_that_lacks_what_a_metric_needs_is_refused(need, dataset, word):
     given = JudgedData(rich, rich.spec, rich.build(), rich.build())
     ring = Ring()
     given = JudgedData(ring, ring.spec, ring.build(), None) if need == "modes" else given
+    if need == "conditions":
+        given = JudgedData(rich, DataSpec((1, 8, 8), condition=(1, 4, 8)), rich.build(), None)
     assert unsuited(Needing(), given) is None
 
 

@@ -62,6 +62,15 @@ def per_label_always(judging, x, y):
     return {"distance": float((x - means.index_select(0, y)).square().mean())}
 
 
+def partners(judging, x, y):
+    """Wants conditions: the mean distance of samples to the real ones with the same y."""
+    real, theirs = judging.real(3_000)
+    if y is None:
+        raise ValueError("needs the conditions that the samples were made for")
+    rows = torch.cdist(y.flatten(1), theirs.flatten(1)).argmin(1)
+    return {"distance": float((x - real[rows]).square().mean())}
+
+
 def copied(judging, x, y):
     """Share of samples that are training samples."""
     training = judging.training(3_000)[0].flatten(1)
@@ -106,6 +115,8 @@ RIGHT = {
     "an instance": MeanDistance("pixels"),
     "a function": measuring(distance),
     "labels": measuring(per_label, needs=("labels",)),
+    "conditions": measuring(partners, needs=("conditions",)),
+    "conditions of images": measuring(partners, needs=("images", "conditions", "held_out")),
     "modes": measuring(modes, needs=("modes",)),
     "images": measuring(images, needs=("images",)),
     "copies": measuring(held_out, needs=("held_out",)),
@@ -182,6 +193,7 @@ WRONG = {
         "better names protocol, which scores use",
     ),
     "needs as a text": (measuring(distance, needs="labels"), "needs must be a tuple of some of modes, labels"),
+    "needs of both kinds of y": (measuring(distance, needs=("labels", "conditions")), "one of them at most"),
     "needs of something else": (measuring(distance, needs=("masks",)), "needs must be a tuple of some of modes"),
     "a share of samples": (measuring(distance, samples=0.5), "samples must be a number of samples"),
     "one sample": (measuring(distance, samples=1), "samples must be a number of samples, at least 2"),
@@ -213,6 +225,7 @@ WRONG = {
     ),
     # needs
     "labels without needs": (measuring(per_label), "raised AssertionError: no classes"),
+    "conditions without needs": (measuring(partners), "needs the conditions that"),
     "held-out samples without needs": (measuring(held_out), "holds out no samples"),
     "modes without needs": (measuring(modes), "has no attribute 'modes'"),
     "images without needs": (measuring(images), "Dimension out of range"),
