@@ -35,9 +35,9 @@ def check_metric(metric: Metric | type[Metric], data: Dataset | None = None) -> 
 
     It is built on data that has exactly what `needs` says. Other data it accepts, or refuses by ValueError, as it may
     refuse samples that are too few, or made for no y. The measure returns finite numbers by free names, those of
-    `better` among them. It is called as by `ganframe evaluate`, with y = None where the data has no labels or conditions. The same
-    samples have the same numbers, also after other samples, when it is built again, and in another order; no sample is
-    changed. Real samples judged by themselves are better in each number of `better` than some damaged ones: shifted,
+    `better` among them. It is called as by `ganframe evaluate`, with y = None where the data has no labels or
+    conditions. The same samples have the same numbers, also after other samples, when it is built again, and in another
+    order; no sample is changed. Real samples judged by themselves are better in each number of `better` than some damaged ones: shifted,
     one of them repeated, noise, or copies of training samples. Shifted ones are not better than real ones, unless the
     metric needs held-out samples: it may look for copies alone. No option is called `use`, `every` or `samples`.
 

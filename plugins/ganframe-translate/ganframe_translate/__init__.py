@@ -12,6 +12,7 @@ from ganframe_translate.derived import Derived
 from ganframe_translate.frames import FramesFolder
 from ganframe_translate.futures import Futures
 from ganframe_translate.moving_digits import MovingDigits
+from ganframe_translate.paired import KeptClass, Paired
 from ganframe_translate.pairs import PairedImages, UnpairedImages
 from ganframe_translate.patch import Patch
 from ganframe_translate.residual import Residual
@@ -23,7 +24,9 @@ __all__ = [
     "Derived",
     "FramesFolder",
     "Futures",
+    "KeptClass",
     "MovingDigits",
+    "Paired",
     "PairedImages",
     "Patch",
     "Residual",
@@ -62,4 +65,4 @@ def ganframe_datasets() -> Mapping[str, type[Dataset]]:
 
 @hookimpl
 def ganframe_metrics() -> Mapping[str, type[Metric]]:
-    return {"futures": Futures}
+    return {"paired": Paired, "kept_class": KeptClass, "futures": Futures}
