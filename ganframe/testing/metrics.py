@@ -37,9 +37,10 @@ def check_metric(metric: Metric | type[Metric], data: Dataset | None = None) -> 
     refuse samples that are too few, or made for no y. The measure returns finite numbers by free names, those of
     `better` among them. It is called as by `ganframe evaluate`, with y = None where the data has no labels or
     conditions. The same samples have the same numbers, also after other samples, when it is built again, and in another
-    order; no sample is changed. Real samples judged by themselves are better in each number of `better` than some damaged ones: shifted,
-    one of them repeated, noise, or copies of training samples. Shifted ones are not better than real ones, unless the
-    metric needs held-out samples: it may look for copies alone. No option is called `use`, `every` or `samples`.
+    order; no sample is changed. Real samples judged by themselves are better in each number of `better` than some
+    damaged ones: shifted, one of them repeated, noise, or copies of training samples. Shifted ones are not better than
+    real ones, unless the metric needs held-out samples: it may look for copies alone. No option is called `use`,
+    `every` or `samples`.
 
     Raises AssertionError for the first property that is violated.
     """
