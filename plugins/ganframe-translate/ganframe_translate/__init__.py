@@ -15,6 +15,7 @@ from ganframe_translate.moving_digits import MovingDigits
 from ganframe_translate.paired import KeptClass, Paired
 from ganframe_translate.pairs import PairedImages, UnpairedImages
 from ganframe_translate.patch import Patch
+from ganframe_translate.perceptual import Perceptual
 from ganframe_translate.residual import Residual
 from ganframe_translate.srresnet import SRResNet
 from ganframe_translate.unet import UNet
@@ -29,6 +30,7 @@ __all__ = [
     "Paired",
     "PairedImages",
     "Patch",
+    "Perceptual",
     "Residual",
     "SRResNet",
     "UNet",
@@ -48,7 +50,7 @@ def ganframe_discriminators() -> Mapping[str, type[Discriminator]]:
 
 @hookimpl
 def ganframe_terms() -> Mapping[str, type[Term]]:
-    return {}
+    return {"perceptual": Perceptual}
 
 
 @hookimpl

@@ -56,11 +56,11 @@ class Classifier(nn.Module):
         return torch.cat([self(part.to(device)).argmax(1).cpu() for part in x.split(500)])
 
 
-def trained_classifier(of: Dataset) -> Classifier:
+def trained_classifier(of: Dataset, seed: int = SEED) -> Classifier:
     """A classifier of the images of a labelled dataset, in evaluation mode, on the CPU.
 
-    It learns from at most 20,000 of them. Raises ValueError for data without labels, of other shapes than images, or of
-    too small images, and what `of` raises.
+    It learns from at most 20,000 of them; another seed gives another network. Raises ValueError for data without
+    labels, of other shapes than images, or of too small images, and what `of` raises.
     """
     spec = of.spec
     if spec.classes is None or not spec.is_image or len(spec.shape) != 3:
@@ -69,7 +69,7 @@ def trained_classifier(of: Dataset) -> Classifier:
     if min(spec.shape[1:]) < SMALLEST:
         raise ValueError(f"of: the classifier needs images of at least {SMALLEST} pixels a side, not {spec.shape[1:]}")
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), _one_thread():
-        torch.default_generator.manual_seed(SEED)
+        torch.default_generator.manual_seed(seed)
         x, y = samples(of.build(), min(MOST, NUMBERS // math.prod(spec.shape)))
         network = Classifier(spec.shape[0], spec.classes)
         optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
