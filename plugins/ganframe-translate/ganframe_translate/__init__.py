@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from ganframe import Dataset, Discriminator, Generator, Metric, Term, hookimpl
 from ganframe_translate.coloured import Coloured
+from ganframe_translate.cycle import Cycle, Identity, load_back
 from ganframe_translate.derived import Derived
 from ganframe_translate.frames import FramesFolder
 from ganframe_translate.futures import Futures
@@ -19,12 +20,15 @@ from ganframe_translate.perceptual import Perceptual
 from ganframe_translate.residual import Residual
 from ganframe_translate.srresnet import SRResNet
 from ganframe_translate.unet import UNet
+from ganframe_translate.unpaired import UnpairedDigits
 
 __all__ = [
     "Coloured",
+    "Cycle",
     "Derived",
     "FramesFolder",
     "Futures",
+    "Identity",
     "KeptClass",
     "MovingDigits",
     "Paired",
@@ -34,7 +38,9 @@ __all__ = [
     "Residual",
     "SRResNet",
     "UNet",
+    "UnpairedDigits",
     "UnpairedImages",
+    "load_back",
 ]
 
 
@@ -50,7 +56,7 @@ def ganframe_discriminators() -> Mapping[str, type[Discriminator]]:
 
 @hookimpl
 def ganframe_terms() -> Mapping[str, type[Term]]:
-    return {"perceptual": Perceptual}
+    return {"perceptual": Perceptual, "cycle": Cycle, "identity": Identity}
 
 
 @hookimpl
@@ -62,6 +68,7 @@ def ganframe_datasets() -> Mapping[str, type[Dataset]]:
         "coloured": Coloured,
         "moving_digits": MovingDigits,
         "frames_folder": FramesFolder,
+        "unpaired_digits": UnpairedDigits,
     }
 
 
