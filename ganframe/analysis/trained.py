@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganframe.analysis.translation import is_tileable, refuse_untileable, samples_under
 from ganframe.components import DataSpec, Generator, with_nested
 from ganframe.data.checks import check_condition
 from ganframe.data.classes import label_of
@@ -118,6 +119,35 @@ class TrainedGenerator(nn.Module):
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         y = self.spec.blank(len(z)) if y is None else y
         return in_parts(self, at_most(CHUNK, self.spec), device, z, y)
+
+    @torch.no_grad()
+    def translate(
+        self, conditions: Tensor, n: int = 1, seed: int = 0, tile: bool = False, overlap: int | None = None
+    ) -> Tensor:
+        """n samples of each of k conditions: (k, *condition), or one, in floats or uint8 -> (k, n, *shape).
+
+        Place i has the latent of place i of `latents(n, seed)` under every condition. With `tile` conditions may be
+        images of another size, all of the same: they are cut into tiles of the size trained on, which lie `overlap`
+        pixels of the condition over each other, by default a quarter of a tile, and the samples are blended there.
+        Raises ValueError where conditions are not of this form, cannot be tiled, or where the generator heeds none.
+        """
+        y, wanted = torch.as_tensor(conditions), self.spec.condition
+        if wanted is None:
+            raise ValueError("this generator takes no conditions")
+        if n < 1:
+            raise ValueError(f"n = {n}: at least one sample of each condition")
+        if tile:
+            refuse_untileable(self.spec, overlap)
+            wanted = (wanted[0], *y.shape[-2:])
+        if tuple(y.shape[-len(wanted) :]) != wanted or y.ndim > len(wanted) + 1 or not y.numel():
+            hint = " (tile = True: of any height and width)" if is_tileable(self.spec) else ""
+            raise ValueError(f"conditions have shape {tuple(y.shape)}: it must be {wanted}, or (k, …) of them{hint}")
+        y = y.reshape(-1, *wanted)
+        check_condition(y[0], wanted)
+        self._refuse_if_deaf("conditions")
+        z = fixed_latents(self.prior, self.spec, n, seed)[0]
+        samples = torch.stack([*samples_under(self.decode, self.spec, z, [as_y(y, self.spec)], overlap)])
+        return samples.unflatten(0, (len(y), n))
 
     def as_y(self, y: Classes | Tensor, n: int) -> Tensor:
         """y as n labels (n,) or conditions (n, *condition). Raises ValueError where it is not of this form."""

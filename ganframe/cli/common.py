@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from ganframe.components import DataSpec
+
 # Those of components, without importing torch.
 KINDS = ("generator", "discriminator", "objective", "constraint", "term", "dataset", "metric")
 FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
@@ -153,6 +155,15 @@ def writing(file: Path) -> Iterator[None]:
 def require_suffix(file: Path, *suffixes: str) -> None:
     if file.suffix.lower() not in suffixes:
         raise RequestError(f"--out {file}: the name must end in {' or '.join(suffixes)}")
+
+
+def tell_left_out(file: Path, spec: DataSpec) -> None:
+    """Says so where a picture cannot show all channels of the samples or their conditions."""
+    from ganframe.errors import warn
+    from ganframe.report import pictures
+
+    if file.suffix.lower() != ".npy" and (line := pictures.channels_left_out(spec)):
+        warn(line)
 
 
 def make_table(*headings: str) -> Table:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ganframe.cli.common import Command, as_request_error, blocking, options, require_suffix, writing
+from ganframe.cli.common import Command, as_request_error, blocking, options, require_suffix, tell_left_out, writing
 from ganframe.errors import RequestError, counted, noted_if_slow
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ checkpoint_step = click.option(
     "--step", type=click.IntRange(0), help="Of the checkpoint of this step; by default of the newest."
 )
 picture_of = options(
-    click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="Samples to choose from."),
+    click.option(
+        "-n",
+        "count",
+        type=click.IntRange(1),
+        help="Samples to choose from, as many as the picture has: by default 64, or 8 with --condition.",
+    ),
     click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the samples to choose from."),
 )
 
@@ -35,13 +40,17 @@ def _load(
     import ganframe
     from ganframe.analysis.conditions import read_conditions
 
-    if class_ is not None and condition is not None:
-        raise RequestError("--label and --condition: give one of them, as the data of the run has labels or conditions")
+    _refuse_both(class_, condition)
     G = ganframe.load_generator(run, step=step)
     with as_request_error():
         if condition is not None:
             return G.with_conditions(read_conditions(condition, G.spec, G.conditions)), None
         return G, None if class_ is None else int(G.labels(class_, 1))
+
+
+def _refuse_both(class_: str | None, condition: str | None) -> None:
+    if class_ is not None and condition is not None:
+        raise RequestError("--label and --condition: give one of them, as the data of the run has labels or conditions")
 
 
 def _of_class(G: TrainedGenerator, label: int | None) -> str:
@@ -51,18 +60,14 @@ def _of_class(G: TrainedGenerator, label: int | None) -> str:
     return "" if label is None or G.spec.class_names is None else f" of class {printable(shown_class(G.spec, label))}"
 
 
-def _tell_left_out(file: Path, G: TrainedGenerator) -> None:
-    """Says so where a picture cannot show all channels of the samples."""
-    from ganframe.errors import warn
-    from ganframe.report import pictures
-
-    if file.suffix.lower() != ".npy" and (line := pictures.channels_left_out(G.spec)):
-        warn(line)
-
-
 @click.command(cls=Command)
 @click.argument("run", metavar="RUN")
-@click.option("-n", "count", default=64, show_default=True, type=click.IntRange(1), help="Number of samples.")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1),
+    help="Number of samples, by default 64. With --condition of each condition: by default 8 of a single one, else 1.",
+)
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the latents.")
 @click.option(
     "--label",
@@ -70,6 +75,10 @@ def _tell_left_out(file: Path, G: TrainedGenerator) -> None:
     help="The class of the samples, its name or label; by default classes are drawn uniformly.",
 )
 @click.option("--condition", metavar="FILE", help=CONDITION)
+@click.option("--tile", is_flag=True, help="Cut images of another size than in training into tiles that overlap.")
+@click.option(
+    "--overlap", metavar="PIXELS", type=click.IntRange(0), help="Of tiles, at least; by default a quarter of a tile."
+)
 @click.option(
     "--out",
     metavar="FILE",
@@ -78,26 +87,52 @@ def _tell_left_out(file: Path, G: TrainedGenerator) -> None:
 )
 @options(checkpoint_step, blocking)
 def sample(
-    run: str, count: int, seed: int, label: str | None, condition: str | None, out: str | None, step: int | None
+    run: str,
+    count: int | None,
+    seed: int,
+    label: str | None,
+    condition: str | None,
+    tile: bool,
+    overlap: int | None,
+    out: str | None,
+    step: int | None,
 ) -> None:
-    """Draw samples of the generator of RUN."""
+    """Draw samples of the generator of RUN.
+
+    With --condition the picture has a row for each condition: it, and its samples.
+    """
     import os
     from pathlib import Path
 
     import numpy as np
 
+    import ganframe
     from ganframe.cli.process import keep_freed_memory
+    from ganframe.cli.translate import sample_under
     from ganframe.report import pictures
 
+    _refuse_both(label, condition)
+    if tile and condition is None:
+        raise RequestError("--tile: it cuts conditions into tiles; give some with --condition")
+    if overlap is not None and not tile:
+        raise RequestError("--overlap: it is that of tiles; give --tile")
     singly = out is not None and (out.endswith(("/", os.sep)) or Path(out).is_dir())
+    singly = singly or (condition is not None and out is not None and not Path(out).suffix)
     if not singly:
         require_suffix(Path(out or "x.png"), ".png", ".npy")
     elif Path(str(out)).is_dir() and any(Path(str(out)).iterdir()):
         raise RequestError(f"--out {out}: the folder is not empty; choose a new one, so that nothing is replaced")
     keep_freed_memory()
-    G, asked = _load(run, label, condition, step)
+    if condition is not None:
+        of = Path(condition).resolve()
+        name = f"seed-{seed}-condition-{of.name if of.is_dir() else of.stem}{_of(step)}.png"
+        file = Path(out) if out else Path(run) / "samples" / name
+        G = ganframe.load_generator(run, step=step)
+        click.echo(sample_under(G, condition, count, seed, file, singly, tile, overlap))
+        return
+    G, asked = _load(run, label, None, step)
+    count = count or _number(None)
     under = "" if asked is None else f"-label-{asked}"  # a name may hold any character
-    under = under if condition is None else f"-condition-{Path(condition).stem}"
     under += _of(step)
     file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{under}.png"
     z, y = G.latents(count, seed)
@@ -114,8 +149,15 @@ def sample(
             np.save(file, samples.numpy())
         else:
             pictures.draw(file, G.spec, samples, conditions=y)
-    _tell_left_out(file, G)
+    tell_left_out(file, G.spec)
     click.echo(f"{counted(count, 'sample')}{_of_class(G, asked)}: {file}")
+
+
+def _number(condition: str | None) -> int:
+    """The number of samples of a picture by default: all of it, or the row of a condition."""
+    from ganframe.cli.translate import ONE
+
+    return 64 if condition is None else ONE
 
 
 def _of(step: int | None) -> str:
@@ -156,7 +198,7 @@ def interpolate(
     label: str | None,
     condition: str | None,
     out: str | None,
-    count: int,
+    count: int | None,
     seed: int,
     step: int | None,
 ) -> None:
@@ -172,6 +214,7 @@ def interpolate(
     file = Path(out) if out else Path(run) / "samples" / f"interpolation{_of(step)}.png"
     keep_freed_memory()
     G, asked = _load(run, label, condition, step)
+    count = count or _number(condition)
     require_suffix(file, *([".png", ".gif", ".npy"] if G.spec.is_image else [".png", ".npy"]))
     pairs = between or tuple((str(i), str(i + 1)) for i in range(0, min(16, count - 1), 2)) or (("0", "0"),)
     with as_request_error():
@@ -182,9 +225,16 @@ def interpolate(
         elif file.suffix.lower() == ".gif":
             pictures.draw_animation(file, samples.unbind(1))
         else:
-            pictures.draw(file, G.spec, samples.flatten(0, 1), columns=steps)
-    _tell_left_out(file, G)
+            pictures.draw_rows(file, G.spec, samples, _condition_of_rows(G, len(samples)))
+    tell_left_out(file, G.spec)
     click.echo(f"{counted(len(pairs), 'path')} of {steps} samples{_of_class(G, asked)}: {file}")
+
+
+def _condition_of_rows(G: TrainedGenerator, rows: int) -> Tensor | None:
+    """The one condition of all samples, for each row of a picture."""
+    if G.conditions is None or not G.heeds_y:
+        return None
+    return G.conditions[:1].expand(rows, *G.conditions.shape[1:])
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
@@ -202,7 +252,7 @@ def arithmetic(
     label: str | None,
     condition: str | None,
     out: str | None,
-    count: int,
+    count: int | None,
     seed: int,
     step: int | None,
 ) -> None:
@@ -224,7 +274,7 @@ def arithmetic(
     G, asked = _load(run, label, condition, step)
     file = Path(out) if out else Path(run) / "samples" / f"arithmetic{_of(step)}.{'png' if G.spec.is_image else 'npy'}"
     require_suffix(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
-    found = evaluate(G, run, expression, seed, count, asked)
+    found = evaluate(G, run, expression, seed, count or _number(condition), asked)
     with writing(file):
         if file.suffix.lower() == ".npy":
             np.save(file, decode_result(G, found)[0].numpy())

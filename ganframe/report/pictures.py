@@ -18,6 +18,10 @@ from ganframe.components import DataSpec
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SMALL = 48  # pixels of the longer side below which images are enlarged
+LINE = 2  # pixels between the images of a grid
+PANELS = 16  # images of one condition at most
+
 Scores = Callable[[Tensor], Tensor]
 """A discriminator in evaluation mode: x (N, *shape) -> raw scores (N,)."""
 
@@ -39,13 +43,14 @@ def draw(
     or of the fakes if there are no real ones.
 
     `conditions` are the y of the fakes. If they are images too, each is drawn to the left of its fake, and the real
-    sample of the same place to the right.
+    sample of the same place to the right. Conditions of other channels than 1, 3 or those of samples, as past frames
+    or an image with a mask, are several images side by side.
     """
     fake = fake.detach().float().cpu()
     real = None if real is None else real.detach().float().cpu()
     if conditions is not None and shows_conditions(spec):
-        panels = [conditions.detach().float().cpu(), fake, *([] if real is None else [real[: len(fake)]])]
-        _grid(*_side_by_side(panels)).save(file)
+        panels = [*_panels(conditions, fake.shape[1]), fake, *([] if real is None else [real[: len(fake)]])]
+        _grid(*_side_by_side(panels, max(1, round(math.sqrt(len(fake) / len(panels)))))).save(file)
         return
     if spec.is_image:
         _grid(fake, columns).save(file)
@@ -65,6 +70,31 @@ def draw(
         _scatter(file, plane(fake), None if real is None else plane(real), None)
 
 
+def draw_rows(file: Path, spec: DataSpec, samples: Tensor, conditions: Tensor | None = None) -> None:
+    """Writes a picture of samples (k, n, *shape): each row has n of them, after its condition (k, *condition).
+
+    Conditions are drawn where both are images, and with one sample each there are several such pairs in a row. Images
+    may be larger than `spec` says. Samples that are no images are drawn as points.
+    """
+    shown = conditions is not None and shows_conditions(spec)
+    if not spec.is_image or (samples.shape[1] == 1 and shown):
+        draw(file, spec, samples.flatten(0, 1), columns=samples.shape[1], conditions=conditions)
+        return
+    kinds = [*samples.detach().float().cpu().unbind(1)]
+    if conditions is not None and shown:
+        kinds = [*_panels(conditions, samples.shape[2]), *kinds]
+    _grid(*_side_by_side(kinds, 1)).save(file)
+
+
+def pixels_of_rows(spec: DataSpec, samples: tuple[int, ...], condition: tuple[int, ...], k: int, n: int) -> int:
+    """About how many pixels a picture of `draw_rows` has, of n samples each under k conditions of these shapes."""
+    shapes = [samples] * n
+    if shows_conditions(spec):
+        shapes += [condition] * len(_channels_of_panels(condition[0], samples[0])[:PANELS])
+    height, width = (max(shape[axis] for shape in shapes) + LINE for axis in (1, 2))
+    return k * len(shapes) * height * width
+
+
 def is_picture(spec: DataSpec) -> bool:
     """Whether one sample is an image that a .png can hold: grey or colour, with or without transparency."""
     return spec.is_image and len(spec.shape) == 3 and spec.shape[0] in (1, 2, 3, 4)
@@ -82,15 +112,41 @@ def shows_conditions(spec: DataSpec) -> bool:
     return spec.is_image and spec.condition is not None and len(spec.condition) == 3
 
 
-def _side_by_side(panels: Sequence[Tensor]) -> tuple[Tensor, int]:
-    """Images of several kinds, each (N, C, H, W), by turns in one size, for a grid with its number of columns."""
-    from torch.nn.functional import interpolate
+def _panels(conditions: Tensor, channels: int) -> list[Tensor]:
+    """Conditions (N, C, H, W) beside samples of so many channels, as images to draw: one, or several of each."""
+    conditions = conditions.detach().float().cpu()
+    return [*conditions.split(_channels_of_panels(conditions.shape[1], channels), 1)][:PANELS]
 
+
+def _channels_of_panels(given: int, channels: int) -> list[int]:
+    """The channels of the images that a condition of `given` channels is drawn as, beside samples of `channels`.
+
+    Other numbers than 1, 3 or that of samples are several things: images like the samples, as past frames, and then
+    grey ones, as a mask, which would else be drawn as colours and opacity.
+    """
+    if given in (1, 3, channels):
+        return [given]
+    width = channels if channels in (3, 4) else 1
+    return [width] * (given // width) + [1] * (given % width)
+
+
+def _side_by_side(panels: Sequence[Tensor], times: int) -> tuple[Tensor, int]:
+    """Images of several kinds, each (N, C, H, W), by turns in one size, for a grid with its number of columns.
+
+    Each row has all kinds `times` times. Smaller images are enlarged by whole factors, and have a margin.
+    """
     size = [max(images.shape[axis] for images in panels) for axis in (2, 3)]
     channels = max(_channels(images) for images in panels)
-    shown = [interpolate(_with_channels(images, channels), size) for images in panels]
-    columns = max(1, round(math.sqrt(len(panels[0]) / len(panels))))
-    return torch.stack(shown, 1).flatten(0, 1), len(panels) * columns
+    shown = [_with_channels(_enlarged(images, size), channels) for images in panels]
+    return torch.stack(shown, 1).flatten(0, 1), len(panels) * times
+
+
+def _enlarged(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Images enlarged without smoothing by the largest whole factor that `size` has room for, in its middle."""
+    factor = min(there // side for there, side in zip(size, images.shape[2:], strict=True))
+    images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    below, right = (there - side for there, side in zip(size, images.shape[2:], strict=True))
+    return torch.nn.functional.pad(images, (right // 2, right - right // 2, below // 2, below - below // 2))
 
 
 def draw_animation(file: Path, frames: Sequence[Tensor]) -> None:
@@ -125,7 +181,7 @@ def _grid(images: Tensor, columns: int | None) -> Image:
     from torchvision.utils import make_grid
 
     images = _with_channels(images, _channels(images))
-    factor = max(1, 48 // max(images.shape[-2:]))
+    factor = max(1, SMALL // max(images.shape[-2:]))
     images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     columns = columns or math.ceil(math.sqrt(len(images)))
     colours, alpha = images[:, :3], images[:, 3:]
@@ -152,11 +208,16 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
 
 
 def channels_left_out(spec: DataSpec) -> str | None:
-    """What pictures of these samples do not show, for people; None where they show all channels."""
-    if not spec.is_image or spec.shape[0] in (1, 3, 4):
+    """What pictures of these samples and their conditions leave out, for people; None where they show all."""
+    if not spec.is_image:
         return None
-    shown = "the first of 2 channels" if spec.shape[0] == 2 else f"the first 3 of {spec.shape[0]} channels"
-    return f"pictures show {shown}; .npy has all"
+    left = []
+    if spec.shape[0] not in (1, 3, 4):
+        left.append("the first of 2 channels" if spec.shape[0] == 2 else f"the first 3 of {spec.shape[0]} channels")
+    if spec.condition is not None and shows_conditions(spec):
+        parts = len(_channels_of_panels(spec.condition[0], spec.shape[0]))
+        left += [f"the first {PANELS} of {parts} images in a condition"] if parts > PANELS else []
+    return f"pictures show {' and '.join(left)}; .npy has all" if left else None
 
 
 def _scatter(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | None) -> None:

@@ -48,9 +48,9 @@ def test_sample_takes_a_picture_an_array_or_a_folder(call, images):
     assert "it holds values that are not finite" in refusal
     for file in (grey("white.png", 255), grey("colour.png", 255, mode="RGB"), "one.npy", "floats.npy"):
         assert torch.equal(sampled(call, images, "--condition", file), white), file
-    turns = sampled(call, images, "--condition", "folder")
-    assert torch.equal(turns[::2], white[::2])
-    assert torch.equal(turns[1::2], G.sample(6, y=-torch.ones(1, 8, 8))[1::2])
+    both = sampled(call, images, "--condition", "folder")  # six of each
+    torch.testing.assert_close(both[:6], white)
+    torch.testing.assert_close(both[6:], G.sample(6, y=-torch.ones(1, 8, 8)))
     assert torch.equal(sampled(call, images), G.sample(6))
 
 
@@ -121,18 +121,170 @@ def test_sample_takes_vectors_from_an_array(call, vectors):
     y = torch.randn(2, 3)
     np.save("y.npy", y.numpy())
     got = sampled(call, vectors, "--condition", "y.npy")
-    assert torch.equal(got, ganframe.load_generator(vectors).sample(6, y=y.repeat(3, 1)))
+    assert torch.equal(got, ganframe.load_generator(vectors).translate(y, 6).flatten(0, 1))
     call("sample", vectors, "--condition", "y.npy")
     assert Path("vectors/samples/seed-0-condition-y.png").exists()
 
 
-def test_picture_of_samples_shows_condition_and_sample_side_by_side(call, images):
-    call("sample", images, "-n", 2, "--condition", grey("white.png", 255), "--out", "x.png")
+def test_picture_has_a_row_for_each_condition_with_its_samples(call, images):
+    Path("two").mkdir()
+    for name, value in (("a", 255), ("b", 0)):
+        grey(f"two/{name}.png", value)
+    call("sample", images, "-n", 3, "--condition", "two", "--out", "x.png")
     pixels = np.asarray(Image.open("x.png").convert("RGB"))
-    assert pixels.shape == (102, 102, 3)  # two rows of a condition and its sample
-    for row in (2, 52):
-        assert (pixels[row : row + 48, 2:50] == 255).all()
-        assert not (pixels[row : row + 48, 52:100] == 255).all()
+    assert pixels.shape == (102, 202, 3)
+    samples = ganframe.load_generator(images).translate(torch.tensor([1.0, -1]).view(2, 1, 1, 1).expand(2, 1, 8, 8), 3)
+    for row, value in enumerate((255, 0)):
+        top = 2 + 50 * row
+        assert (pixels[top : top + 48, 2:50] == value).all()
+        for column in range(3):
+            drawn = pixels[top + 3 : top + 48 : 6, 55 + 50 * column : 102 + 50 * column : 6] / 127.5 - 1
+            assert np.abs(drawn - samples[row, column].permute(1, 2, 0).numpy()).max() < 0.01
+
+
+@pytest.mark.parametrize(("files", "arguments", "n"), [(1, [], 8), (2, [], 1), (2, ["-n", 4], 4), (1, ["--tile"], 1)])
+def test_number_of_samples_of_each_condition(call, images, files, arguments, n):
+    Path("folder").mkdir()
+    for name in "ab"[:files]:
+        grey(f"folder/{name}.png", 0)
+    result = call("sample", images, "--condition", "folder", "--out", "x.npy", *arguments)
+    assert np.load("x.npy").shape == (files * n, 3, 8, 8)
+    shown = f"{files * n} sample{'s' if files * n > 1 else ''}{', %d of each of 2 conditions' % n if files > 1 else ''}"
+    assert result.stdout == f"{shown}: x.npy\n"
+
+
+def names(folder):
+    return sorted(file.name for file in Path(folder).iterdir())
+
+
+@pytest.mark.parametrize("out", ["made", "made.v1/", "there"])
+def test_folder_gets_a_file_of_each_sample_named_after_its_condition(call, images, out):
+    Path("there").mkdir()
+    Path("photos").mkdir()
+    for name in ("cat.png", "dog.jpg"):
+        grey(f"photos/{name}", 255)
+    result = call("sample", images, "--condition", "photos", "--out", out)
+    assert result.stdout == f"2 samples, 1 of each of 2 conditions: {out.rstrip('/')}/\n"
+    assert names(out) == ["cat.png", "dog.png"]
+    call("sample", images, "--condition", "photos", "-n", 2, "--out", "two/")
+    assert names("two") == ["cat-000.png", "cat-001.png", "dog-000.png", "dog-001.png"]
+    drawn = np.asarray(Image.open("two/dog-001.png")) / 127.5 - 1
+    sample = ganframe.load_generator(images).sample(2, y=torch.ones(1, 8, 8))[1]
+    assert np.abs(drawn - sample.permute(1, 2, 0).numpy()).max() < 0.01
+
+
+def test_files_of_conditions_with_equal_names_do_not_replace_each_other(call, images):
+    Path("photos").mkdir()
+    for name in ("a.png", "a.jpg", "b.png"):
+        grey(f"photos/{name}", 255)
+    call("sample", images, "--condition", "photos", "--out", "made")
+    assert names("made") == ["a.jpg.png", "a.png.png", "b.png.png"]
+
+
+def test_files_of_an_array_of_conditions_are_numbered(call, images, vectors):
+    np.save("y.npy", np.zeros((2, 1, 8, 8)))
+    call("sample", images, "--condition", "y.npy", "--out", "made")
+    assert names("made") == ["y-000.png", "y-001.png"]
+    np.save("v.npy", np.zeros((2, 3)))
+    call("sample", vectors, "--condition", "v.npy", "-n", 2, "--out", "points")
+    assert names("points") == ["v-000-000.npy", "v-000-001.npy", "v-001-000.npy", "v-001-001.npy"]
+
+
+def test_conditions_of_a_folder_have_a_picture_of_its_name(call, images):
+    Path("photos.v2").mkdir()
+    grey("photos.v2/a.png", 255)
+    call("sample", images, "--condition", "photos.v2", "--seed", 3)
+    assert Path("images/samples/seed-3-condition-photos.v2.png").exists()
+
+
+def test_a_wrong_image_among_others_leaves_nothing_written(call, images):
+    Path("photos").mkdir()
+    grey("photos/a.png", 255)
+    grey("photos/b.png", 255, size=(9, 8))
+    line = (
+        "--condition photos/b.png: has 9×8 pixels, and the run's have 8×8; `ganframe sample --tile` cuts it into tiles "
+        "of this size\n"
+    )
+    assert call("sample", images, "--condition", "photos", "--out", "made", code=2).stderr == line
+    assert not Path("made").exists()
+    Path("photos/b.png").write_text("no image")
+    for more in ([], ["--tile"]):
+        assert "b.png: cannot be read" in call("sample", images, "--condition", "photos", *more, code=2).stderr
+    assert not Path("images/samples/seed-0-condition-photos.png").exists()
+
+
+def test_photographs_of_any_size_are_cut_into_tiles(call, images):
+    Path("photos").mkdir()
+    for name, size in (("a.png", (30, 21)), ("b.png", (5, 40))):
+        grey(f"photos/{name}", 255, size)
+    call("sample", images, "--condition", "photos", "--tile", "--out", "made")
+    assert {name: Image.open(f"made/{name}").size for name in names("made")} == {"a.png": (30, 21), "b.png": (5, 40)}
+    call("sample", images, "--condition", "photos/a.png", "--tile", "--overlap", 1, "-n", 2, "--out", "x.npy")
+    wanted = ganframe.load_generator(images).translate(torch.ones(1, 21, 30), 2, tile=True, overlap=1)
+    assert torch.equal(torch.from_numpy(np.load("x.npy")), wanted[0])
+    call("sample", images, "--condition", "photos/a.png", "--tile")
+    assert Image.open("images/samples/seed-0-condition-a.png").size == (66, 25)
+    np.save("y.npy", np.ones((1, 21, 30)))
+    call("sample", images, "--condition", "y.npy", "--tile", "--overlap", 1, "-n", 2, "--out", "y out.npy")
+    assert np.array_equal(np.load("x.npy"), np.load("y out.npy"))
+    line = call("sample", images, "--condition", "photos", "--tile", "--out", "x.png", code=2).stderr
+    assert line == (
+        "x.png: the conditions have different sizes, as 30×21 and 5×40 pixels; --out x/ writes a file of each sample\n"
+    )
+    assert not Path("x.png").exists()
+
+
+def test_a_picture_of_more_pixels_than_a_viewer_opens_is_refused(call, images, monkeypatch):
+    monkeypatch.setattr("ganframe.cli.translate.LARGEST", 10_000)
+    grey("a.png", 0, (100, 50))
+    line = call("sample", images, "--condition", "a.png", "--tile", "-n", 99, "--out", "x.png", code=2).stderr
+    assert line == "x.png: the picture would have 1 million pixels; --out x/ writes a file of each sample\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--tile"], "--tile: it cuts conditions into tiles; give some with --condition"),
+        (["--overlap", 2, "--condition", "a.png"], "--overlap: it is that of tiles; give --tile"),
+        (
+            ["--condition", "a.png", "--tile", "--overlap", 5],
+            "overlap = 5: it must be 0 to 4 pixels of the condition, half a tile",
+        ),
+    ],
+)
+def test_wrong_tiles_are_refused(call, images, arguments, line):
+    grey("a.png", 0, (20, 20))
+    assert call("sample", images, *arguments, "--out", "x.png", code=2).stderr == f"{line}\n"
+
+
+def test_vectors_are_not_tiled(call, vectors):
+    np.save("y.npy", np.zeros(3))
+    line = call("sample", vectors, "--condition", "y.npy", "--tile", code=2).stderr
+    assert line == ("tiles: samples of shape (2,) under conditions of shape (3,) have none: both must be images\n")
+
+
+@pytest.mark.parametrize(("shape", "right"), [((1, 8, 8), False), ((3, 8, 8), False), ((4, 8, 8), True)])
+def test_an_image_is_no_condition_of_four_channels_unless_samples_have_opacity(tmp_path, shape, right):
+    """Past frames, or an image and a mask, would be read as colours and opacity."""
+    spec, file = DataSpec(shape, condition=(4, 8, 8)), tmp_path / "a.png"
+    Image.new("RGBA", (8, 8)).save(file)
+    if right:
+        assert read_conditions(file, spec).shape == (1, 4, 8, 8)
+        return
+    with pytest.raises(RequestError, match=r"the 4 channels of conditions are no colours; give a \.npy"):
+        read_conditions(file, spec)
+
+
+def test_picture_of_a_path_has_its_condition_at_the_left(call, images):
+    white = grey("white.png", 255)
+    call("interpolate", images, "--between", 2, 5, "--steps", 3, "--condition", white, "--out", "x.png")
+    pixels = np.asarray(Image.open("x.png").convert("RGB"))
+    assert pixels.shape == (52, 202, 3)
+    assert (pixels[2:50, 2:50] == 255).all()
+    call("sample", images, "--condition", white, "--out", "y.png")  # eight samples, whose places interpolate takes
+    row = np.asarray(Image.open("y.png").convert("RGB"))
+    assert (pixels[2:50, 52:100] == row[2:50, 152:200]).all()
+    assert (pixels[2:50, 152:200] == row[2:50, 302:350]).all()
 
 
 def test_sampling_needs_no_dataset(call, images, monkeypatch):
@@ -147,7 +299,7 @@ def test_interpolate_and_arithmetic_have_one_condition(call, images, given):
     G = ganframe.load_generator(images)
     arguments = ["--condition", grey("white.png", 255)] if given else []
     one = G.with_conditions(torch.ones(1, 1, 8, 8) if given else G.conditions[:1])
-    z = G.latents(64)[0]
+    z = G.latents(8 if given else 64)[0]  # as many as the picture of `sample` has
     call("interpolate", images, "--between", 2, 5, "--steps", 3, "--out", "path.npy", *arguments)
     path = torch.from_numpy(np.load("path.npy"))
     torch.testing.assert_close(path[0, [0, 2]], one.decode(z[[2, 5]], one.conditions.expand(2, -1, -1, -1)))
