@@ -1,5 +1,7 @@
 """Samples under several conditions, and images of any size that are cut into tiles and blended."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -60,7 +62,7 @@ def test_tiles_cover_any_length_with_the_overlap_and_as_few_as_can(overlap):
     for length in range(8, 200):
         found = starts(length, 8, overlap)
         assert (found[0], found[-1] + 8) == (0, length)
-        gaps = [b - a for a, b in zip(found, found[1:], strict=False)]
+        gaps = [b - a for a, b in itertools.pairwise(found)]
         assert all(1 <= gap <= 8 - overlap for gap in gaps)
         assert length > 8 + (len(found) - 2) * (8 - overlap)
         assert not gaps or max(gaps) - min(gaps) <= 1

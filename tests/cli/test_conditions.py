@@ -149,7 +149,7 @@ def test_number_of_samples_of_each_condition(call, images, files, arguments, n):
         grey(f"folder/{name}.png", 0)
     result = call("sample", images, "--condition", "folder", "--out", "x.npy", *arguments)
     assert np.load("x.npy").shape == (files * n, 3, 8, 8)
-    shown = f"{files * n} sample{'s' if files * n > 1 else ''}{', %d of each of 2 conditions' % n if files > 1 else ''}"
+    shown = {(1, 8): "8 samples", (1, 1): "1 sample"}.get((files, n), f"{2 * n} samples, {n} of each of 2 conditions")
     assert result.stdout == f"{shown}: x.npy\n"
 
 

@@ -8,7 +8,16 @@ from mpl_toolkits.mplot3d import Axes3D
 from PIL import Image
 
 from ganframe import DataSpec
-from ganframe.report.pictures import channels_left_out, draw, draw_animation, draw_steepness, is_picture, save_image
+from ganframe.report.pictures import (
+    channels_left_out,
+    draw,
+    draw_animation,
+    draw_rows,
+    draw_steepness,
+    is_picture,
+    pixels_of_rows,
+    save_image,
+)
 
 
 def pixels(file):
@@ -60,6 +69,78 @@ def test_images_are_drawn_beside_their_conditions_and_real_samples_in_one_size(t
     for row, grey in ((2, 255), (52, 128)):
         for column, colour in ((2, [grey] * 3), (52, [255, 0, 0]), (102, [0, 0, 0])):
             assert (got[row : row + 48, column : column + 48] == colour).all()
+
+
+RED, GREY, BLACK, WHITE = [255, 0, 0], [128] * 3, [0] * 3, [255] * 3
+KINDS_OF_CONDITION = {
+    "one frame": (1, [[0.0]], [GREY]),
+    "colour": (1, [[1, -1, -1]], [RED]),
+    "two frames": (1, [[0.0], [1]], [GREY, WHITE]),
+    "four frames": (1, [[-1.0], [0], [1], [-1]], [BLACK, GREY, WHITE, BLACK]),
+    "six frames": (1, [[-1.0], [0], [1], [-1], [0], [1]], [BLACK, GREY, WHITE] * 2),
+    "two frames in colour": (3, [[1, -1, -1], [0, 0, 0]], [RED, GREY]),
+    "grey and mask": (1, [[0.0], [1]], [GREY, WHITE]),
+    "colour and mask": (3, [[1, -1, -1], [-1]], [RED, BLACK]),
+    "opacity and mask": (4, [[1, -1, -1, 1], [-1]], [RED, BLACK]),
+    "opacity": (4, [[1, -1, -1, 1]], [RED]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_CONDITION)
+def test_conditions_of_several_images_are_drawn_side_by_side(tmp_path, kind):
+    """Four frames were drawn as colours and opacity, and of other channels the first or the first three."""
+    channels, parts, colours = KINDS_OF_CONDITION[kind]
+    y = torch.tensor([value for part in parts for value in part]).view(1, -1, 1, 1).expand(1, -1, 48, 48)
+    spec = DataSpec((channels, 48, 48), condition=tuple(y.shape[1:]))
+    fake = torch.ones(1, channels, 48, 48)
+    draw(tmp_path / "x.png", spec, fake, conditions=y)
+    draw_rows(tmp_path / "rows.png", spec, fake[:, None].expand(1, 2, -1, -1, -1), y)
+    for file, samples in (("x.png", 1), ("rows.png", 2)):
+        image = Image.open(tmp_path / file)
+        assert image.size == ((len(colours) + samples) * 50 + 2, 52)
+        for place, colour in enumerate([*colours, *[WHITE] * samples]):
+            assert image.convert("RGBA").getpixel((50 * place + 20, 20)) == (*colour, 255)
+    assert channels_left_out(spec) is None
+
+
+def test_of_a_condition_of_very_many_images_the_first_are_drawn_and_that_is_said(tmp_path):
+    spec = DataSpec((1, 48, 48), condition=(40, 48, 48))
+    draw(tmp_path / "x.png", spec, torch.zeros(1, 1, 48, 48), conditions=torch.zeros(1, 40, 48, 48))
+    assert Image.open(tmp_path / "x.png").size == (17 * 50 + 2, 52)
+    assert channels_left_out(spec) == "pictures show the first 16 of 40 images in a condition; .npy has all"
+
+
+def test_smaller_images_are_enlarged_by_whole_factors_without_smoothing(tmp_path):
+    """A condition of 20 pixels beside a sample of 48: twice as large, with a margin."""
+    board = torch.ones(20, 20)
+    board[::2, 1::2] = board[1::2, ::2] = -1
+    spec = DataSpec((1, 48, 48), condition=(1, 20, 20))
+    draw(tmp_path / "x.png", spec, -torch.ones(1, 1, 48, 48), conditions=board.view(1, 1, 20, 20))
+    got = pixels(tmp_path / "x.png")[2:50, 2:50, 0]
+    assert (got[:4] == 128).all()
+    assert (got[4:44, 4:44] == np.kron((board.numpy() > 0) * 255, np.ones((2, 2)))).all()
+
+
+def test_rows_are_of_one_condition_with_its_samples(tmp_path):
+    spec = DataSpec((1, 48, 48), condition=(1, 24, 24))
+    values = torch.tensor([[-1.0, 0, 1], [1, 0, -1]])
+    y = torch.tensor([1.0, -1]).view(2, 1, 1, 1).expand(2, 1, 24, 24)
+    draw_rows(tmp_path / "x.png", spec, values.view(2, 3, 1, 1, 1).expand(2, 3, 1, 48, 48), y)
+    assert pixels(tmp_path / "x.png")[20::50, 20::50, 0].tolist() == [[255, 0, 128, 255], [0, 255, 128, 0]]
+    draw_rows(tmp_path / "plain.png", spec, values.view(2, 3, 1, 1, 1).expand(2, 3, 1, 48, 48))
+    assert pixels(tmp_path / "plain.png")[20::50, 20::50, 0].tolist() == [[0, 128, 255], [255, 128, 0]]
+
+
+def test_rows_of_samples_that_are_no_images_are_points(tmp_path, scattered):
+    draw_rows(tmp_path / "x.png", DataSpec((2,), condition=(3,)), torch.randn(2, 3, 2), torch.randn(2, 3))
+    assert [points.shape for points in scattered] == [(2, 6)]
+
+
+def test_number_of_pixels_is_that_of_the_picture(tmp_path):
+    spec = DataSpec((3, 64, 64), condition=(4, 32, 32))
+    draw_rows(tmp_path / "x.png", spec, torch.zeros(5, 3, 3, 64, 64), torch.zeros(5, 4, 32, 32))
+    width, height = Image.open(tmp_path / "x.png").size
+    assert pixels_of_rows(spec, spec.shape, (4, 32, 32), 5, 3) == pytest.approx(width * height, rel=0.02)
 
 
 def glass(n=4):
