@@ -68,70 +68,6 @@ class PathLengths(Term):
         return self.weight * (lengths - mean).square().mean()
 
 
-# ------------------------------------------------------------------------------------------------- CycleGAN (2017)
-
-
-@attrs.frozen
-class TwoDomains(Dataset):
-    """Unpaired points of two domains: x = (a, b), and as condition the pair itself, which G translates."""
-
-    @property
-    def spec(self) -> DataSpec:
-        return DataSpec((2, 2), condition=(2, 2), is_image=False)
-
-    def build(self) -> TensorDataset:
-        generator = torch.Generator().manual_seed(0)
-        a = torch.randn(256, 2, generator=generator)
-        b = torch.randn(256, 2, generator=generator) * 0.3 + 2
-        pairs = torch.stack([a, b], dim=1)
-        return TensorDataset(pairs, pairs)
-
-
-class BothWays(nn.Module):
-    """G(z, (a, b)) = (the a that b becomes, the b that a becomes)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.to_a, self.to_b = nn.Linear(2, 2), nn.Linear(2, 2)
-
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        return torch.stack([self.to_a(y[:, 1]), self.to_b(y[:, 0])], dim=1)
-
-
-@attrs.frozen
-class Translators(Generator):
-    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
-        return BothWays()
-
-
-class TwoJudges(nn.Module):
-    many_scores = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = (nn.Sequential(nn.Linear(2, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1)) for _ in range(2))
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.cat([self.a(x[:, 0]), self.b(x[:, 1])], dim=1)
-
-
-@attrs.frozen
-class Judges(Discriminator):
-    def build(self, data: DataSpec) -> nn.Module:
-        return TwoJudges()
-
-
-@attrs.frozen
-class Cycle(Term):
-    """weight · E|G(G(y)) - y|, the cycle of both directions (Zhu et al. 2017, eq. 2)."""
-
-    weight: float = option(10.0, help="weight")
-
-    def generator_term(self, turn) -> Tensor:
-        back = turn.G(turn.fake.z, turn.fake.x)
-        return self.weight * (back - turn.fake.y).abs().mean()
-
-
 # ------------------------------------------------------------------------------------------------- HiFi-GAN (2020)
 
 
@@ -277,24 +213,23 @@ class Drift(Term):
 
 @hookimpl
 def ganframe_generators():
-    return {"style": Style, "translators": Translators, "progressive": Progressive}
+    return {"style": Style, "progressive": Progressive}
 
 
 @hookimpl
 def ganframe_discriminators():
-    return {"judges": Judges, "multi_period": MultiPeriod}
+    return {"multi_period": MultiPeriod}
 
 
 @hookimpl
 def ganframe_datasets():
-    return {"two_domains": TwoDomains, "tones": Tones, "people": People}
+    return {"tones": Tones, "people": People}
 
 
 @hookimpl
 def ganframe_terms():
     return {
         "path_lengths": PathLengths,
-        "cycle": Cycle,
         "features": Features,
         "spectrum": Spectrum,
         "as_asked": AsAsked,

@@ -22,12 +22,6 @@ RECIPES = {
         "discriminator": MLP,
         "terms": [{"use": "path_lengths", "every": 2}],
     },
-    "cyclegan": {
-        "dataset": {"use": "two_domains"},
-        "generator": {"use": "translators"},
-        "discriminator": {"use": "judges"},
-        "terms": [{"use": "cycle"}],
-    },
     "hifi_gan": {
         "dataset": {"use": "tones"},
         "generator": {"use": "mlp", "hidden": [16], "condition": "concat"},
