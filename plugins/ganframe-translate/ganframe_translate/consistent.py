@@ -14,16 +14,16 @@ from ganframe_translate.derived import RANDOM, Derived
 
 @attrs.frozen
 class Consistent(Metric):
-    """error: the mean of |c(G(z, y)) - y|, where c is what computes y from x in the data `derived`.
+    """distance: the mean of |c(G(z, y)) - y|, where c is what computes y from x in the data `derived`.
 
     Where one y has many right answers, an answer may be right and far from the one that the data happens to have: then
     this says more than `paired`, together with a measure of how much answers differ. c is the grey, the edges or the
-    smaller image of a sample; with masks the error is that of the pixels that y shows. Values are in [-1, 1]. `floor` is
-    the same of real samples, which is not 0 where y is rounded to 256 levels.
+    smaller image of a sample; with masks the distance is that of the pixels that y shows. Values are in [-1, 1]. `floor`
+    is the same of real samples, which is not 0 where y is rounded to 256 levels.
     """
 
     needs = ("images", "conditions")
-    better: ClassVar = {"error": "lower"}
+    better: ClassVar = {"distance": "lower"}
     samples = 2_000
 
     def build(self, judging: Judging) -> Callable[[Tensor, Tensor | None], dict[str, float]]:
@@ -33,20 +33,20 @@ class Consistent(Metric):
         if data.condition in RANDOM and data.condition != "mask":
             raise ValueError(f'the {data.condition} of y is random; choose another metric, as "paired"')
         real, y_real = judging.real(self.samples)
-        floor = _error(data, real, y_real)
+        floor = _distance(data, real, y_real)
 
         def measure(x: Tensor, y: Tensor | None) -> dict[str, float]:
             if y is None:
                 raise ValueError("compares each sample with its y, and these were made for none; judge a run")
-            return {"error": _error(data, x, y), "floor": floor}
+            return {"distance": _distance(data, x, y), "floor": floor}
 
         return measure
 
 
-def _error(data: Derived, x: Tensor, y: Tensor) -> float:
+def _distance(data: Derived, x: Tensor, y: Tensor) -> float:
     if data.condition == "mask":
         seen, shown = y[:, -1:] < 0, y[:, :-1]
-        errors = (x - shown).abs().mean(1, keepdim=True)[seen]
+        distances = (x - shown).abs().mean(1, keepdim=True)[seen]
     else:
-        errors = (data.condition_of(x) - y).abs()
-    return errors.double().mean().item()
+        distances = (data.condition_of(x) - y).abs()
+    return distances.double().mean().item()
