@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from ganframe import Dataset, Discriminator, Generator, Metric, Term, hookimpl
 from ganframe_translate.coloured import Coloured
-from ganframe_translate.cycle import Cycle, Identity, load_back
 from ganframe_translate.consistent import Consistent
+from ganframe_translate.cycle import Cycle, Identity, load_back
 from ganframe_translate.derived import Derived
 from ganframe_translate.frames import FramesFolder
 from ganframe_translate.futures import Futures
@@ -25,8 +25,8 @@ from ganframe_translate.unpaired import UnpairedDigits
 
 __all__ = [
     "Coloured",
-    "Cycle",
     "Consistent",
+    "Cycle",
     "Derived",
     "FramesFolder",
     "Futures",
@@ -76,7 +76,4 @@ def ganframe_datasets() -> Mapping[str, type[Dataset]]:
 
 @hookimpl
 def ganframe_metrics() -> Mapping[str, type[Metric]]:
-    return {"paired": Paired, "kept_class": KeptClass, "futures": Futures}
-    return {
-        "consistent": Consistent,
-    }
+    return {"paired": Paired, "kept_class": KeptClass, "consistent": Consistent, "futures": Futures}

@@ -18,8 +18,8 @@ class Consistent(Metric):
 
     Where one y has many right answers, an answer may be right and far from the one that the data happens to have: then
     this says more than `paired`, together with a measure of how much answers differ. c is the grey, the edges or the
-    smaller image of a sample; with masks the distance is that of the pixels that y shows. Values are in [-1, 1]. `floor`
-    is the same of real samples, which is not 0 where y is rounded to 256 levels.
+    smaller image of a sample; with masks the distance is that of the pixels that y shows. Values are in [-1, 1].
+    `floor` is the same of real samples, which is not 0 where y is rounded to 256 levels.
     """
 
     needs = ("images", "conditions")
