@@ -164,6 +164,33 @@ def clipped_weights(out: Path, changes: Changes = ()) -> list[Row]:
     ]
 
 
+LOSSES: dict[str, Changes] = {
+    "L1 alone": ["terms=[{use='l1', weight=10.0}]", f"objective.start={10**9}"],
+    "the game alone": ["terms.0.weight=0"],
+    "both": [],
+}
+
+
+def why_a_distribution(out: Path, changes: Changes = ()) -> list[Row]:
+    """L1 alone predicts a mixture of two futures; samples of the game are one of them."""
+    rows, shown = [], []
+    for name, losses in LOSSES.items():
+        recipe = ganframe.load_recipe(HERE / "why_a_distribution.toml", [*losses, *changes])
+        folder = ganframe.run(recipe, out / name.replace(" ", "-")).folder
+        (score,) = ganframe.evaluate(folder, ["futures"])
+        rows.append({"trained by": name, **{number: score[number] for number in ("both", "hit", "nearest")}})
+        pasts, futures = recipe.dataset.held_out_futures()  # type: ignore[attr-defined]
+        few = slice(0, 6)
+        G = ganframe.load_generator(folder)
+        columns = 1 if name == "L1 alone" else 3  # it heeds no z
+        samples = [G.sample(len(pasts[few]), seed=seed, y=pasts[few])[:, 0] for seed in range(columns)]
+        shown += [(f"{name}" if index == 0 else "", side) for index, side in enumerate(samples)]
+    past = [(f"y, frame {time + 1}", pasts[few, time]) for time in range(pasts.shape[1])]
+    both = [(f"x, future {side + 1}", futures[few, side, 0]) for side in (0, 1)]
+    _picture_of_frames([*past, *both, *shown]).savefig(out / "why_a_distribution.png", dpi=100)
+    return rows
+
+
 LESSONS: dict[str, Callable[[Path, Changes], list[Row]]] = {
     lesson.__name__: lesson
     for lesson in (
@@ -174,6 +201,7 @@ LESSONS: dict[str, Callable[[Path, Changes], list[Row]]] = {
         mode_seeking,
         dirac,
         clipped_weights,
+        why_a_distribution,
     )
 }
 
@@ -214,6 +242,18 @@ def _nearest_gaussian(name: str, x: torch.Tensor, log_p: torch.Tensor) -> tuple[
 
 def _columns(rows: list[Row], *names: str) -> list[list[Any]]:
     return [[row[name] for row in rows] for name in names]
+
+
+def _picture_of_frames(columns: list[tuple[str, torch.Tensor]]) -> Figure:
+    """Columns of frames (n, H, W) under their titles."""
+    rows = len(columns[0][1])
+    figure = Figure(figsize=(0.9 * len(columns), 0.9 * rows + 0.4), layout="constrained")
+    for axes, (title, frames) in zip(figure.subplots(rows, len(columns)).T, columns, strict=True):
+        axes[0].set_title(title, fontsize=8, loc="left")
+        for each, frame in zip(axes, frames, strict=True):
+            each.imshow(frame, cmap="gray", vmin=-1, vmax=1)
+            each.set_axis_off()
+    return figure
 
 
 def _figure(xlabel: str, ylabel: str) -> tuple[Figure, Any]:
