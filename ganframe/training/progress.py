@@ -90,5 +90,5 @@ def _losses(records: list[Record]) -> str:
     if not records:
         return ""
     shown = {"D": "loss_discriminator", "G": "loss_generator"}
-    last = {player: records[-1].get(key) for player, key in shown.items()}
+    last = {player: records[-1][key] for player, key in shown.items() if key in records[-1]}  # not before their start
     return "  ".join(f"loss {player} {'not finite' if v is None else f'{v:+.3f}'}" for player, v in last.items())

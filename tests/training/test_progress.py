@@ -87,3 +87,11 @@ def test_loss_that_is_not_finite_is_shown_as_such(state, capsys):
     with progress(1, 0, [{"step": 1, "loss_discriminator": 0.25, "loss_generator": None}], shown=True) as bar:
         train(state, 1, 1, [bar])
     assert "loss D +0.250  loss G not finite" in capsys.readouterr().err
+
+
+def test_losses_before_their_start_are_left_out(state, capsys):
+    with progress(1, 0, [{"step": 1, "term_l1": 0.5, "seconds": 1.0}], True) as bar:
+        train(state, 1, 1, [bar])
+    error = capsys.readouterr().err
+    assert error.startswith("step 1/1  ")
+    assert "loss" not in error
