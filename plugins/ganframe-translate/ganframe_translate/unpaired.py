@@ -67,7 +67,7 @@ class ThickDigits(Dataset):
 def thickened(images: Tensor) -> Tensor:
     """uint8 (N, 1, H, W), light strokes on dark -> dark strokes on light, thicker by an eighth of the size.
 
-    Each pixel becomes 255 less the lightest of its neighbourhood: 3×3 at 8 to 23 pixels, 5×5 at 24 to 39, …
+    Each pixel becomes 255 less the lightest of its neighbourhood, of 3×3 pixels at 16, and 5×5 at 32.
     """
     reach = max(1, round(images.shape[-1] / 16))
     return 255 - max_pool2d(images.float(), 2 * reach + 1, stride=1, padding=reach).to(torch.uint8)
