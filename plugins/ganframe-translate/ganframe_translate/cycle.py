@@ -18,11 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganframe import (
+    Constraint,
     DataSpec,
     Discriminator,
     Generator,
     Parts,
     RequestError,
+    Scored,
     Term,
     Turn,
     group_size,
@@ -54,13 +56,14 @@ class Cycle(Term):
     half of `weight` there. Distances are means over all numbers of a sample.
 
     The data is (x, y) without pairs, so the discriminator of the recipe and `critic` must see images alone. F and
-    `critic` are trained with the optimisers of G and D. Constraints of the recipe act on its discriminator only. F's
-    latent is zero. `ganframe_translate.load_back` gives F after the training.
+    `critic` are trained with the optimisers of G and D. [[constraints]] of the recipe act on its discriminator only:
+    give those of `critic` in `constraints`. F's latent is zero. `ganframe_translate.load_back` gives F after training.
     """
 
     back: Generator = option(help="the generator F, from x to y, as G's but for its latent")
     critic: Discriminator = option(help="the discriminator of y; it must see images alone")
     weight: float = option(10.0, help="λ, the weight of the cycles", validator=ge(0), scheduled=True)
+    constraints: tuple[Constraint, ...] = option((), help="constraints of `critic`, as [[constraints]] are of D's")
     identity: float = option(0.0, help="weight of the identity loss of G and F", validator=ge(0))
 
     needs_real = "x"
@@ -75,6 +78,14 @@ class Cycle(Term):
         _refuse_seen(D, data, "discriminator: it")
         _refuse_seen(judge, other, "critic: it")
         _check_shape(F, data)
+        for constraint in self.constraints:
+            if type(constraint).project is not Constraint.project:
+                raise ValueError(
+                    f"constraints: {type(constraint).__name__} moves weights after each step of D's optimiser, which a "
+                    "term does not see; use another constraint of `critic`"
+                )
+            constraint.check(judge)
+            judge = constraint.wrap(judge)
         return Parts(generator=F, discriminator=judge)
 
     def build_back(self, data: DataSpec) -> Back:
@@ -84,8 +95,13 @@ class Cycle(Term):
     def discriminator_term(self, turn: Turn) -> Tensor:
         x, y, F, judge = _of(turn)
         with torch.no_grad():
-            fake = F(x)
-        return turn.objective.discriminator_loss(judge(y, x), judge(fake, x))
+            images = [y, F(x)]
+        if any(constraint.input_gradients for constraint in self.constraints):
+            images = [image.detach().requires_grad_() for image in images]
+        real, fake = (Scored(image, x, judge(image, x)) for image in images)
+        loss = turn.objective.discriminator_loss(real.scores, fake.scores)
+        penalties = [constraint.penalty(judge, real, fake) for constraint in self.constraints]
+        return torch.stack([loss, *(penalty for penalty in penalties if penalty is not None)]).sum()
 
     def generator_term(self, turn: Turn) -> Tensor:
         x, y, F, judge = _of(turn)

@@ -15,7 +15,18 @@ from torch import nn
 from torch.nn.functional import softplus
 
 import ganframe
-from ganframe import DataSpec, Discriminator, Generator, Objective, RecipeError, RequestError, Scored, Turn, option
+from ganframe import (
+    DataSpec,
+    Discriminator,
+    Generator,
+    Objective,
+    RecipeError,
+    RequestError,
+    Scored,
+    Turn,
+    component,
+    option,
+)
 from ganframe.testing import check_term
 
 ROWS = DataSpec((3,), condition=(2,))  # x has three numbers, y two
@@ -163,6 +174,27 @@ def test_cycle_passes_the_kit(spec, patches):
     check_term(cycle(critic=Sighted(patches=patches)), spec, discriminator=Sighted(patches=patches))
 
 
+@pytest.mark.parametrize("name", ["spectral_norm", "gradient_penalty"])
+def test_cycle_with_a_constraint_of_the_critic_passes_the_kit(name):
+    check_term(cycle(constraints=(component("constraint", name)(),)), SAME, discriminator=Sighted())
+
+
+def test_constraints_of_the_critic_by_hand():
+    penalty, norm = component("constraint", "gradient_penalty")(weight=2.0), component("constraint", "spectral_norm")()
+    term = cycle(constraints=(norm, penalty))
+    turn = turn_of(term)
+    turn.parts.discriminator.eval()  # no power iteration
+    slope = turn.parts.discriminator.layer.weight.norm()  # of a linear critic, at all points
+    game = attrs.evolve(term, constraints=(norm,)).discriminator_term(turn)
+    torch.testing.assert_close(term.discriminator_term(turn), game + 2 * (slope - 1).square())
+
+
+def test_clipping_the_weights_of_the_critic_is_refused():
+    clipping = component("constraint", "weight_clipping")()
+    with pytest.raises(ValueError, match=r"constraints: WeightClipping moves weights after each step"):
+        turn_of(cycle(constraints=(clipping,)))
+
+
 def test_cycle_with_identity_passes_the_kit():
     check_term(cycle(identity=5.0), SAME, discriminator=Sighted())
 
@@ -255,6 +287,10 @@ samples_every = 4
 VARIANTS = {
     "plain": [],
     "constraints": ["constraints=[{use='spectral_norm'},{use='gradient_penalty'}]"],
+    "constraints of both": [
+        "constraints=[{use='spectral_norm'}]",
+        "terms[0].constraints=[{use='spectral_norm'},{use='gradient_penalty'}]",
+    ],
     "ramps": ["terms[0].weight={from=10.0,to=1.0,steps=4}"],
     "lazy": ["terms[0].every=2"],
     "late": ["objective.start=2"],
