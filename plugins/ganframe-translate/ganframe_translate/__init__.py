@@ -21,7 +21,7 @@ from ganframe_translate.perceptual import Perceptual
 from ganframe_translate.residual import Residual
 from ganframe_translate.srresnet import SRResNet
 from ganframe_translate.unet import UNet
-from ganframe_translate.unpaired import UnpairedDigits
+from ganframe_translate.unpaired import ThickDigits, UnpairedDigits
 
 __all__ = [
     "Coloured",
@@ -39,6 +39,7 @@ __all__ = [
     "Perceptual",
     "Residual",
     "SRResNet",
+    "ThickDigits",
     "UNet",
     "UnpairedDigits",
     "UnpairedImages",
@@ -71,9 +72,15 @@ def ganframe_datasets() -> Mapping[str, type[Dataset]]:
         "moving_digits": MovingDigits,
         "frames_folder": FramesFolder,
         "unpaired_digits": UnpairedDigits,
+        "thick_digits": ThickDigits,
     }
 
 
 @hookimpl
 def ganframe_metrics() -> Mapping[str, type[Metric]]:
-    return {"paired": Paired, "kept_class": KeptClass, "consistent": Consistent, "futures": Futures}
+    return {
+        "paired": Paired,
+        "kept_class": KeptClass,
+        "consistent": Consistent,
+        "futures": Futures,
+    }
