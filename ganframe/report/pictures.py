@@ -14,13 +14,10 @@ import torch
 from torch import Tensor
 
 from ganframe.components import DataSpec
+from ganframe.report.grids import LINE, PANELS, channels_of_panels, grid, panels, side_by_side
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-SMALL = 48  # pixels of the longer side below which images are enlarged
-LINE = 2  # pixels between the images of a grid
-PANELS = 16  # images of one condition at most
 
 Scores = Callable[[Tensor], Tensor]
 """A discriminator in evaluation mode: x (N, *shape) -> raw scores (N,)."""
@@ -49,11 +46,11 @@ def draw(
     fake = fake.detach().float().cpu()
     real = None if real is None else real.detach().float().cpu()
     if conditions is not None and shows_conditions(spec):
-        panels = [*_panels(conditions, fake.shape[1]), fake, *([] if real is None else [real[: len(fake)]])]
-        _grid(*_side_by_side(panels, max(1, round(math.sqrt(len(fake) / len(panels)))))).save(file)
+        kinds = [*panels(conditions, fake.shape[1]), fake, *([] if real is None else [real[: len(fake)]])]
+        grid(*side_by_side(kinds, max(1, round(math.sqrt(len(fake) / len(kinds)))))).save(file)
         return
     if spec.is_image:
-        _grid(fake, columns).save(file)
+        grid(fake, columns).save(file)
         return
     fake, real = fake.flatten(1), None if real is None else real.flatten(1)
     fake = fake[fake.isfinite().all(1)]  # a run that diverged has others
@@ -82,15 +79,15 @@ def draw_rows(file: Path, spec: DataSpec, samples: Tensor, conditions: Tensor | 
         return
     kinds = [*samples.detach().float().cpu().unbind(1)]
     if conditions is not None and shown:
-        kinds = [*_panels(conditions, samples.shape[2]), *kinds]
-    _grid(*_side_by_side(kinds, 1)).save(file)
+        kinds = [*panels(conditions, samples.shape[2]), *kinds]
+    grid(*side_by_side(kinds, 1)).save(file)
 
 
 def pixels_of_rows(spec: DataSpec, samples: tuple[int, ...], condition: tuple[int, ...], k: int, n: int) -> int:
     """About how many pixels a picture of `draw_rows` has, of n samples each under k conditions of these shapes."""
     shapes = [samples] * n
     if shows_conditions(spec):
-        shapes += [condition] * len(_channels_of_panels(condition[0], samples[0])[:PANELS])
+        shapes += [condition] * len(channels_of_panels(condition[0], samples[0])[:PANELS])
     height, width = (max(shape[axis] for shape in shapes) + LINE for axis in (1, 2))
     return k * len(shapes) * height * width
 
@@ -112,49 +109,12 @@ def shows_conditions(spec: DataSpec) -> bool:
     return spec.is_image and spec.condition is not None and len(spec.condition) == 3
 
 
-def _panels(conditions: Tensor, channels: int) -> list[Tensor]:
-    """Conditions (N, C, H, W) beside samples of so many channels, as images to draw: one, or several of each."""
-    conditions = conditions.detach().float().cpu()
-    return [*conditions.split(_channels_of_panels(conditions.shape[1], channels), 1)][:PANELS]
-
-
-def _channels_of_panels(given: int, channels: int) -> list[int]:
-    """The channels of the images that a condition of `given` channels is drawn as, beside samples of `channels`.
-
-    Other numbers than 1, 3 or that of samples are several things: images like the samples, as past frames, and then
-    grey ones, as a mask, which would else be drawn as colours and opacity.
-    """
-    if given in (1, 3, channels):
-        return [given]
-    width = channels if channels in (3, 4) else 1
-    return [width] * (given // width) + [1] * (given % width)
-
-
-def _side_by_side(panels: Sequence[Tensor], times: int) -> tuple[Tensor, int]:
-    """Images of several kinds, each (N, C, H, W), by turns in one size, for a grid with its number of columns.
-
-    Each row has all kinds `times` times. Smaller images are enlarged by whole factors, and have a margin.
-    """
-    size = [max(images.shape[axis] for images in panels) for axis in (2, 3)]
-    channels = max(_channels(images) for images in panels)
-    shown = [_with_channels(_enlarged(images, size), channels) for images in panels]
-    return torch.stack(shown, 1).flatten(0, 1), len(panels) * times
-
-
-def _enlarged(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Images enlarged without smoothing by the largest whole factor that `size` has room for, in its middle."""
-    factor = min(there // side for there, side in zip(size, images.shape[2:], strict=True))
-    images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-    below, right = (there - side for there, side in zip(size, images.shape[2:], strict=True))
-    return torch.nn.functional.pad(images, (right // 2, right - right // 2, below // 2, below - below // 2))
-
-
 def draw_animation(file: Path, frames: Sequence[Tensor]) -> None:
     """Writes an animated GIF of frames, each a grid of images (N, C, H, W), played forwards and backwards.
 
     Of images of four channels, what is less than half opaque is clear.
     """
-    there = [_grid(images.detach().float().cpu(), None) for images in frames]
+    there = [grid(images.detach().float().cpu(), None) for images in frames]
     first, *rest = [*there, *there[-2:0:-1]]
     if first.mode != "RGBA":
         first.save(file, save_all=True, append_images=rest, duration=100, loop=0)
@@ -175,38 +135,6 @@ def _see_through(frame: Image) -> Image:
     return found
 
 
-def _grid(images: Tensor, columns: int | None) -> Image:
-    """A grid of images. Small ones are enlarged without smoothing, so that their pixels can be seen."""
-    from torchvision.transforms.functional import to_pil_image
-    from torchvision.utils import make_grid
-
-    images = _with_channels(images, _channels(images))
-    factor = max(1, SMALL // max(images.shape[-2:]))
-    images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-    columns = columns or math.ceil(math.sqrt(len(images)))
-    colours, alpha = images[:, :3], images[:, 3:]
-    grid = make_grid(colours, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=0.5)
-    if alpha.shape[1]:
-        opacity = make_grid(alpha, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=1.0)[:1]
-        grid = torch.cat([grid, opacity])
-    return to_pil_image(grid.mul(255).add(0.5).clamp(0, 255).byte())
-
-
-def _channels(images: Tensor) -> int:
-    """How many channels of images (N, C, H, W) a picture shows: grey, red, green and blue, or those and opacity."""
-    return {3: 3, 4: 4}.get(images.shape[1], 3 if images.shape[1] > 4 else 1)
-
-
-def _with_channels(images: Tensor, channels: int) -> Tensor:
-    """Images (N, C, H, W) with 1, 3 or 4 channels: grey ones become colours, opaque ones get an opacity."""
-    shown = images[:, : _channels(images)]
-    if channels > 1 and shown.shape[1] == 1:
-        shown = shown.expand(-1, 3, -1, -1)
-    if channels == 4 and shown.shape[1] == 3:
-        shown = torch.cat([shown, torch.ones_like(shown[:, :1])], 1)
-    return shown
-
-
 def channels_left_out(spec: DataSpec) -> str | None:
     """What pictures of these samples and their conditions leave out, for people; None where they show all."""
     if not spec.is_image:
@@ -215,7 +143,7 @@ def channels_left_out(spec: DataSpec) -> str | None:
     if spec.shape[0] not in (1, 3, 4):
         left.append("the first of 2 channels" if spec.shape[0] == 2 else f"the first 3 of {spec.shape[0]} channels")
     if spec.condition is not None and shows_conditions(spec):
-        parts = len(_channels_of_panels(spec.condition[0], spec.shape[0]))
+        parts = len(channels_of_panels(spec.condition[0], spec.shape[0]))
         left += [f"the first {PANELS} of {parts} images in a condition"] if parts > PANELS else []
     return f"pictures show {' and '.join(left)}; .npy has all" if left else None
 
