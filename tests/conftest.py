@@ -166,7 +166,7 @@ def conditional(install, tmp_path):
 CONDITIONAL = """
 seed = 1
 [dataset]
-use = "paired_{dataset}"
+use = "paired:paired_{dataset}"
 [latent]
 dim = 2
 [generator]

@@ -347,7 +347,7 @@ def test_diverged_discriminator_measures_nothing(call, pair, tmp_path):
 def test_many_scores_are_judged_as_they_are_trained(pair, tmp_path, conditional):
     """The loss of each score, not of a sample's mean: the mean of softplus is above softplus of the mean."""
     conditional()
-    images = ("dataset={use='paired_images'}", "against={use='paired_images'}", "train.batch_size=4")
+    images = ("dataset={use='paired:paired_images'}", "against={use='paired:paired_images'}", "train.batch_size=4")
     measured = measure(pair("discriminator={use='two_scores'}", *images, "train.steps=1"), tmp_path / "out")
     assert measured.value < -math.log(4) + 0.2
     scores = divergence._scores(Two(), torch.randn(30, 2))
