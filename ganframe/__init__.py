@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ganframe.analysis.arithmetic import arithmetic
     from ganframe.analysis.evaluate import evaluate
     from ganframe.analysis.interpolation import interpolate
+    from ganframe.analysis.inversion import invert
     from ganframe.analysis.trained import load_generator
     from ganframe.batches import whole_batch
     from ganframe.components import (
@@ -61,6 +62,7 @@ _HOME = {
     "evaluate": "analysis.evaluate",
     "study": "studies.study",
     "interpolate": "analysis.interpolation",
+    "invert": "analysis.inversion",
     **dict.fromkeys(("Run", "resume", "run"), "training.run"),
     **dict.fromkeys(("RecipeError", "RequestError", "RunError", "warn"), "errors"),
     **dict.fromkeys(("read_image", "read_image_header"), "data.image_files"),
@@ -115,6 +117,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "study",
     "interpolate",
     "arithmetic",
+    "invert",
     "Recipe",
     "Ramp",
     "Timing",

@@ -60,6 +60,11 @@ def ignores_latent(G: nn.Module) -> bool:
     return any(getattr(module, "ignores_latent", False) for module in G.modules())
 
 
+def has_w(G: nn.Module) -> bool:
+    """Whether G offers its latents w: map(z, y) -> w and synthesize(w, y) -> x."""
+    return callable(getattr(G, "map", None)) and callable(getattr(G, "synthesize", None))
+
+
 def mean_scores(scores: Tensor) -> Tensor:
     """The mean score (N,) of each sample, from scores (N,) or (N, …)."""
     return scores if scores.ndim == 1 else scores.flatten(1).mean(1)

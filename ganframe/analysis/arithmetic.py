@@ -14,6 +14,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from ganframe.analysis.interpolation import choose
+from ganframe.analysis.latent_files import file_of, space_of
+from ganframe.analysis.spaces import Space, in_space
 from ganframe.analysis.trained import TrainedGenerator, load_generator
 from ganframe.components import DataSpec
 from ganframe.data.classes import label_of, shown_class
@@ -44,11 +46,15 @@ class Group:
 
 @attrs.frozen
 class Arithmetic:
-    """The sum of groups' means: a latent z (dim,), the label or condition y to decode it with, and the groups."""
+    """The sum of groups' means: a latent z (dim,), the label or condition y to decode it with, and the groups.
+
+    With space "w" all latents are w, as where the expression has a file of them.
+    """
 
     z: Tensor
     y: int | Tensor
     groups: list[Group]
+    space: Space = "z"
 
 
 def arithmetic(
@@ -64,8 +70,9 @@ def arithmetic(
     A number is the place of a sample in the picture of `ganframe sample RUN -n N --seed S`, counted from 0 along its
     rows. "SEED:PLACE" is a sample in the picture of another seed. "class=K" is all samples in this picture of class K:
     by their label where the generator heeds labels, else by the classes of the nearest real samples, for which the
-    run's dataset is needed. The result has the class `label`; by default labels are added and subtracted too, and one
-    class must remain. Where the data has conditions, all samples have the first of those that the run keeps.
+    run's dataset is needed. "FILE.npy:ROW" is a latent that `ganframe invert` wrote, "FILE.npy" all of its rows; a name
+    with signs, commas or spaces may stand in quotes. The result has the class `label`; by default labels are added and
+    subtracted too, and one class must remain. Where the data has conditions, all samples have the first of those that the run keeps.
 
     `step` is that of an earlier checkpoint.
 
@@ -75,28 +82,35 @@ def arithmetic(
 
 
 def evaluate(
-    G: TrainedGenerator, run: str | Path, expression: str, seed: int = 0, n: int = 64, label: int | str | None = None
+    G: TrainedGenerator,
+    run: str | Path,
+    expression: str,
+    seed: int = 0,
+    n: int = 64,
+    label: int | str | Tensor | None = None,
 ) -> Arithmetic:
-    """`arithmetic` with the generator of `run` loaded already."""
-    G = G.under_one_condition()
-    groups = [_group(run, G, sign, term, seed, n) for sign, term in _terms(_with_labels(expression, G.spec))]
-    z = torch.stack([group.sign * group.mean for group in groups]).sum(0)
+    """`arithmetic` with the generator of `run` loaded already. `label` may be the condition of all samples instead."""
+    text, files = _with_files(_with_labels(expression, G.spec))
+    terms = [(sign, [files.get(item, item) for item in _items(term)]) for sign, term in _terms(text)]
+    space = space_of([*files.values()])
+    G = in_space(G.under_one_condition(), space)
     try:
-        if label is not None:
-            y: int | Tensor = int(G.labels(label, 1))
-        else:
-            y = _remaining_class(G, groups) if G.spec.condition is None else groups[0].y[0]
+        asked = None if label is None else G.as_y(label, 1)
     except ValueError as error:
         raise RequestError(str(error)) from None
-    return Arithmetic(z, y, groups)
+    groups = [_group(run, G, sign, items, seed, n, asked) for sign, items in terms]
+    z = torch.stack([group.sign * group.mean for group in groups]).sum(0)
+    if G.spec.condition is not None:
+        return Arithmetic(z, groups[0].y[0], groups, space)
+    return Arithmetic(z, _remaining_class(G, groups) if asked is None else int(asked), groups, space)
 
 
 def decode_result(G: TrainedGenerator, found: Arithmetic, noise: float = 0.0, n: int = 1) -> Tensor:
     """Samples (n, *shape) of the result; all but the first with noise from U(-noise, noise) on the latent."""
-    offsets = torch.rand(n, len(found.z), generator=torch.Generator().manual_seed(0)).sub_(0.5).mul_(2 * noise)
+    offsets = torch.rand(n, *found.z.shape, generator=torch.Generator().manual_seed(0)).sub_(0.5).mul_(2 * noise)
     offsets[0] = 0
     y = torch.as_tensor(found.y)
-    return G.decode(found.z + offsets, y.expand(n, *y.shape))
+    return in_space(G, found.space).decode(found.z + offsets, y.expand(n, *y.shape))
 
 
 def picture_rows(G: TrainedGenerator, found: Arithmetic) -> Tensor:
@@ -105,7 +119,7 @@ def picture_rows(G: TrainedGenerator, found: Arithmetic) -> Tensor:
     A row for each group: the sample of its mean, then its samples. The last row: the result, then samples near it, its
     latent with noise from U(-0.25, 0.25), as in the paper.
     """
-    columns = 1 + SHOWN
+    columns, G = 1 + SHOWN, in_space(G, found.space)
     parts = [G.decode(torch.cat([g.mean[None], g.z[:SHOWN]]), torch.cat([g.y[:1], g.y[:SHOWN]])) for g in found.groups]
     parts.append(decode_result(G, found, noise=0.25, n=columns))
     blank = torch.zeros(columns, *G.spec.shape)
@@ -120,6 +134,52 @@ def _with_labels(expression: str, spec: DataSpec) -> str:
     return re.sub(pattern, lambda found: f"{found[1]}#{names.index(found[2])}", expression) if names else expression
 
 
+_END = re.compile(r"\.npy(?::\d+)?(?=\s*(?:[-+,]|$))", re.IGNORECASE)
+_QUOTED = re.compile(r"""(["'])(.+?)\1(?::\d+)?(?=\s*(?:[-+,]|$))""")
+_PLAIN = re.compile(r"[^-+,]*")
+_NO_FILE = re.compile(r"\s*(?:(?:\d+:)?\d+|class\s*=.*)?\s*")
+
+
+def _with_files(expression: str) -> tuple[str, dict[str, str]]:
+    """The expression with \\0NUMBER in the place of each file, whose name may hold signs, and those files by it.
+
+    A name ends where .npy or .npy:ROW is before a sign or the end, at the last such place that makes it a file which is
+    there. Where none is there, what is no sample and no class is a file up to the first such place.
+    """
+    text, at = "", 0
+    files: dict[str, str] = {}
+    while at < len(expression):
+        blank = re.compile(r"[-+,\s]*").match(expression, at)
+        assert blank is not None
+        text, at = text + blank[0], blank.end()
+        end = _end_of_file(expression, at)
+        if end is None:
+            plain = _PLAIN.match(expression, at)
+            assert plain is not None
+            text, at = text + plain[0], plain.end()
+        else:
+            name = f"\0{len(files)}"
+            files[name], text, at = expression[at:end], text + name, end
+    return text, files
+
+
+def _end_of_file(expression: str, at: int) -> int | None:
+    """Where the name of a file that begins at `at` ends, or None where there is none."""
+    if quoted := _QUOTED.match(expression, at):
+        return quoted.end()
+    ends = [found.end() for found in _END.finditer(expression, at)]
+    for end in reversed(ends):
+        found = file_of(expression[at:end])
+        if found is not None and found[0].is_file():
+            return end
+    plain = _PLAIN.match(expression, at)
+    return ends[0] if ends and plain and not _NO_FILE.fullmatch(plain[0]) else None
+
+
+def _items(term: str) -> list[str]:
+    return [item.strip() for item in term.split(",")]
+
+
 def _terms(expression: str) -> list[tuple[Literal[1, -1], str]]:
     """The signs and texts of "a + b - c"."""
     text = expression.strip()
@@ -129,15 +189,22 @@ def _terms(expression: str) -> list[tuple[Literal[1, -1], str]]:
     return [(1 if sign == "+" else -1, term) for sign, term in zip(pieces[::2], pieces[1::2], strict=True)]
 
 
-def _group(run: str | Path, G: TrainedGenerator, sign: Literal[1, -1], term: str, seed: int, n: int) -> Group:
+def _group(
+    run: str | Path,
+    G: TrainedGenerator,
+    sign: Literal[1, -1],
+    items: Sequence[str],
+    seed: int,
+    n: int,
+    asked: Tensor | None,
+) -> Group:
     chosen = []
-    for item in term.split(","):
-        name, equals, value = item.strip().partition("=")
-        chosen.append(
-            _of_class(run, G, value, seed, n) if equals and name.strip() == "class" else choose(G, item, seed, n)
-        )
+    for item in items:
+        name, equals, value = item.partition("=")
+        of_class = equals and name.strip() == "class"
+        chosen.append(_of_class(run, G, value, seed, n) if of_class else choose(G, item, seed, n, asked))
     z, y = (torch.cat(side) for side in zip(*chosen, strict=True))
-    return Group(sign, z, y)
+    return Group(sign, z, y if asked is None or G.spec.condition is None else asked.expand_as(y))
 
 
 def _of_class(run: str | Path, G: TrainedGenerator, text: str, seed: int, n: int) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ganframe.analysis.trained import load_generator
 from ganframe.components import DataSpec
+from ganframe.data.arrays import as_samples, in_order_of_axes, open_array
 from ganframe.data.checks import check_data, check_samples
 from ganframe.data.real import judging_data
 from ganframe.errors import RecipeError, RequestError, note, warn
@@ -184,7 +185,7 @@ def _read(path: Path, judge: Judge) -> Tensor:
         if path.is_dir():
             x = _images(path, judge)
         elif path.suffix.lower() == ".npy":
-            x = _array(_opened(path), spec, n)
+            x = _array(open_array(path), spec, n)
         else:
             raise ValueError("not an array (.npy), nor a folder of images")
         if len(x) == 0:
@@ -200,27 +201,10 @@ def _read(path: Path, judge: Judge) -> Tensor:
     return x
 
 
-def _opened(path: Path) -> Any:
-    """The array of a file, which is not read yet: it may hold many more samples than are judged."""
-    return np.lib.format.open_memmap(path, mode="r")
-
-
 def _array(found: Any, spec: DataSpec, n: int) -> Tensor:
-    shape = tuple(found.shape[1:])
-    last = (*spec.shape[1:], spec.shape[0])
-    if spec.is_image and shape != spec.shape and shape == last:
-        found = np.moveaxis(found, -1, 1)
-    elif spec.is_image and spec.shape[0] == 1 and shape == spec.shape[1:]:
-        found = found[:, None]
-    elif shape != spec.shape:
-        raise ValueError(f"its samples have shape {shape}, and those of the data {spec.shape}")
+    found = in_order_of_axes(found, spec)
     rows = torch.randperm(len(found), generator=torch.Generator().manual_seed(SEED))[:n]  # a file may be in an order
-    values = np.array(found[rows.numpy()])
-    if values.dtype == np.uint8 and spec.is_image:
-        return torch.from_numpy(values).float() / 127.5 - 1
-    if values.dtype.kind != "f":
-        raise ValueError(f"its values are {values.dtype}: give floats{', or uint8' if spec.is_image else ''}")
-    return torch.from_numpy(values.astype(np.float32))
+    return as_samples(np.array(found[rows.numpy()]), spec)
 
 
 def _images(path: Path, judge: Judge) -> Tensor:

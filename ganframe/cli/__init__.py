@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so that --help answers at once.
 
 from ganframe.cli.common import main
 from ganframe.cli.evaluate import evaluate
+from ganframe.cli.invert import invert
 from ganframe.cli.latents import arithmetic, interpolate, sample
 from ganframe.cli.measure import divergence, lipschitz
 from ganframe.cli.plugins import describe, new_plugin, plugins
@@ -24,6 +25,7 @@ for _command in (
     sample,
     interpolate,
     arithmetic,
+    invert,
 ):
     main.add_command(_command)
 

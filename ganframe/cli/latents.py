@@ -202,12 +202,15 @@ def interpolate(
     seed: int,
     step: int | None,
 ) -> None:
-    """Interpolate between latents. A and B are places in the picture of `ganframe sample RUN`, or SEED:PLACE."""
+    """Interpolate between latents. A and B are places in the picture of `ganframe sample RUN`, or SEED:PLACE.
+
+    They may also be FILE.npy:ROW, latents that `ganframe invert RUN` wrote.
+    """
     from pathlib import Path
 
     import numpy as np
 
-    from ganframe.analysis.interpolation import interpolate_samples
+    from ganframe.analysis.interpolation import find_paths
     from ganframe.cli.process import keep_freed_memory
     from ganframe.report import pictures
 
@@ -218,23 +221,18 @@ def interpolate(
     require_suffix(file, *([".png", ".gif", ".npy"] if G.spec.is_image else [".png", ".npy"]))
     pairs = between or tuple((str(i), str(i + 1)) for i in range(0, min(16, count - 1), 2)) or (("0", "0"),)
     with as_request_error():
-        samples = interpolate_samples(G, pairs, steps, path, asked, seed, count)
+        of_path = asked if condition is None or G.conditions is None else G.conditions[0]
+        paths = find_paths(G, pairs, steps, path, of_path, seed, count)
+    samples = paths.samples()
     with writing(file):
         if file.suffix.lower() == ".npy":
             np.save(file, samples.numpy())
         elif file.suffix.lower() == ".gif":
             pictures.draw_animation(file, samples.unbind(1))
         else:
-            pictures.draw_rows(file, G.spec, samples, _condition_of_rows(G, len(samples)))
+            pictures.draw_rows(file, G.spec, samples, paths.y if G.heeds_y and G.spec.condition else None)
     tell_left_out(file, G.spec)
     click.echo(f"{counted(len(pairs), 'path')} of {steps} samples{_of_class(G, asked)}: {file}")
-
-
-def _condition_of_rows(G: TrainedGenerator, rows: int) -> Tensor | None:
-    """The one condition of all samples, for each row of a picture."""
-    if G.conditions is None or not G.heeds_y:
-        return None
-    return G.conditions[:1].expand(rows, *G.conditions.shape[1:])
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
@@ -259,8 +257,9 @@ def arithmetic(
     """Add and subtract means of groups of latents, as in "3,7,12 - 4,9,11 + 5,8,2".
 
     A number is a place in the picture of `ganframe sample RUN`; SEED:PLACE is a place in the picture of another seed,
-    class=K is all samples of class K, its label or name. The picture has a row for each group, its mean first. The last
-    row is the result, then the same with a little noise.
+    class=K is all samples of class K, its label or name. FILE.npy:ROW is a latent that `ganframe invert RUN` wrote,
+    FILE.npy the mean of all of its rows; a name may stand in quotes. The picture has a row for each group, its mean
+    first. The last row is the result, then the same with a little noise.
     """
     from pathlib import Path
 
@@ -274,7 +273,8 @@ def arithmetic(
     G, asked = _load(run, label, condition, step)
     file = Path(out) if out else Path(run) / "samples" / f"arithmetic{_of(step)}.{'png' if G.spec.is_image else 'npy'}"
     require_suffix(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
-    found = evaluate(G, run, expression, seed, count or _number(condition), asked)
+    of_all = asked if condition is None or G.conditions is None else G.conditions[0]
+    found = evaluate(G, run, expression, seed, count or _number(condition), of_all)
     with writing(file):
         if file.suffix.lower() == ".npy":
             np.save(file, decode_result(G, found)[0].numpy())

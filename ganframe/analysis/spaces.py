@@ -1,0 +1,69 @@
+"""The spaces of latents: z, which the prior draws, and w, which some networks compute from it (Karras et al. 2019)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ganframe.analysis.trained import CHUNK, TrainedGenerator
+from ganframe.data.real import at_most
+from ganframe.declarations import has_w
+from ganframe.errors import RequestError
+from ganframe.training.networks import in_parts
+
+Space = Literal["z", "w"]
+
+
+class _Synthesis(nn.Module):
+    """The part of a network from w to samples, called as a generator is."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, w: Tensor, y: Tensor) -> Tensor:
+        return self.network.synthesize(w, y)  # type: ignore[operator, no-any-return]
+
+
+class GeneratorOfW(TrainedGenerator):
+    """A trained generator whose latents are w = map(z, y): it decodes w, and its `latents` are those of random z."""
+
+    def __init__(self, G: TrainedGenerator) -> None:
+        if not has_w(G.network):
+            raise RequestError(
+                "this generator has no latents w: its network offers no map(z, y) and synthesize(w, y); use z"
+            )
+        super().__init__(_Synthesis(G.network), G.spec, G.prior, G.registry, G.conditions)
+        self.of_z = G
+
+    @functools.cached_property
+    def heeds_y(self) -> bool:
+        return self.of_z.heeds_y
+
+    def latents(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """The latents w (n, *shape of w) and y of `sample(n, seed)`."""
+        z, y = self.of_z.latents(n, seed)
+        return self.map(z, y), y
+
+    @torch.no_grad()
+    def map(self, z: Tensor, y: Tensor) -> Tensor:
+        """w (n, *shape of w) of latents z (n, dim) and their y, on the CPU."""
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        return in_parts(self.of_z.network.map, at_most(CHUNK, self.spec), device, z, y)  # type: ignore[arg-type]
+
+
+def in_space(G: TrainedGenerator, space: Space) -> TrainedGenerator:
+    """The generator whose latents are of this space. Raises RequestError where its network has no w."""
+    if isinstance(G, GeneratorOfW):
+        return G if space == "w" else G.of_z
+    return GeneratorOfW(G) if space == "w" else G
+
+
+def latent_shape(G: TrainedGenerator) -> tuple[int, ...]:
+    """The shape of one latent, of z or of w."""
+    if isinstance(G, GeneratorOfW):
+        return tuple(G.map(torch.zeros(1, G.prior.dim), G.spec.blank(1)).shape[1:])
+    return (G.prior.dim,)
