@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from ganframe import Dataset, Discriminator, Generator, Metric, Term, hookimpl
 from ganframe_translate.coloured import Coloured
+from ganframe_translate.crops import Crops
 from ganframe_translate.consistent import Consistent
 from ganframe_translate.cycle import Cycle, Identity, load_back
 from ganframe_translate.derived import Derived
@@ -25,6 +26,7 @@ from ganframe_translate.unpaired import ThickDigits, UnpairedDigits
 
 __all__ = [
     "Coloured",
+    "Crops",
     "Consistent",
     "Cycle",
     "Derived",
@@ -69,6 +71,7 @@ def ganframe_datasets() -> Mapping[str, type[Dataset]]:
         "unpaired_images": UnpairedImages,
         "derived": Derived,
         "coloured": Coloured,
+        "crops": Crops,
         "moving_digits": MovingDigits,
         "frames_folder": FramesFolder,
         "unpaired_digits": UnpairedDigits,
