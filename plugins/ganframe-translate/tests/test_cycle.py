@@ -1,14 +1,16 @@
 """The terms cycle and identity: values by hand, whom they reach, what they refuse, the network back of a run."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import attrs
 import pytest
 import torch
-from ganframe_translate import Cycle, Identity, load_back
+from ganframe_translate import Cycle, Identity, classifier, load_back
 from ganframe_translate.cycle import swapped
 from safetensors.torch import load_file
 from torch import nn
@@ -29,6 +31,7 @@ from ganframe import (
 )
 from ganframe.testing import check_term
 
+FOLDER = Path(__file__).parent.parent
 ROWS = DataSpec((3,), condition=(2,))  # x has three numbers, y two
 SAME = DataSpec((1, 8, 8), condition=(1, 8, 8))
 
@@ -296,6 +299,17 @@ VARIANTS = {
     "late": ["objective.start=2"],
     "accumulated": ["train.accumulate=2"],
 }
+
+
+def test_the_recipe_trains_and_is_judged(tmp_path, monkeypatch):
+    pytest.importorskip("ganframe_losses")
+    monkeypatch.setattr(classifier, "STEPS", (12, 12))
+    few = ["train.steps=2", "log.samples_every=2", "generator.width=4", "terms[0].back.width=4"]
+    run = ganframe.run(ganframe.load_recipe(FOLDER / "cycle_digits.toml", few), out=tmp_path / "run")
+    scores = [json.loads(line) for line in (run.folder / "evaluations.jsonl").read_text().splitlines()]
+    assert [score["metric"] for score in scores] == ["paired", "kept_class"]
+    assert scores[0]["identity_l1"] > 1  # a scan and its negative
+    assert load_back(run.folder)(torch.zeros(2, 1, 16, 16)).shape == (2, 1, 16, 16)
 
 
 @pytest.fixture

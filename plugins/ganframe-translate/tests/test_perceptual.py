@@ -226,7 +226,8 @@ def test_files_that_hold_no_such_weights_are_refused(weights, tmp_path):
 
 RECIPE = """
 [dataset]
-use = "completion"
+use = "derived"
+condition = "noise"
 of = { use = "digits", size = 16 }
 [latent]
 dim = 2
@@ -252,11 +253,15 @@ checkpoint_every = 2
 """
 
 
-def test_a_run_resumes_exactly(tmp_path):
-    pytest.importorskip("ganframe_terms")
+@pytest.mark.parametrize(
+    "more",
+    [[], ["terms[0].features='classifier'", "terms[0].of={use='digits',size=16}"]],
+    ids=["discriminator", "classifier"],
+)
+def test_a_run_resumes_exactly(more, tmp_path):
     file = tmp_path / "recipe.toml"
     file.write_text(RECIPE)
-    run = ganframe.run(ganframe.load_recipe(file), out=tmp_path / "run")
+    run = ganframe.run(ganframe.load_recipe(file, more), out=tmp_path / "run")
     assert all(record["term_perceptual"] > 0 for record in run.log)
     shutil.copytree(run.folder, tmp_path / "killed")
     shutil.rmtree(tmp_path / "killed/checkpoints/step-000004")
@@ -267,7 +272,6 @@ def test_a_run_resumes_exactly(tmp_path):
 
 
 def test_a_discriminator_without_the_layer_is_refused(tmp_path):
-    pytest.importorskip("ganframe_terms")
     file = tmp_path / "recipe.toml"
     file.write_text(RECIPE)
     with pytest.raises(RecipeError, match=r"terms\[0\].*layer7"):
