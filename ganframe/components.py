@@ -146,9 +146,9 @@ class Scored:
 class Generator:
     """Configuration of a generator; `build` returns the network.
 
-    `build` raises ValueError if the options do not fit the data. A network that computes latents w from z may offer them
-    by two methods, map(z, y) -> w (N, …) and synthesize(w, y) -> x, with G(z, y) = synthesize(map(z, y), y). Images can
-    then be inverted, interpolated and added in w too.
+    `build` raises ValueError if the options do not fit the data. A network that computes latents w from z may offer
+    them by two methods, map(z, y) -> w (N, …) and synthesize(w, y) -> x, with G(z, y) = synthesize(map(z, y), y).
+    Images can then be inverted, interpolated and added in w too.
     """
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:

@@ -72,7 +72,8 @@ def arithmetic(
     by their label where the generator heeds labels, else by the classes of the nearest real samples, for which the
     run's dataset is needed. "FILE.npy:ROW" is a latent that `ganframe invert` wrote, "FILE.npy" all of its rows; a name
     with signs, commas or spaces may stand in quotes. The result has the class `label`; by default labels are added and
-    subtracted too, and one class must remain. Where the data has conditions, all samples have the first of those that the run keeps.
+    subtracted too, and one class must remain. Where the data has conditions, all samples have the first of those that
+    the run keeps, and latents of a file their own.
 
     `step` is that of an earlier checkpoint.
 

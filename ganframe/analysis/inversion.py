@@ -1,4 +1,4 @@
-"""Inversion: latents whose samples are given images, found by gradient descent (Zhu et al. 2016; Lipton & Tripathi 2017).
+"""Inversion: latents whose samples are given images (Zhu et al. 2016, iGAN; Lipton & Tripathi 2017).
 
 Of some thousand random samples the nearest to an image are its starts. From each of them the mean squared error is
 minimised by L-BFGS, for all images and starts at once, and the best result of an image is kept.
@@ -102,8 +102,8 @@ def invert_samples(
     together = max(1, at_most(TOGETHER, G.spec) // restarts)  # images
     try:
         starts, their_y = _starts(G, x, y, restarts, seed)
-        parts = zip(*(side.split(together) for side in (x, starts, their_y)), strict=True)
-        moved = [_moved(G, *part, steps, prior) for part in parts]
+        parts = zip(x.split(together), starts.split(together), their_y.split(together), strict=True)
+        moved = [_moved(G, part, z, of_z, steps, prior) for part, z, of_z in parts]
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

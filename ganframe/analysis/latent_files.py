@@ -102,7 +102,7 @@ def read_latents(item: str, G: TrainedGenerator, y: Tensor | None = None) -> tup
 
 
 def _described(file: Path) -> dict[str, Any]:
-    """What the file beside an array of latents says of it, or what its name says. Raises RequestError if they differ."""
+    """What the file beside an array of latents says of it, or its name. Raises RequestError if they differ."""
     named: Space = "w" if file.name.lower().endswith(OF_W) else "z"
     beside = file.with_suffix(".json")
     if not beside.is_file():

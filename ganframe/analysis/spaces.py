@@ -25,7 +25,7 @@ class _Synthesis(nn.Module):
         self.network = network
 
     def forward(self, w: Tensor, y: Tensor) -> Tensor:
-        return self.network.synthesize(w, y)  # type: ignore[operator, no-any-return]
+        return self.network.synthesize(w, y)  # type: ignore[operator]
 
 
 class GeneratorOfW(TrainedGenerator):
