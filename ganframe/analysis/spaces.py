@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ganframe.analysis.trained import CHUNK, TrainedGenerator
+from ganframe.analysis.trained import CHUNK, Classes, TrainedGenerator
 from ganframe.data.real import at_most
 from ganframe.declarations import has_w
 from ganframe.errors import RequestError
@@ -47,6 +47,10 @@ class GeneratorOfW(TrainedGenerator):
         """The latents w (n, *shape of w) and y of `sample(n, seed)`."""
         z, y = self.of_z.latents(n, seed)
         return self.map(z, y), y
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0, y: Classes | Tensor | None = None) -> Tensor:
+        return self.of_z.sample(n, seed, y)
 
     @torch.no_grad()
     def map(self, z: Tensor, y: Tensor) -> Tensor:

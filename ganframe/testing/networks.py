@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganframe.components import DataSpec, Discriminator, Generator
-from ganframe.declarations import group_size, has_many_scores, ignores_latent, mixes_samples
+from ganframe.declarations import group_size, has_many_scores, has_w, ignores_latent, mixes_samples
 from ganframe.testing.common import (
     DEVICE,
     buffers,
@@ -43,8 +43,9 @@ def check_generator(generator: Generator | type[Generator], data: DataSpec | Non
     `build` draws weights from torch's random state only. G(z, y) has shape (N, *data.shape), is finite, and has z's
     dtype and device, in training and evaluation mode, also for N = 1 (unless the network mixes samples). Every
     parameter receives a gradient; where a buffer `training_step` holds the step, at one of several steps. Different z
-    give different samples, or the same where the network declares `ignores_latent` and the data has conditions. In
-    evaluation mode nothing changes, samples do not depend on each other. `state_dict` restores the network, also after
+    give different samples, or the same where the network declares `ignores_latent` and the data has conditions. Where
+    it offers latents w, map and then synthesize give what G gives. In evaluation mode nothing changes, samples do not
+    depend on each other. `state_dict` restores the network, also after
     steps of training.
 
     Raises AssertionError for the first property that is violated.
@@ -60,6 +61,7 @@ def check_generator(generator: Generator | type[Generator], data: DataSpec | Non
         z, y = inputs(build(), spec)
         _check_network(name, "G", build, z, y, spec.shape)
         _check_latent(name, build().eval(), z, torch.zeros_like(y), spec)
+        _check_w(name, build().eval(), z, y)
 
 
 @checked
@@ -90,6 +92,22 @@ def check_discriminator(discriminator: Discriminator | type[Discriminator], data
         check_second_derivative(name, build(), x, y)
         check_raw_scores(name, build(), x, y)
         check_extras(name, build(), x, y)
+
+
+def _check_w(name: str, G: nn.Module, z: Tensor, y: Tensor) -> None:
+    """Where G offers latents w, samples made by way of w must be those of G, in evaluation mode."""
+    one, other = (callable(getattr(G, method, None)) for method in ("map", "synthesize"))
+    require(one == other, f"{name}: G has one of map(z, y) and synthesize(w, y); offer both, or rename it")
+    if not has_w(G):
+        return
+    with calling(f"{name}: synthesize(map(z, y), y)"):
+        w = G.map(z, y)  # type: ignore[operator]
+        samples = G.synthesize(w, y)  # type: ignore[operator]
+    require(len(w) == len(z), f"{name}: map must return w (N, …) for z (N, latent_dim), not {tuple(w.shape)}")
+    require(
+        torch.allclose(samples, G(z, y), rtol=1e-4, atol=1e-5),
+        f"{name}: synthesize(map(z, y), y) must return the samples of G(z, y)",
+    )
 
 
 def _check_latent(name: str, G: nn.Module, z: Tensor, y: Tensor, spec: DataSpec) -> None:

@@ -49,6 +49,58 @@ def generator(network: Callable) -> type[Generator]:
     return Built
 
 
+class ByW(nn.Module):
+    """A correct generator that offers its latents w."""
+
+    def __init__(self, data, latent_dim):
+        super().__init__()
+        self.first, self.last = nn.Linear(latent_dim, 6), nn.Linear(6, math.prod(data.shape))
+        self.shape = data.shape
+
+    def map(self, z, y):
+        return self.first(z).relu().view(-1, 2, 3)
+
+    def synthesize(self, w, y):
+        return self.last(w.flatten(1)).tanh().view(-1, *self.shape)
+
+    def forward(self, z, y):
+        return self.synthesize(self.map(z, y), y)
+
+
+class OtherW(ByW):
+    def map(self, z, y):
+        return super().map(z, y) + 1
+
+    def forward(self, z, y):
+        return self.synthesize(super().map(z, y), y)
+
+
+class FewerW(ByW):
+    def map(self, z, y):
+        return super().map(z, y).flatten(0, 1)
+
+    def synthesize(self, w, y):
+        return super().synthesize(w.view(-1, 2, 3), y)
+
+
+class OnlyMap(ByW):
+    synthesize = None
+
+    def forward(self, z, y):
+        return ByW.synthesize(self, self.map(z, y), y)
+
+
+def test_generators_that_offer_w_are_checked():
+    check_generator(generator(ByW), IMAGES)
+    for wrong, cause in (
+        (OtherW, r"synthesize\(map\(z, y\), y\) must return"),
+        (FewerW, r"map must return w \(N, …\)"),
+        (OnlyMap, r"G has one of map\(z, y\) and synthesize"),
+    ):
+        with pytest.raises(AssertionError, match=cause):
+            check_generator(generator(wrong), IMAGES)
+
+
 def only_images(data):
     if not data.is_image:
         raise ValueError("images only")
