@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from ganframe import Dataset, Discriminator, Generator, Metric, Term, hookimpl
 from ganframe_translate.coloured import Coloured
-from ganframe_translate.crops import Crops
 from ganframe_translate.consistent import Consistent
+from ganframe_translate.crops import Crops
 from ganframe_translate.cycle import Cycle, Identity, load_back
 from ganframe_translate.derived import Derived
 from ganframe_translate.frames import FramesFolder
@@ -26,8 +26,8 @@ from ganframe_translate.unpaired import ThickDigits, UnpairedDigits
 
 __all__ = [
     "Coloured",
-    "Crops",
     "Consistent",
+    "Crops",
     "Cycle",
     "Derived",
     "FramesFolder",

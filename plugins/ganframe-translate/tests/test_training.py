@@ -118,7 +118,10 @@ def folders(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "small"),
     [
-        ("pix2pix_256", ["dataset.size=36", "dataset.crop=32", "generator.depth=5", "discriminator.receptive_field=34"]),
+        (
+            "pix2pix_256",
+            ["dataset.size=36", "dataset.crop=32", "generator.depth=5", "discriminator.receptive_field=34"],
+        ),
         ("srgan_x4", ["dataset.of.crop=32", "dataset.of.hold_out=0.3", "generator.blocks=1"]),
     ],
 )
