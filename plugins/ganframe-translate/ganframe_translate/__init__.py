@@ -23,6 +23,7 @@ from ganframe_translate.residual import Residual
 from ganframe_translate.srresnet import SRResNet
 from ganframe_translate.unet import UNet
 from ganframe_translate.unpaired import ThickDigits, UnpairedDigits
+from ganframe_translate.variety import Variety
 
 __all__ = [
     "Coloured",
@@ -45,6 +46,7 @@ __all__ = [
     "UNet",
     "UnpairedDigits",
     "UnpairedImages",
+    "Variety",
     "load_back",
 ]
 
@@ -61,7 +63,7 @@ def ganframe_discriminators() -> Mapping[str, type[Discriminator]]:
 
 @hookimpl
 def ganframe_terms() -> Mapping[str, type[Term]]:
-    return {"perceptual": Perceptual, "cycle": Cycle, "identity": Identity}
+    return {"perceptual": Perceptual, "cycle": Cycle, "identity": Identity, "variety": Variety}
 
 
 @hookimpl
@@ -71,11 +73,11 @@ def ganframe_datasets() -> Mapping[str, type[Dataset]]:
         "unpaired_images": UnpairedImages,
         "derived": Derived,
         "coloured": Coloured,
-        "crops": Crops,
         "moving_digits": MovingDigits,
         "frames_folder": FramesFolder,
         "unpaired_digits": UnpairedDigits,
         "thick_digits": ThickDigits,
+        "crops": Crops,
     }
 
 
