@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ganframe.analysis.trained import TrainedGenerator
     from ganframe.components import DataSpec
 
-ONE, SEVERAL = 8, 1  # samples of a single condition, and of each of several or where images are cut into tiles
+ONE, SEVERAL = 8, 1  # samples of a single condition, and of each of several, of tiles, or where z changes nothing
 LARGEST = 2**26  # pixels of a picture
 
 
@@ -42,6 +42,7 @@ def sample_under(
     from ganframe.analysis.conditions import find_conditions, read_condition
     from ganframe.analysis.translation import refuse_untileable, samples_under
     from ganframe.data.latents import fixed_latents
+    from ganframe.declarations import ignores_latent
     from ganframe.report import pictures
 
     files = find_conditions(condition, G.spec)
@@ -55,7 +56,7 @@ def sample_under(
     shapes = [tuple(y.shape) for y in (held or map(read, files))]
     conditions: Iterable[Tensor] = (read(each) for each in files) if held is None else [torch.cat(held)]
     k = sum(shape[0] for shape in shapes)
-    n = count or (ONE if k == 1 and not tile else SEVERAL)
+    n = count or (SEVERAL if k > 1 or tile or ignores_latent(G) else ONE)
     if not singly:
         _refuse_sizes(G.spec, file, [shape[1:] for shape in shapes], k, n)
     z, _ = fixed_latents(G.prior, G.spec, n, seed)

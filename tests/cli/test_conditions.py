@@ -153,6 +153,13 @@ def test_number_of_samples_of_each_condition(call, images, files, arguments, n):
     assert result.stdout == f"{shown}: x.npy\n"
 
 
+def test_a_generator_without_z_makes_one_sample_by_default(call, images, monkeypatch):
+    from ganframe.builtin import mlp
+
+    monkeypatch.setattr(mlp._MLPGenerator, "ignores_latent", True, raising=False)
+    assert call("sample", images, "--condition", grey("a.png", 0), "--out", "x.png").stdout == "1 sample: x.png\n"
+
+
 def names(folder):
     return sorted(file.name for file in Path(folder).iterdir())
 
