@@ -34,17 +34,12 @@ class Variety(Term):
         real, z, y = turn.real, turn.fake.z, turn.fake.y
         assert real is not None
         assert z is not None
-        if len(z) < self.samples:
-            raise ValueError(f"samples = {self.samples} needs batches of as many or more, and there are {len(z)} fakes")
         with torch.no_grad():
             shifts = [len(z) * i // self.samples for i in range(1, self.samples)]
             others = torch.stack([z.roll(shift, 0) for shift in shifts])
             made = turn.G(others.flatten(0, 1), y.repeat(len(shifts), *[1] * (y.ndim - 1)))
-            distances = [
-                distance(turn.fake.x, real.x),
-                *distance(made, real.x.repeat(len(shifts), *[1] * (real.x.ndim - 1))).view(len(shifts), -1),
-            ]
-            nearest = torch.stack(distances).argmin(0)
+            samples = torch.cat([turn.fake.x[None], made.unflatten(0, (len(shifts), -1))])
+            nearest = torch.stack([distance(x, real.x) for x in samples]).argmin(0)
             chosen = torch.cat([z[None], others])[nearest, torch.arange(len(z), device=z.device)]
         return self.weight * distance(turn.G(chosen, y), real.x).mean()
 
