@@ -23,7 +23,6 @@ from ganframe_translate.residual import Residual
 from ganframe_translate.srresnet import SRResNet
 from ganframe_translate.unet import UNet
 from ganframe_translate.unpaired import ThickDigits, UnpairedDigits
-from ganframe_translate.variety import Variety
 
 __all__ = [
     "Coloured",
@@ -46,7 +45,6 @@ __all__ = [
     "UNet",
     "UnpairedDigits",
     "UnpairedImages",
-    "Variety",
     "load_back",
 ]
 
@@ -63,7 +61,7 @@ def ganframe_discriminators() -> Mapping[str, type[Discriminator]]:
 
 @hookimpl
 def ganframe_terms() -> Mapping[str, type[Term]]:
-    return {"perceptual": Perceptual, "cycle": Cycle, "identity": Identity, "variety": Variety}
+    return {"perceptual": Perceptual, "cycle": Cycle, "identity": Identity}
 
 
 @hookimpl
