@@ -7,6 +7,7 @@ the components.
 from collections.abc import Mapping
 
 from ganframe import Dataset, Discriminator, Generator, Metric, Term, hookimpl
+from ganframe_translate.best import BestOf
 from ganframe_translate.coloured import Coloured
 from ganframe_translate.consistent import Consistent
 from ganframe_translate.crops import Crops
@@ -25,6 +26,7 @@ from ganframe_translate.unet import UNet
 from ganframe_translate.unpaired import ThickDigits, UnpairedDigits
 
 __all__ = [
+    "BestOf",
     "Coloured",
     "Consistent",
     "Crops",
@@ -61,7 +63,7 @@ def ganframe_discriminators() -> Mapping[str, type[Discriminator]]:
 
 @hookimpl
 def ganframe_terms() -> Mapping[str, type[Term]]:
-    return {"perceptual": Perceptual, "cycle": Cycle, "identity": Identity}
+    return {"best_of": BestOf, "perceptual": Perceptual, "cycle": Cycle, "identity": Identity}
 
 
 @hookimpl
