@@ -22,7 +22,7 @@ README = (THEORY / "README.md").read_text(encoding="utf-8")
 @pytest.fixture
 def lessons(install_package, monkeypatch):
     """The script, with the packages that it needs installed and fewer samples to judge by."""
-    for name in ("fgan", "lipschitz", "r3gan"):
+    for name in ("fgan", "lipschitz", "r3gan", "translate"):
         install_package(ROOT / "plugins" / f"ganframe-{name}")
     monkeypatch.setattr(divergence, "JUDGED_LAST", (20_000, 50_000))
     monkeypatch.setattr(divergence, "TRANSPORTED", 100)
@@ -104,6 +104,21 @@ def test_clipped_weights_accumulate_at_the_limit(lessons, tmp_path):
     assert clipping["within 1 % of the largest"] > 0.3
     assert penalty["within 1 % of the largest"] < 0.01
     assert (tmp_path / "clipped_weights.png").stat().st_size > 10_000
+
+
+def test_why_a_distribution_compares_losses_and_draws_their_samples(lessons, tmp_path):
+    """Four short runs: the table and the picture, and that nothing is hit before G has learnt."""
+    short = [
+        "train.steps=3",
+        "train.batch_size=8",
+        "generator.width=4",
+        "discriminator.width=4",
+        "metrics.0.samples=3200",
+    ]
+    rows = lessons.why_a_distribution(tmp_path, short)
+    assert [row["trained by"] for row in rows] == list(lessons.LOSSES)
+    assert all(row["hit"] == 0 and row["nearest"] > 0.5 for row in rows)
+    assert (tmp_path / "why_a_distribution.png").stat().st_size > 10_000
 
 
 def test_script_prints_a_table_and_refuses_unknown_names(lessons, tmp_path, monkeypatch, capsys):
