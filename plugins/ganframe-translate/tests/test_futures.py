@@ -1,5 +1,7 @@
 """The metric `futures`: samples that hit both futures, one, the mean of both, and what it refuses."""
 
+from pathlib import Path
+
 import attrs
 import pytest
 import torch
@@ -100,3 +102,14 @@ def test_samples_made_for_no_past_are_refused():
 def test_data_that_does_not_suit_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         Futures().build(given())
+
+
+def test_run_is_evaluated_by_its_futures(tmp_path):
+    small = ["train.steps=1", "train.batch_size=4", "generator.width=2", "discriminator.width=2", "metrics=[]"]
+    recipe = ganframe.load_recipe(Path(__file__).parent.parent / "next_frame.toml", small)
+    run = ganframe.run(recipe, out=tmp_path / "run").folder
+    (score,) = ganframe.evaluate(run, ["futures"], samples=3200)
+    assert {"both", "hit", "nearest"} < score.keys()
+    assert score["protocol"]["samples"] == 3200
+    with pytest.raises(ganframe.RequestError, match="fewer than 16; raise samples"):
+        ganframe.evaluate(run, ["futures"], samples=3000)
