@@ -18,7 +18,7 @@ class SRResNet(Generator):
 
     y (C', h, w) of any size gives x (C, f·h, f·w). The factor f is that of the data; it is a product of 2 and 3. The
     layers before a pixel shuffle start as nearest-neighbour upsampling, without checkerboards (Aitken et al. 2017).
-    z = "concat" joins z to the first layer, "modulate" gives each layer of the residual blocks a scale and a shift.
+    z = "concat" joins z to the first layer, "modulate" gives it and each layer of the blocks a scale and a shift.
     The output is tanh, which the paper does not have: samples stay within [-1, 1]. With `residual` the network adds to
     the enlarged input before the tanh.
     """
