@@ -7,6 +7,8 @@ process and when a run is resumed. The random state of the caller stays as it is
 from __future__ import annotations
 
 import contextlib
+import copy
+import hashlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -25,6 +27,8 @@ WIDTHS = (16, 32, 64)
 MOST, NUMBERS = 20_000, 2**26  # training images, and numbers of all of them together: 256 MiB of float32
 BATCH, EPOCHS, STEPS = 64, 15, (200, 800)
 SEED = 0
+
+_known: dict[str, Classifier] = {}  # those trained in this process, by their data: the cells of a study share them
 
 
 class Classifier(nn.Module):
@@ -71,18 +75,34 @@ def trained_classifier(of: Dataset, seed: int = SEED) -> Classifier:
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), _one_thread():
         torch.default_generator.manual_seed(seed)
         x, y = samples(of.build(), min(MOST, NUMBERS // math.prod(spec.shape)))
-        network = Classifier(spec.shape[0], spec.classes)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
-        low, high = STEPS
-        steps = min(high, max(low, EPOCHS * len(x) // BATCH))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps + 1, pct_start=0.2)
-        for _ in range(steps):
-            rows = torch.randint(len(x), (BATCH,))
-            optimizer.zero_grad()
-            cross_entropy(network(x[rows]), y[rows]).backward()
-            optimizer.step()
-            schedule.step()
+        key = _hash(x, y, spec.classes, seed)
+        if key not in _known:
+            _known[key] = _trained(x, y, spec.classes)
+    return copy.deepcopy(_known[key])
+
+
+def _trained(x: Tensor, y: Tensor, classes: int) -> Classifier:
+    """A classifier trained on images x (N, C, H, W) with labels y (N,)."""
+    network = Classifier(x.shape[1], classes)
+    low, high = STEPS
+    steps = min(high, max(low, EPOCHS * len(x) // BATCH))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps + 1, pct_start=0.2)
+    for _ in range(steps):
+        rows = torch.randint(len(x), (BATCH,))
+        optimizer.zero_grad()
+        cross_entropy(network(x[rows]), y[rows]).backward()
+        optimizer.step()
+        schedule.step()
     return network.eval()
+
+
+def _hash(x: Tensor, y: Tensor, *more: int) -> str:
+    """What a classifier depends on."""
+    found = hashlib.sha256(f"{tuple(x.shape)} {more} {STEPS}".encode())
+    for tensor in (x, y):
+        found.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def samples(data: TorchDataset[Any], most: int) -> tuple[Tensor, Tensor]:

@@ -79,6 +79,7 @@ def test_the_same_data_gives_the_same_weights_and_leaves_the_random_state(few_st
     found = []
     digits = component("dataset", "digits")()
     for seed in (1, 2):
+        classifier._known.clear()
         torch.manual_seed(seed)
         torch.set_num_threads(seed)
         before = torch.get_rng_state()
@@ -88,6 +89,24 @@ def test_the_same_data_gives_the_same_weights_and_leaves_the_random_state(few_st
         assert torch.get_num_threads() == seed
     torch.set_num_threads(threads)
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+def test_it_is_trained_once_in_a_process(few_steps, monkeypatch):
+    calls = []
+    whole = classifier._trained
+    monkeypatch.setattr(classifier, "_trained", lambda *data: calls.append(1) or whole(*data))
+    monkeypatch.setattr(classifier, "_known", {})
+    digits = component("dataset", "digits")()
+    first, again = trained_classifier(digits), trained_classifier(digits)
+    assert first is not again
+    torch.testing.assert_close(first.state_dict(), again.state_dict(), rtol=0, atol=0)
+    with torch.no_grad():
+        first.head[2].bias.add_(1)  # what a caller does to one stays with it
+    torch.testing.assert_close(trained_classifier(digits).state_dict(), again.state_dict(), rtol=0, atol=0)
+    assert len(calls) == 1
+    trained_classifier(digits, seed=1)
+    trained_classifier(component("dataset", "digits")(split="train"))
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize(
