@@ -63,7 +63,7 @@ def ganframe_discriminators() -> Mapping[str, type[Discriminator]]:
 
 @hookimpl
 def ganframe_terms() -> Mapping[str, type[Term]]:
-    return {"best_of": BestOf, "perceptual": Perceptual, "cycle": Cycle, "identity": Identity}
+    return {"perceptual": Perceptual, "cycle": Cycle, "identity": Identity, "best_of": BestOf}
 
 
 @hookimpl
