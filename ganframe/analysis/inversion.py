@@ -7,7 +7,8 @@ minimised by L-BFGS, for all images and starts at once, and the best result of a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -162,7 +163,7 @@ def _starts(G: TrainedGenerator, x: Tensor, y: Tensor | None, restarts: int, see
         chosen, chosen_y = latents[nearest], own[nearest]
         if isinstance(G, GeneratorOfW):
             for row, label in enumerate(chosen_y[:, 0]):
-                chosen[row, 0] = latents[(own == label).flatten(1).all(1)].mean(0)
+                chosen[row, 0] = latents[(own == label).view(n, -1).all(1)].mean(0)
         starts.append(chosen)
         their_y.append(chosen_y)
     back = order.argsort()
@@ -193,8 +194,11 @@ def _moved(
 
     def f(points: Tensor) -> tuple[Tensor, Tensor]:
         points = points.detach().requires_grad_()
-        with torch.enable_grad():
-            error = (_differentiable(G, points.unflatten(1, shape), of_x) - x).flatten(1).square().mean(1)
+        with torch.enable_grad(), _refusing():
+            samples = G(points.unflatten(1, shape), of_x)
+            if not samples.requires_grad:
+                raise RuntimeError("its samples have no gradient by its latents")
+            error = (samples - x).flatten(1).square().mean(1)
             if prior and not isinstance(G, GeneratorOfW):
                 error = error + prior * _beyond(points, G.prior)
             (slope,) = torch.autograd.grad(error.sum(), points)
@@ -203,6 +207,8 @@ def _moved(
     value, slope = f(flat)
     if not (value.isfinite() & slope.isfinite().all(1)).view(k, restarts).any(1).all():
         raise RunError("the gradient of this generator is not finite at the nearest samples; it cannot be inverted")
+    if value.any() and not slope.any():
+        raise RequestError("this generator cannot be inverted: the gradient of its samples by its latents is 0")
     unit = starts.std().item() if isinstance(G, GeneratorOfW) and starts.numel() > 1 else 1.0
     found, value = minimise(f, flat, steps, FIRST * unit)
     best = value.view(k, restarts).nan_to_num(nan=math.inf).argmin(1).cpu()
@@ -210,17 +216,15 @@ def _moved(
     return found.cpu().unflatten(1, shape).unflatten(0, (k, restarts))[rows, best], y[rows, best]
 
 
-def _differentiable(G: TrainedGenerator, z: Tensor, y: Tensor) -> Tensor:
-    """Samples with a graph. Raises RequestError where they have none."""
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Raises RequestError for what torch raises where a network cannot be differentiated."""
     try:
-        samples = G(z, y)
+        yield
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
         raise RequestError(f"this generator cannot be inverted: {first_line(error)}") from None
-    if not samples.requires_grad:
-        raise RequestError("this generator cannot be inverted: its samples have no gradient by its latents")
-    return samples
 
 
 def _beyond(z: Tensor, prior: Prior) -> Tensor:
