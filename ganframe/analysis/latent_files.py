@@ -63,7 +63,9 @@ def fingerprint(G: TrainedGenerator) -> str:
 
 def file_of(item: str) -> tuple[Path, int | None] | None:
     """FILE.npy or FILE.npy:ROW as a path and a row, or None where the item is no file."""
-    match = re.fullmatch(r"""(["']?)(.+\.npy)\1(?::(\d{1,18}))?""", item.strip(), re.IGNORECASE | re.DOTALL)
+    text = item.strip()
+    text = text[1:-1] if text[:1] == text[-1:] and text[:1] in ("'", '"') else text
+    match = re.fullmatch(r"""(["']?)(.+\.npy)\1(?::(\d{1,18}))?""", text, re.IGNORECASE | re.DOTALL)
     return None if match is None else (Path(match[2]).expanduser(), None if match[3] is None else int(match[3]))
 
 
