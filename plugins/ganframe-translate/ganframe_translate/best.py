@@ -19,7 +19,7 @@ class BestOf(Term):
     smallest where G makes each half of the time. Of more samples, rare x are made too often.
 
     Gupta et al. 2018 (Social GAN, eq. 4, there with squares). The other latents are those of other samples of the
-    batch, at equal distances, and G is called `samples` - 1 more times.
+    batch, at equal distances (in a smaller batch some answers are the same), and G is called `samples` - 1 more times.
     """
 
     weight: float = option(10.0, help="weight of the term", validator=ge(0), scheduled=True)
@@ -38,10 +38,6 @@ class BestOf(Term):
         assert turn.real is not None
         z, y, x = turn.fake.z, turn.fake.y, turn.real.x
         assert z is not None
-        if len(z) < self.samples:
-            raise ValueError(
-                f"draws {self.samples} answers with the latents of a batch of {len(z)}; use larger batches"
-            )
         distances = [(x - turn.fake.x).abs().flatten(1).mean(1)]
         for index in range(1, self.samples):
             other = z.roll(index * len(z) // self.samples, 0)
