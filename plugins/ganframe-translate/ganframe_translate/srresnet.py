@@ -93,8 +93,8 @@ class _SRResNet(nn.Module):
         h = self.last(h)
         if self.residual:
             size = h.shape[2], h.shape[3]
-            # within the range in which tanh has an inverse; black stays nearly black, with a gradient
-            h = h + (0.98 * F.interpolate(y, size, mode="bilinear")).atanh()
+            # within the range in which tanh has an inverse, whatever y is; black stays nearly black, with a gradient
+            h = h + (0.98 * F.interpolate(y.clamp(-1, 1), size, mode="bilinear")).atanh()
         return h.tanh()
 
 

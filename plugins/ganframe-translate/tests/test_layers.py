@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from ganframe_translate import Residual, SRResNet, UNet
+from ganframe_translate import Patch, Residual, SRResNet, UNet
 from ganframe_translate.layers import FromLatent, Layer, UpsampleThenConv, even, init_weights, make_norm
 from torch import nn
+from torch.export import Dim, export
 from torch.nn import functional as F
 
 from ganframe import DataSpec
@@ -105,3 +106,17 @@ def test_data_without_images_is_refused(name, data, found):
 def test_other_sizes_of_input_and_output_are_refused(name):
     with pytest.raises(ValueError, match=r"32×32 for an input of 8×8; .* or use srresnet"):
         GENERATORS[name][0].build(DataSpec((1, 32, 32), condition=(1, 8, 8)), 4)
+
+
+@pytest.mark.parametrize("name", [*GENERATORS, "patch"])
+def test_networks_are_exported_with_a_free_batch_size(name):
+    """As graphs, by torch.export: nothing in forward depends on values or on the size of the batch."""
+    config, data = GENERATORS.get(name, (Patch(width=4, scales=2, receptive_field=16), GENERATORS["srresnet"][1]))
+    network = (config.build(data) if name == "patch" else config.build(data, 4)).eval()
+    shape = data.shape if name == "patch" else (4,)
+    batch = Dim("batch", min=1)
+    inputs = torch.randn(2, *shape), torch.rand(2, *data.condition)
+    graph = export(network, inputs, dynamic_shapes=({0: batch}, {0: batch})).module()
+    inputs = torch.randn(5, *shape), torch.rand(5, *data.condition)
+    with torch.no_grad():
+        torch.testing.assert_close(graph(*inputs), network(*inputs), rtol=1e-4, atol=1e-5)

@@ -63,6 +63,7 @@ def test_residual_starts_near_the_enlarged_input():
     y = torch.rand(2, 1, 8, 8) * 2 - 1
     enlarged = F.interpolate(y, (32, 32), mode="bilinear")
     torch.testing.assert_close(G(torch.randn(2, 4), y), 0.98 * enlarged, atol=1e-5, rtol=1e-4)
+    assert G(torch.randn(2, 4), 3 * torch.randn(2, 1, 8, 8)).isfinite().all()  # conditions out of range
     y.fill_(-1).requires_grad_()
     G(torch.randn(2, 4), y).sum().backward()
     assert y.grad.isfinite().all()  # at black, where the inverse of tanh itself is infinite
