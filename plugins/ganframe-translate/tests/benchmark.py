@@ -1,6 +1,6 @@
 """Images a second and peak memory of training steps of these networks, by precision and memory format; run by hand.
 
-    python plugins/ganframe-translate/tests/benchmark.py [--seconds 1] [--batch 16] [--size 256]
+    python plugins/ganframe-translate/tests/benchmark.py [--seconds 0.7] [--batch 16] [--size 256]
 
 A step updates D and then G, with the L1 distance, as the recipes in gpu/ do, on random data on the device. Prints one
 table; about a minute on a GPU. Peak memory is that of torch's allocator, on a GPU only.
@@ -53,8 +53,9 @@ def steps(case: Case, precision: str, channels_last: bool, device: torch.device)
     """Endless training steps."""
     torch.manual_seed(0)
     form = torch.channels_last if channels_last else torch.contiguous_format
-    G = case.generator.build(case.spec, LATENT).to(device, memory_format=form)
-    D = Patch(receptive_field=70).build(case.spec).to(device, memory_format=form)
+    with device:
+        G = case.generator.build(case.spec, LATENT).to(memory_format=form)
+        D = Patch(receptive_field=70).build(case.spec).to(memory_format=form)
     optimizers = [torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999)) for network in (G, D)]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     assert case.spec.condition is not None
@@ -114,7 +115,7 @@ def measured(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=1.0, help="measured for each cell, after the first steps")
+    parser.add_argument("--seconds", type=float, default=0.7, help="measured for each cell, after the first steps")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=256)
     options = parser.parse_args()
