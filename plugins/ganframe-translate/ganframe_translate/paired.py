@@ -90,15 +90,15 @@ class Paired(Metric):
 
 def _errors(x: Tensor, real: Tensor, rows: list[list[int]]) -> dict[str, float]:
     """psnr and l1 of each sample against the nearest of its right answers, averaged."""
-    squares, differences = [], []
-    for sample, right in zip(x, rows, strict=True):
-        apart = (sample - real[right]).double().flatten(1)
-        errors = apart.square().mean(1)
-        nearest = int(errors.argmin())
-        squares.append(errors[nearest])
-        differences.append(apart[nearest].abs().mean())
-    psnr = 10 * (4 / torch.stack(squares).clamp(min=BEST)).log10()
-    return {"psnr": psnr.mean().item(), "l1": torch.stack(differences).mean().item()}
+    chosen = [right[0] if len(right) == 1 else _nearest(one, real, right) for one, right in zip(x, rows, strict=True)]
+    apart = (x - real[chosen]).flatten(1).double()
+    psnr = 10 * (4 / apart.square().mean(1).clamp(min=BEST)).log10()
+    return {"psnr": psnr.mean().item(), "l1": apart.abs().mean().item()}
+
+
+def _nearest(one: Tensor, real: Tensor, rows: list[int]) -> int:
+    """The row of those that is nearest to one sample."""
+    return rows[int((real[rows] - one).flatten(1).square().mean(1).argmin())]
 
 
 def _as_answer(y: Tensor, x: Tensor) -> Tensor | None:
@@ -134,28 +134,24 @@ class KeptClass(Metric):
             )
         network = trained_classifier(self.of, SEED).to(judging.device)
         partners = Partners(judging)
-        real = network.classes(partners.x)
+        real = network.classes(partners.x).tolist()
         apart = self.of.held_out()
         about = {}
         if apart is not None:
             x, labels = samples(apart, MOST)
-            about["classifier"] = _share(network.classes(x) == labels)
+            about["classifier"] = (network.classes(x) == labels).double().mean().item()
 
         def measure(x: Tensor, y: Tensor | None) -> dict[str, float]:
             rows = partners.of(y)
             assert y is not None
 
             def kept(answers: Tensor) -> float:
-                found = network.classes(answers)
-                same = [bool((real[right] == one).any()) for one, right in zip(found, rows, strict=True)]
-                return _share(torch.tensor(same))
+                found = network.classes(answers).tolist()
+                same = [one in {real[row] for row in right} for one, right in zip(found, rows, strict=True)]
+                return sum(same) / len(same)
 
             numbers = {"kept_class": kept(x), **about}
             itself = _as_answer(y, x)
             return numbers if itself is None else {**numbers, "identity_kept_class": kept(itself)}
 
         return measure
-
-
-def _share(right: Tensor) -> float:
-    return right.double().mean().item()

@@ -304,7 +304,7 @@ VARIANTS = {
 def test_the_recipe_trains_and_is_judged(tmp_path, monkeypatch):
     pytest.importorskip("ganframe_losses")
     monkeypatch.setattr(classifier, "STEPS", (12, 12))
-    few = ["train.steps=2", "log.samples_every=2", "generator.width=4", "terms[0].back.width=4"]
+    few = ["train.steps=2", "log.samples_every=2", "metrics[0].samples=40", "metrics[1].samples=40"]
     run = ganframe.run(ganframe.load_recipe(FOLDER / "cycle_digits.toml", few), out=tmp_path / "run")
     scores = [json.loads(line) for line in (run.folder / "evaluations.jsonl").read_text().splitlines()]
     assert [score["metric"] for score in scores] == ["paired", "kept_class"]
