@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import attrs
-import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
