@@ -40,7 +40,7 @@ CLOSE = 1e-3  # mean squared error of an image that is found, for the last line
     default=0.1,
     show_default=True,
     type=click.FloatRange(0),
-    help="Weight of a pull on latents farther out than random ones; 0: none.",
+    help="Weight of a pull on latents z farther out than random ones; 0: none.",
 )
 @click.option(
     "--out", metavar="FILE", help="The latents (.npy; of w .w.npy). By default RUN/samples/inverted.npy or .w.npy."
@@ -80,6 +80,7 @@ def invert(
     ending = ".w.npy" if space == "w" else ".npy"
     file = Path(out) if out else Path(run) / "samples" / f"inverted{'' if step is None else f'-step-{step}'}{ending}"
     _check_name(file, ending)
+    _check_folder(file)
     keep_freed_memory()
     G = load_generator(run, step=step)
     x, names = read_targets(images, G.spec)
@@ -108,6 +109,17 @@ def _check_name(file: Path, ending: str) -> None:
         other = "" if ending == ".npy" else ", so that latents w are not taken for z"
         other = other if not name.endswith((".w.npy", ".y.npy")) else ", and not in .w.npy or .y.npy"
         raise RequestError(f"--out {file}: the name must end in {ending}{other}")
+
+
+def _check_folder(file: Path) -> None:
+    """Raises RequestError where the file cannot be written, which is known before a search of minutes."""
+    import os
+
+    if file.is_dir():
+        raise RequestError(f"--out {file}: is a folder; give the name of a file")
+    there = next(folder for folder in file.absolute().parents if folder.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise RequestError(f"--out {file}: cannot be written, as nothing can be written to {there}")
 
 
 def _asked(G: TrainedGenerator, label: str | None, condition: str | None, k: int) -> Tensor | None:

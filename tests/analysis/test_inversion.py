@@ -59,6 +59,16 @@ def made_by(function, dim=2, shape=(2,)):
 # ------------------------------------------------------------------------------------------------------- own samples
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_search_on_a_gpu_finds_own_samples_and_returns_to_the_cpu():
+    for space in ("z", "w"):
+        G = trained(classes=3).to("cuda")
+        x = G.sample(20, seed=5)
+        found = invert_samples(G, x, space=space)
+        assert {t.device.type for t in (found.latents, found.y, found.samples, found.errors)} == {"cpu"}
+        assert (found.errors < 1e-5).float().mean() > 0.9
+
+
 def test_own_samples_are_found_again_and_each_error_is_that_of_its_sample():
     G = trained()
     x = G.sample(20, seed=5)
@@ -372,6 +382,8 @@ REFUSED = [
     ("ring points.npy --out x.png", "--out x.png: the name must end in .npy"),
     ("ring points.npy --out x.W.npy", "--out x.W.npy: the name must end in .npy, and not in .w.npy"),
     ("none points.npy", "none: not the folder of a run"),
+    ("ring points.npy --out text.npy/x.npy", "--out text.npy/x.npy: cannot be written"),
+    ("ring points.npy --out folder.npy", "--out folder.npy: is a folder"),
 ]
 
 
@@ -381,6 +393,7 @@ def test_invert_command_refuses_in_one_line_and_writes_nothing(refused, tmp_path
     for name in ("text.png", "text.npy"):
         (tmp_path / name).write_text("no image")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.npy").mkdir()
     np.save("points.npy", np.zeros((2, 2), np.float32))
     np.save("roll.npy", np.zeros((2, 2), np.float32))
     np.save("nan.npy", np.array([[0, math.nan]], np.float32))
