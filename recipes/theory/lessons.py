@@ -169,7 +169,7 @@ LOSSES: dict[str, Changes] = {
     "L1 alone": ["terms.0.samples=1", NO_GAME],
     "the game alone": ["terms.0.weight=0"],
     "L1, game": ["terms.0.samples=1"],
-    "best of 2, game": [],
+    "best of 4, game": [],
 }
 
 
