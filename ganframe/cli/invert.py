@@ -8,7 +8,7 @@ import click
 
 from ganframe.cli.common import Command, as_request_error, blocking, options, tell_left_out, writing
 from ganframe.cli.latents import SEED, checkpoint_step
-from ganframe.errors import RequestError, counted, noted_if_slow
+from ganframe.errors import RequestError, counted, note, noted_if_slow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +84,8 @@ def invert(
     keep_freed_memory()
     G = load_generator(run, step=step)
     x, names = read_targets(images, G.spec)
+    if G.spec.condition is not None and condition is None and G.heeds_y:
+        note("without --condition the images are taken for samples of the first condition that the run keeps")
     with as_request_error():
         y = _asked(G, label, condition, len(x))
         G = in_space(G, space).to("cuda" if torch.cuda.is_available() else "cpu")

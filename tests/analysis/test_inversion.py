@@ -304,6 +304,7 @@ def test_conditions_are_kept_beside_latents_and_a_path_begins_at_the_reconstruct
     torch.testing.assert_close(made[0, 0], G.decode(torch.from_numpy(np.load("found.npy"))[1:2], own[:1])[0])
     result = call("invert", "run", "x.npy", "--condition", "x.npy", code=2)
     assert "--condition x.npy" in result.stderr
+    assert "first condition that the run keeps" in call("invert", "run", "x.npy", "--steps", "1").stderr
 
 
 WITH_W = """
