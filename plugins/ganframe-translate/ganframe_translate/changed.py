@@ -140,6 +140,13 @@ def as_pixels(x: Tensor) -> Tensor:
     return x.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
+def as_kind(x: Tensor, deep: bool) -> Tensor:
+    """Floats in [-1, 1] if images are `deep`, else uint8: a file may have other bits than its header or name says."""
+    if deep:
+        return as_signed(x)
+    return x if x.dtype == torch.uint8 else as_pixels(x)
+
+
 def _as_floats(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """x and a condition y as floats; a label y as it is."""
     return as_signed(x), as_signed(y)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 from attrs.validators import and_, ge, lt
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from ganframe import Dataset, DataSpec, RunError, find_images, option, read_image, read_image_header
-from ganframe_translate.changed import as_pixels, as_signed
+from ganframe_translate.changed import as_kind
 from ganframe_translate.pair_files import cropped
 
 
@@ -118,7 +117,4 @@ class _Crops(TorchDataset[tuple[Tensor, int]]):
         self.kept = [self._read(file) for file in self.files]
 
     def _read(self, file: Path) -> Tensor:
-        x = read_image(file, self.options.channels)
-        if self.deep:
-            return as_signed(x)
-        return x if x.dtype == torch.uint8 else as_pixels(x)
+        return as_kind(read_image(file, self.options.channels), self.deep)

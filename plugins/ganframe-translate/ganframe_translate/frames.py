@@ -19,6 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
 from ganframe import Dataset, DataSpec, RunError, find_images, is_hidden, option, read_image, read_image_header, warn
+from ganframe_translate.changed import as_kind
 
 SHOWN = 5  # sequences that a message names
 
@@ -213,11 +214,7 @@ class Windows(TorchDataset[tuple[Tensor, Tensor]]):
             x = read_image(self.frames[row], own.channels, own.size, own.background, own.white)
         except ValueError as error:
             raise RunError(str(error)) from error
-        if self.deep and x.dtype == torch.uint8:
-            return x.float().div_(127.5).sub_(1)
-        if not self.deep and x.dtype != torch.uint8:  # another format under the name of a JPEG
-            return x.add(1).mul_(127.5).round_().to(torch.uint8)
-        return x
+        return as_kind(x, self.deep)
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
 from ganframe import RunError, read_image, read_image_header
-from ganframe_translate.changed import as_pixels, as_signed
+from ganframe_translate.changed import as_kind
 
 Halves = Literal["input_left", "input_right"] | None
 """Which half of an image is y, where one file has both."""
@@ -180,7 +180,7 @@ class _Files(TorchDataset[tuple[Tensor, Tensor]]):
             x, y = x[:, :, x_half], y[:, :, y_half]
         if self.reading.size is not None:
             x, y = fitted(x, y, self.reading.size)
-        x, y = (_as_kind(side, deep) for side, deep in zip((x, y), self.sizes.deep, strict=True))
+        x, y = (as_kind(side, deep) for side, deep in zip((x, y), self.sizes.deep, strict=True))
         return x.contiguous(), y.contiguous()
 
 
@@ -224,10 +224,3 @@ def cropped(images: tuple[Tensor, ...], crop: int | None, flip: bool, random: bo
     if flip and bool(torch.rand(()) < 0.5):
         images = tuple(image.flip(2) for image in images)
     return tuple(image.contiguous() for image in images)
-
-
-def _as_kind(x: Tensor, deep: bool) -> Tensor:
-    """Floats if the side is deep, else uint8: a file may have more bits than its header says."""
-    if deep:
-        return as_signed(x)
-    return x if x.dtype == torch.uint8 else as_pixels(x)
