@@ -15,8 +15,9 @@ class BestOf(Term):
     """weight · E min_k |x - G(z_k, y)|, the L1 distance of the best of `samples` answers to one y (variety loss).
 
     Only the best answer has a gradient, so the others may be right for another x of the same y. With samples = 1 this
-    is the L1 distance of pix2pix, whose minimum is the median of all x. With two equally likely x and two samples it is
-    smallest where G makes each half of the time. Of more samples, rare x are made too often.
+    is the L1 distance of pix2pix, whose minimum is the median of all x. With two or more samples and two equally likely
+    x it is smallest where G makes each of them half of the time. If one of two x is rarer, two samples keep its share,
+    and more make it too often: an x of 30 % becomes 43 % of four.
 
     Gupta et al. 2018 (Social GAN, eq. 4, there with squares). The other latents are those of other samples of the
     batch, at equal distances (in a smaller batch some answers are the same), and G is called `samples` - 1 more times.
@@ -40,6 +41,7 @@ class BestOf(Term):
         assert z is not None
         distances = [(x - turn.fake.x).abs().flatten(1).mean(1)]
         for index in range(1, self.samples):
+            # Processes that share a batch give a sample the same latents if `samples` divides their parts.
             other = z.roll(index * len(z) // self.samples, 0)
             distances.append((x - turn.G(other, y)).abs().flatten(1).mean(1))
         return self.weight * torch.stack(distances).amin(0).mean()

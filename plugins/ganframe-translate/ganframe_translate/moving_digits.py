@@ -26,7 +26,8 @@ class MovingDigits(Dataset):
     (past, size, size), oldest frame first, values in [-1, 1]; every batch is drawn anew, on the device.
 
     Scans of the training split are drawn; pasts of the others, a fifth, are held out: 200 of them, the same each time.
-    `held_out_futures` returns both futures of those that have two.
+    `held_out_futures` returns both futures of those that have two. With `past` = 1 nobody sees where the digit goes: it
+    may also come from the wall or move along it, so a past has more futures than two, and they are not known.
     """
 
     size: int = option(16, help="pixels along each side of the canvas", validator=ge(SCAN))
@@ -56,7 +57,15 @@ class MovingDigits(Dataset):
         return TensorDataset(torch.where(drawn[:, None, None, None], futures[:, 0], futures[:, 1]), pasts)
 
     def held_out_futures(self) -> tuple[Tensor, Tensor]:
-        """Held-out pasts with two futures (P, past, size, size), and both of each (P, 2, 1, size, size)."""
+        """Held-out pasts with two futures (P, past, size, size), and both of each (P, 2, 1, size, size).
+
+        Raises ValueError with `past` = 1, where there are more.
+        """
+        if self.past == 1:
+            raise ValueError(
+                "past: one frame does not show the direction of the digit, so a past has more futures than two; set it "
+                "to 2 or more"
+            )
         pasts, futures, turns = self._held_out()
         return pasts[turns], futures[turns]
 

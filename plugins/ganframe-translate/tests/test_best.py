@@ -64,6 +64,30 @@ def test_two_right_answers_come_to_even_shares():
     assert G.edge.item() == pytest.approx(0.0, abs=0.3)
 
 
+@pytest.mark.parametrize(("samples", "share"), [(2, 0.3), (4, 0.43)])
+def test_share_of_the_rarer_of_two_answers(samples, share):
+    """x is 1 in 30 % of cases. Two samples keep that share; with four it is p/(1 - p) = (3/7)^(1/3)."""
+    torch.manual_seed(0)
+    n = 40_000
+    z, x = torch.rand(n, 1), (torch.rand(n, 1) < 0.3).float()
+
+    def loss(p):
+        def G(z, y):
+            return (z < p).float()
+
+        return BestOf(weight=1.0, samples=samples).generator_term(turn(G, z, x)).item()
+
+    assert loss(share) < min(loss(share - 0.13), loss(share + 0.13))
+
+
+def test_processes_that_share_a_batch_compare_the_same_latents():
+    """A process has the rows rank, rank + processes, …"""
+    z, x = torch.randn(2, 16, 1)
+    term = BestOf(samples=4)
+    parts = [term.generator_term(turn(Answers(), z[rank::2], x[rank::2])) for rank in (0, 1)]
+    torch.testing.assert_close(sum(parts) / 2, term.generator_term(turn(Answers(), z, x)))
+
+
 def test_data_without_conditions_is_refused():
     with pytest.raises(ValueError, match="no conditions; choose a dataset of pairs"):
         BestOf().prepare(nn.Identity(), nn.Identity(), DataSpec((1, 8, 8)))

@@ -85,6 +85,18 @@ def test_share_of_pasts_with_two_futures():
     assert len(MovingDigits(ambiguous=0.0).held_out_futures()[0]) == 0
 
 
+def test_futures_of_one_frame_are_not_known():
+    """The same frame at a wall is seen of digits that turn there and of others that leave it."""
+    dataset = MovingDigits(size=10, past=1, speed=1)
+    moving = dataset.build()
+    turns = torch.arange(2000) < 1000
+    pasts, _ = moving.sequences(torch.zeros(2000, dtype=torch.long), turns, torch.Generator().manual_seed(0))
+    turned, others = ({past.numpy().tobytes() for past in pasts[rows]} for rows in (turns, ~turns))
+    assert turned & others
+    with pytest.raises(ValueError, match="past: one frame does not show the direction"):
+        dataset.held_out_futures()
+
+
 def test_canvas_too_small_for_both_turns_is_refused():
     MovingDigits(size=16, speed=4)
     with pytest.raises(ValueError, match=r"size: .* needs a canvas of 18 pixels, not 16; raise size"):
