@@ -55,6 +55,9 @@ class Cycle(Term):
     it gains identity · (E|G(z, x) - x| + E|F(y) - y|) too (section 5.2), for sets of images of one shape; the paper has
     half of `weight` there. Distances are means over all numbers of a sample.
 
+    The paper's λ = 10 stands beside a game in which G's loss is E(D - 1)². The objective `least_squares` has half of it
+    (Mao et al. 2017), so that λ is weight = 5 there.
+
     The data is (x, y) without pairs, so the discriminator of the recipe and `critic` must see images alone. F and
     `critic` are trained with the optimisers of G and D. [[constraints]] of the recipe act on its discriminator only:
     give those of `critic` in `constraints`. F's latent is zero. `ganframe_translate.load_back` gives F after training.
@@ -62,7 +65,7 @@ class Cycle(Term):
 
     back: Generator = option(help="the generator F, from x to y, as G's but for its latent")
     critic: Discriminator = option(help="the discriminator of y; it must see images alone")
-    weight: float = option(10.0, help="λ, the weight of the cycles", validator=ge(0), scheduled=True)
+    weight: float = option(10.0, help="weight of the cycles, λ", validator=ge(0), scheduled=True)
     constraints: tuple[Constraint, ...] = option((), help="constraints of `critic`, as [[constraints]] are of D's")
     identity: float = option(0.0, help="weight of the identity loss of G and F", validator=ge(0))
 

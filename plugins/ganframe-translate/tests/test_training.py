@@ -135,6 +135,19 @@ def test_recipes_for_a_gpu_pass_check_on_folders(name, small, folders):
     assert "the generator heeds them, the discriminator heeds them" in done.stdout
 
 
+def test_the_recipe_of_cycles_for_a_gpu_has_the_weights_of_the_paper(folders, tmp_path):
+    """10 beside (D - 1)², of which least_squares has half."""
+    networks = ["generator", "discriminator", "terms[0].back", "terms[0].critic"]
+    small = ["dataset.size=36", "dataset.crop=32", "train.precision='no'", *(f"{name}.width=4" for name in networks)]
+    small += ["train.steps=1", "train.workers=0"]
+    fields = ["discriminator.receptive_field=16", "terms[0].critic.receptive_field=16"]
+    blocks = ["generator.blocks=1", "terms[0].back.blocks=1"]
+    recipe = ganframe.load_recipe(FOLDER / "gpu" / "cycle_256.toml", [*small, *fields, *blocks])
+    ones = torch.ones(1)
+    assert recipe.terms[0].weight / recipe.objective.generator_loss(ones + 1, None) == 10
+    assert ganframe.run(recipe, out=tmp_path / "run").log[-1]["step"] == 1
+
+
 def test_recipes_for_a_gpu_name_missing_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, folder in (("pix2pix_256", "inputs"), ("srgan_x4", "photographs")):
