@@ -51,7 +51,7 @@ class _History:
 def minimise(
     f: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor, steps: int, first: float = 0.1, memory: int = 10
 ) -> tuple[Tensor, Tensor]:
-    """The lowest points (N, d) that were found from `start`, and f there (N,), after `steps` calls of f.
+    """The lowest points (N, d) that were found from `start`, and f there (N,), after `steps` + 1 calls of f.
 
     `f` gives the values (N,) and the gradients (N, d) at points (N, d). A step where f, or its gradient, is not finite
     counts as too long. `first` is the length of the first step.

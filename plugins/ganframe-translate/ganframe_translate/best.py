@@ -17,7 +17,7 @@ class BestOf(Term):
     Only the best answer has a gradient, so the others may be right for another x of the same y. With samples = 1 this
     is the L1 distance of pix2pix, whose minimum is the median of all x. With two or more samples and two equally likely
     x it is smallest where G makes each of them half of the time. If one of two x is rarer, two samples keep its share,
-    and more make it too often: an x of 30 % becomes 43 % of four.
+    and more make it too often: with four, an x of 30 % is made 43 % of the time.
 
     Gupta et al. 2018 (Social GAN, eq. 4, there with squares). The other latents are those of other samples of the
     batch, at equal distances (in a smaller batch some answers are the same), and G is called `samples` - 1 more times.

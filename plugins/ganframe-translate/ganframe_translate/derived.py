@@ -140,7 +140,9 @@ def _weights(device: torch.device) -> Tensor:
 
 
 def edges(x: Tensor, threshold: float) -> Tensor:
-    """Lines of one pixel (N, 1, H, W), 1 on edges and -1 elsewhere, of images x (N, C, H, W) in [-1, 1].
+    """Thin lines (N, 1, H, W), 1 on edges and -1 elsewhere, of images x (N, C, H, W) in [-1, 1].
+
+    A line is one pixel wide. Where a sharp edge runs at 45° it is a staircase, two pixels in each row.
 
     The first steps of Canny's detector (1986): Sobel's slopes of the luminance, and of those only the largest along
     their direction. `threshold` is the height of a step, in units of white, from which on it is an edge.

@@ -21,6 +21,7 @@ STRIDED = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
 class Patch(Discriminator):
     """PatchGAN: a score for each patch of (x, y), as far as the receptive field reaches.
 
+    Normalisation adds statistics of the whole image to each score; with `norm` = "none" it sees its patch alone.
     Scores are (N, scales, h, w). The second scale sees images of half the size, and so on (pix2pixHD, Wang et al.
     2018). Its scores are repeated to the size of the first one's, so that each scale counts the same in a mean. y of
     another size than x is resized to it, smaller ones by nearest neighbours. Extras are each layer's output, "layer0",

@@ -140,6 +140,14 @@ def test_edge_of_a_step_is_a_line_of_one_pixel(axis, line):
     assert edges(x, 0.6).eq(-1).all()  # the step is of half of white
 
 
+def test_sharp_diagonals_are_staircases_and_other_edges_one_pixel_wide():
+    at = torch.arange(16)
+    diagonal, steep = at[None] + at[:, None] > 15, 2 * at[None] + at[:, None] > 22
+    found = edges(torch.stack([diagonal, steep])[:, None].float() * 2 - 1, 0.25).eq(1).sum(3)[:, 0, 2:-2]
+    assert found[0].eq(2).all()
+    assert found[1].eq(1).all()
+
+
 def test_edges_turn_with_the_image():
     x = torch.nn.functional.avg_pool2d(torch.randn(1, 1, 30, 30), 3, stride=1).mul(3).clamp(-1, 1)
     found, turned = edges(x, 0.3), edges(x.rot90(2, (2, 3)), 0.3).rot90(2, (2, 3))
