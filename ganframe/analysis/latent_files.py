@@ -20,7 +20,7 @@ from torch import Tensor
 from ganframe.analysis.spaces import GeneratorOfW, Space, latent_shape
 from ganframe.analysis.trained import TrainedGenerator
 from ganframe.errors import RequestError, counted, warn
-from ganframe.storage.files import write_text
+from ganframe.storage.files import write_array, write_text
 
 OF_W = ".w.npy"
 """How the names of files of latents w end."""
@@ -48,7 +48,7 @@ def save_latents(file: Path, G: TrainedGenerator, found: Latents, about: dict[st
 
 
 def _save(file: Path, values: Tensor) -> None:
-    np.save(file, values.numpy())
+    write_array(file, values.numpy())
 
 
 def fingerprint(G: TrainedGenerator) -> str:

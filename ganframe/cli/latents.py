@@ -104,12 +104,11 @@ def sample(
     import os
     from pathlib import Path
 
-    import numpy as np
-
     import ganframe
     from ganframe.cli.process import keep_freed_memory
     from ganframe.cli.translate import sample_under
     from ganframe.report import pictures
+    from ganframe.storage.files import write_array
 
     _refuse_both(label, condition)
     if tile and condition is None:
@@ -146,7 +145,7 @@ def sample(
         samples = G.decode(z, y)
     with writing(file):
         if file.suffix.lower() == ".npy":
-            np.save(file, samples.numpy())
+            write_array(file, samples.numpy())
         else:
             pictures.draw(file, G.spec, samples, conditions=y)
     tell_left_out(file, G.spec)
@@ -167,9 +166,8 @@ def _of(step: int | None) -> str:
 
 def _write_singly(folder: Path, G: TrainedGenerator, z: Tensor, y: Tensor, under: str) -> None:
     """Writes a file of each sample, 000.png, or 000.npy of what is no image. `under` follows the number."""
-    import numpy as np
-
     from ganframe.report import pictures
+    from ganframe.storage.files import write_array
 
     suffix = ".png" if pictures.is_picture(G.spec) else ".npy"
     digits = max(3, len(str(len(z) - 1)))
@@ -177,7 +175,7 @@ def _write_singly(folder: Path, G: TrainedGenerator, z: Tensor, y: Tensor, under
     for part, given in zip(z.split(256), y.split(256), strict=True):  # not all in memory
         for x in G.decode(part, given):
             file = folder / f"{number:0{digits}}{under}{suffix}"
-            pictures.save_image(file, x) if suffix == ".png" else np.save(file, x.numpy())
+            pictures.save_image(file, x) if suffix == ".png" else write_array(file, x.numpy())
             number += 1
 
 
@@ -208,11 +206,10 @@ def interpolate(
     """
     from pathlib import Path
 
-    import numpy as np
-
     from ganframe.analysis.interpolation import find_paths
     from ganframe.cli.process import keep_freed_memory
     from ganframe.report import pictures
+    from ganframe.storage.files import write_array
 
     file = Path(out) if out else Path(run) / "samples" / f"interpolation{_of(step)}.png"
     keep_freed_memory()
@@ -226,7 +223,7 @@ def interpolate(
     samples = paths.samples()
     with writing(file):
         if file.suffix.lower() == ".npy":
-            np.save(file, samples.numpy())
+            write_array(file, samples.numpy())
         elif file.suffix.lower() == ".gif":
             pictures.draw_animation(file, samples.unbind(1))
         else:
@@ -263,11 +260,10 @@ def arithmetic(
     """
     from pathlib import Path
 
-    import numpy as np
-
     from ganframe.analysis.arithmetic import decode_result, evaluate, picture_rows
     from ganframe.cli.process import keep_freed_memory
     from ganframe.report import pictures
+    from ganframe.storage.files import write_array
 
     keep_freed_memory()
     G, asked = _load(run, label, condition, step)
@@ -277,7 +273,7 @@ def arithmetic(
     found = evaluate(G, run, expression, seed, count or _number(condition), of_all)
     with writing(file):
         if file.suffix.lower() == ".npy":
-            np.save(file, decode_result(G, found)[0].numpy())
+            write_array(file, decode_result(G, found)[0].numpy())
         else:
             rows = picture_rows(G, found)
             pictures.draw(file, G.spec, rows.flatten(0, 1), columns=rows.shape[1])

@@ -36,7 +36,6 @@ def sample_under(
 
     `file` is a picture or an array, or with `singly` a folder for a file of each sample.
     """
-    import numpy as np
     import torch
 
     from ganframe.analysis.conditions import find_conditions, read_condition
@@ -44,6 +43,7 @@ def sample_under(
     from ganframe.data.latents import fixed_latents
     from ganframe.declarations import ignores_latent
     from ganframe.report import pictures
+    from ganframe.storage.files import write_array
 
     files = find_conditions(condition, G.spec)
     with as_request_error():
@@ -66,13 +66,13 @@ def sample_under(
         with writing(file / "first"), noted_if_slow(f"making {counted(n * k, 'sample')}"):
             for name, x in zip(_names(files, [shape[0] for shape in shapes], n), samples, strict=True):
                 to = file / f"{name}{suffix}"
-                pictures.save_image(to, x) if suffix == ".png" else np.save(to, x.numpy())
+                pictures.save_image(to, x) if suffix == ".png" else write_array(to, x.numpy())
     else:
         with noted_if_slow(f"making {counted(n * k, 'sample')}"):
             made = torch.stack([*samples])
         with writing(file):
             if file.suffix.lower() == ".npy":
-                np.save(file, made.numpy())
+                write_array(file, made.numpy())
             else:
                 y = torch.cat([read(each) for each in files] if held is None else held)
                 pictures.draw_rows(file, G.spec, made.unflatten(0, (k, n)), y)

@@ -10,11 +10,23 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_text(file: Path, text: str) -> None:
     """Writes a text file atomically."""
     write_atomically(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_array(file: Path, values: np.ndarray[Any, Any]) -> None:
+    """Writes an array under this very name; `np.save` adds .npy to names that end in .NPY."""
+    import numpy as np
+
+    with file.open("wb") as stream:
+        np.save(stream, values)
 
 
 def write_atomically(file: Path, write: Callable[[Path], object]) -> None:

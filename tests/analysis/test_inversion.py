@@ -280,6 +280,8 @@ def test_class_found_or_given_is_said_and_kept(call, runs):
     z, y = G.latents(6, seed=3)
     np.save("x.npy", G.decode(z, y).numpy())
     result = call("invert", runs["labelled"], "x.npy", "--out", "found.npy")
+    call("invert", runs["labelled"], "x.npy", "--out", "FOUND.NPY")
+    np.testing.assert_array_equal(np.load("FOUND.NPY"), np.load("found.npy"))
     labels = said("found.json")["labels"]
     names = {0: "class 'dark' (label 0)", 1: "class 'light' (label 1)"}
     assert all(names[label] in line for label, line in zip(labels, result.stdout.splitlines(), strict=False))
