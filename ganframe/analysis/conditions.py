@@ -13,8 +13,8 @@ from ganframe.components import DataSpec
 from ganframe.data.checks import check_condition
 from ganframe.data.feed import as_y
 from ganframe.data.image_files import read_image
-from ganframe.data.image_listing import SUFFIXES, find_images, is_image
-from ganframe.errors import RequestError, warn
+from ganframe.data.image_listing import SUFFIXES, find_images, is_hidden, is_image
+from ganframe.errors import RequestError, counted, warn
 
 
 def read_conditions(path: str | Path, spec: DataSpec, kept: Tensor | None = None) -> Tensor:
@@ -33,13 +33,20 @@ def find_conditions(path: str | Path, spec: DataSpec) -> list[Path]:
     path, wanted = Path(path), spec.condition
     if wanted is None:
         raise RequestError(f"--condition {path}: this generator takes no conditions")
+    if not path.exists():
+        raise RequestError(f"--condition {path}: there is no such file or folder")
     if path.is_dir():
-        files, others = find_images(path, wanted[0])
+        try:
+            files, others = find_images(path, wanted[0])
+        except OSError as error:
+            raise RequestError(f"--condition {path}: {error.strerror or error}") from None
         if not files:
             raise RequestError(f"--condition {path}: the folder has no images")
         if others:
             kinds = ", ".join(others)
             warn(f"--condition {path}: not read: {others.total()} of its files, which are no images ({kinds})")
+        if folders := sum(each.is_dir() and not is_hidden(each.name) for each in path.iterdir()):
+            warn(f"--condition {path}: not read: {counted(folders, 'subfolder')}")
         return files
     if path.suffix.lower() not in (*SUFFIXES, ".npy") and not is_image(path):
         raise RequestError(

@@ -134,7 +134,8 @@ def _asked(G: TrainedGenerator, label: str | None, condition: str | None, k: int
         return None if label is None else G.labels(label, k)
     y = read_conditions(condition, G.spec, G.conditions)
     if len(y) not in (1, k):
-        raise RequestError(f"--condition {condition}: has {len(y)} conditions for {counted(k, 'image')}: give 1 or {k}")
+        wanted = "1" if k == 1 else f"1 or {k}"
+        raise RequestError(f"--condition {condition}: has {len(y)} conditions for {counted(k, 'image')}: give {wanted}")
     return G.as_y(y[0] if len(y) == 1 else y, k)
 
 

@@ -194,6 +194,8 @@ def test_files_of_an_array_of_conditions_are_numbered(call, images, vectors):
     assert names("made") == ["y-000.png", "y-001.png"]
     np.save("v.npy", np.zeros((2, 3)))
     call("sample", vectors, "--condition", "v.npy", "-n", 2, "--out", "points")
+    call("sample", vectors, "--condition", "v.npy", "-n", 2, "--out", "V.NPY")
+    assert np.load("V.NPY").shape == (4, 2)
     assert names("points") == ["v-000-000.npy", "v-000-001.npy", "v-001-000.npy", "v-001-001.npy"]
 
 
@@ -202,6 +204,16 @@ def test_conditions_of_a_folder_have_a_picture_of_its_name(call, images):
     grey("photos.v2/a.png", 255)
     call("sample", images, "--condition", "photos.v2", "--seed", 3)
     assert Path("images/samples/seed-3-condition-photos.v2.png").exists()
+
+
+def test_subfolders_of_conditions_are_named_as_not_read(call, images):
+    for name in (".hidden", "more"):
+        (Path("photos") / name).mkdir(parents=True)
+        grey(f"photos/{name}/b.png", 255)
+    grey("photos/a.png", 255)
+    result = call("sample", images, "--condition", "photos", "--out", "made")
+    assert result.stderr == "warning: --condition photos: not read: 1 subfolder\n"
+    assert names("made") == [f"a-{i:03}.png" for i in range(8)]
 
 
 def test_a_wrong_image_among_others_leaves_nothing_written(call, images):
@@ -339,6 +351,8 @@ REFUSED = [
         ["--condition", "text.txt"],
         "--condition text.txt: it must be an image (.png, .jpg), an array (.npy) or a folder",
     ),
+    (["--condition", "gone/"], "--condition gone: there is no such file or folder"),
+    (["--condition", "gone.png"], "--condition gone.png: there is no such file or folder"),
     (["--label", "1"], "y = 1: the data has conditions of shape (1, 8, 8), and no classes"),
     (["--label", "1", "--condition", "large.png"], "--label and --condition: give one of them"),
 ]
