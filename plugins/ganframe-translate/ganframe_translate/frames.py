@@ -147,7 +147,8 @@ class FramesFolder(Dataset):
                 'set gaps = "ignore"'
             )
         usual = min(steps, default=1)
-        cuts = [index + 1 for index, step in enumerate(steps) if step > usual]
+        # Times in whole milliseconds rise by 33 and 34: less than half a frame more is no gap.
+        cuts = [index + 1 for index, step in enumerate(steps) if 2 * step >= 3 * usual]
         if cuts and self.gaps == "refuse":
             before, after = files[cuts[0] - 1], files[cuts[0]]
             more = f", the first of {len(cuts)} gaps" if len(cuts) > 1 else ""

@@ -86,6 +86,15 @@ def test_numbers_may_count_in_larger_steps(tmp_path):
     assert len(folder(tmp_path).build()) == 3
 
 
+def test_rounded_times_are_no_gaps_and_a_missing_one_is(tmp_path):
+    for t in (1000, 1033, 1067, 1100, 1133):
+        write(tmp_path / "a" / f"{t}.png", 1)
+    assert len(folder(tmp_path).build()) == 3
+    (tmp_path / "a" / "1067.png").unlink()
+    with pytest.raises(ValueError, match=r"a frame is missing between 1033\.png and 1100\.png"):
+        folder(tmp_path).build()
+
+
 def test_hidden_files_and_others_are_passed_by(sequences):
     write(sequences / "seq0" / "._frame_0.png", 0)
     (sequences / "seq0" / "notes.txt").write_text("of no use")
