@@ -345,14 +345,13 @@ REFUSED = [
     (["--condition", "empty.npy"], "--condition empty.npy: it is empty"),
     (["--condition", "text.npy"], "--condition text.npy: "),
     (["--condition", "text.png"], "--condition text.png: cannot be read as an image: "),
-    (["--condition", "none.png"], "--condition none.png: cannot be read as an image: No such file or directory"),
+    (["--condition", "none.png"], "--condition none.png: there is no such file or folder"),
     (["--condition", "empty"], "--condition empty: the folder has no images"),
     (
         ["--condition", "text.txt"],
         "--condition text.txt: it must be an image (.png, .jpg), an array (.npy) or a folder",
     ),
     (["--condition", "gone/"], "--condition gone: there is no such file or folder"),
-    (["--condition", "gone.png"], "--condition gone.png: there is no such file or folder"),
     (["--label", "1"], "y = 1: the data has conditions of shape (1, 8, 8), and no classes"),
     (["--label", "1", "--condition", "large.png"], "--label and --condition: give one of them"),
 ]
