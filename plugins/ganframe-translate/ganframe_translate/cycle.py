@@ -28,6 +28,7 @@ from ganframe import (
     Term,
     Turn,
     group_size,
+    load_generator,
     load_recipe,
     option,
 )
@@ -201,11 +202,11 @@ def load_back(run: str | Path) -> Back:
     term = next((term for term in recipe.terms if isinstance(term, Cycle)), None)
     if term is None:
         raise RequestError(f"{run}: its recipe has no term cycle")
-    checkpoints = sorted(Path(run).glob("checkpoints/step-*/"))
+    checkpoints = sorted(Path(run).glob("checkpoints/step-*/"), key=lambda folder: (len(folder.name), folder.name))
     if not checkpoints:
         raise RequestError(f"{run}: this run has no checkpoint yet")
     file = checkpoints[-1] / "term.cycle.generator.safetensors"
-    F = term.build_back(recipe.dataset.spec)
+    F = term.build_back(load_generator(run).spec)  # the run says it, and its dataset may be gone
     try:
         F.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -332,13 +332,25 @@ def test_a_run_resumes_exactly(name, recipe, tmp_path):
         assert (one / file).read_bytes() == (other / file).read_bytes(), file
 
 
-def test_load_back_gives_the_trained_network(recipe, tmp_path):
+def test_load_back_gives_the_trained_network(recipe, tmp_path, monkeypatch):
     run = ganframe.run(ganframe.load_recipe(recipe), out=tmp_path / "run")
     F = load_back(run.folder)
     assert not F.training
     file = run.folder / "checkpoints/step-000004/term.cycle.generator.safetensors"
     assert all(torch.equal(value, F.state_dict()[key]) for key, value in load_file(file).items())
     assert F(torch.zeros(3, 1, 8, 8)).shape == (3, 1, 8, 8)
+    with monkeypatch.context() as gone:
+        gone.setattr(
+            type(ganframe.load_recipe(recipe).dataset),
+            "spec",
+            property(lambda _: pytest.fail("the dataset is not needed")),
+        )
+        assert load_back(run.folder)(torch.zeros(3, 1, 8, 8)).shape == (3, 1, 8, 8)
+    latest = shutil.copytree(file.parent, file.parent.with_name("step-1000000")) / file.name
+    latest.write_bytes(b"no weights")
+    with pytest.raises(RequestError, match=r"step-1000000.*cannot be loaded"):
+        load_back(run.folder)
+    shutil.rmtree(latest.parent)
     file.write_bytes(b"no weights")
     with pytest.raises(RequestError, match=r"term\.cycle\.generator\.safetensors: cannot be loaded"):
         load_back(run.folder)
