@@ -91,9 +91,10 @@ def read_latents(item: str, G: TrainedGenerator, y: Tensor | None = None) -> tup
     if known is None and y is not None:
         known = y.expand(len(z), *y.shape[1:])
     if known is None and G.spec.condition is None:
+        beside = file.with_suffix(".json")
+        reason = "names none" if beside.is_file() else "is not there"
         raise RequestError(
-            f"{file}: of which classes these latents are is not known, as {file.with_suffix('.json').name} is not "
-            "there; give --label"
+            f"{file}: of which classes these latents are is not known, as {beside.name} {reason}; give --label"
         )
     if known is None:
         known = G.latents(len(z))[1]

@@ -198,6 +198,9 @@ def test_latents_of_unknown_classes_need_a_label(runs, z):
     with pytest.raises(RequestError, match=r"a\.json is not there; give --label"):
         find_paths(G, [("a.npy:0", "7")])
     assert find_paths(G, [("a.npy:0", "7")], y=1).y.tolist() == [1]
+    Path("a.json").write_text('{"space": "z", "shape": [2, 3], "labels": null}')
+    with pytest.raises(RequestError, match=r"a\.json names none; give --label"):
+        find_paths(G, [("a.npy:0", "7")])
 
 
 def test_latents_found_for_other_weights_are_used_with_a_warning(runs, z, capsys):
