@@ -35,6 +35,12 @@ class BestOf(Term):
                 "choose a dataset of pairs (here: moving_digits, derived, paired_images)"
             )
 
+        if self.samples > 1 and any(getattr(module, "ignores_latent", False) for module in G.modules()):
+            raise ValueError(
+                "chooses the best of several answers, and this generator makes one, whatever z is; give it z (here: "
+                'z = "concat"), or set samples = 1'
+            )
+
     def generator_term(self, turn: Turn) -> Tensor:
         assert turn.real is not None
         z, y, x = turn.fake.z, turn.fake.y, turn.real.x

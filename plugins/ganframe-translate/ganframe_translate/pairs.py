@@ -222,7 +222,9 @@ def _by_name(folder: str, channels: int) -> dict[str, Path]:
         _warn_once(f"{folder}: not read: {others.total()} files that are no images ({kinds})")
     named = collections.defaultdict(list)
     for file in files:
-        name = file.relative_to(root).with_suffix("").as_posix()
+        place = file.relative_to(root)
+        # An image without a suffix may be called "shot 10.30".
+        name = (place if file.suffix[1:].isdecimal() else place.with_suffix("")).as_posix()
         named[unicodedata.normalize("NFC", name)].append(file)  # é may be one character or two
     twice = {name: found for name, found in named.items() if len(found) > 1}
     if twice:

@@ -88,6 +88,16 @@ def test_processes_that_share_a_batch_compare_the_same_latents():
     torch.testing.assert_close(sum(parts) / 2, term.generator_term(turn(Answers(), z, x)))
 
 
+def test_generator_without_z_is_refused():
+    data = DataSpec((1, 8, 8), condition=(1, 8, 8))
+    G = nn.Identity()
+    BestOf().prepare(G, nn.Identity(), data)
+    G.ignores_latent = True
+    BestOf(samples=1).prepare(G, nn.Identity(), data)
+    with pytest.raises(ValueError, match="makes one, whatever z is"):
+        BestOf().prepare(G, nn.Identity(), data)
+
+
 def test_data_without_conditions_is_refused():
     with pytest.raises(ValueError, match="no conditions; choose a dataset of pairs"):
         BestOf().prepare(nn.Identity(), nn.Identity(), DataSpec((1, 8, 8)))

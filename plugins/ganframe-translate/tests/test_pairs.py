@@ -63,6 +63,13 @@ def test_conformance(folders, options):
     check_dataset(PairedImages(root=str(folders / "root"), **{**options, "hold_out": 0}))
 
 
+def test_numbers_after_a_dot_are_no_suffix(folders):
+    for side, time in (("in", "shot 10.30"), ("out", "shot 10.45")):
+        (folders / side / "3.png").rename(folders / side / time)
+    with pytest.raises(ValueError, match=r"no target of this name: shot 10\.30; .*no input of this name: shot 10\.45"):
+        paired(folders).build()
+
+
 def test_names_decide_which_images_belong_together(folders):
     (folders / "in" / "3.png").rename(folders / "in" / "z.png")
     (folders / "out" / "3.png").rename(folders / "out" / "z.bmp.png")
