@@ -45,8 +45,7 @@ def check_generator(generator: Generator | type[Generator], data: DataSpec | Non
     parameter receives a gradient; where a buffer `training_step` holds the step, at one of several steps. Different z
     give different samples, or the same where the network declares `ignores_latent` and the data has conditions. Where
     it offers latents w, map and then synthesize give what G gives. In evaluation mode nothing changes, samples do not
-    depend on each other. `state_dict` restores the network, also after
-    steps of training.
+    depend on each other. `state_dict` restores the network, also after steps of training.
 
     Raises AssertionError for the first property that is violated.
     """

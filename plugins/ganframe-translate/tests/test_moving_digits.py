@@ -41,14 +41,15 @@ def test_digit_keeps_its_ink_and_moves_by_its_speed():
     assert ((places[:, 1:] - places[:, :-1]).abs().sum(2) == 3).all()
 
 
-def test_digit_turns_at_walls_only_and_to_both_sides_evenly():
-    x, y = drawn(n=8000, ambiguous=0.5)
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_digit_turns_at_walls_only_and_to_both_sides_evenly(share):
+    x, y = drawn(n=8000, ambiguous=share)
     (first, _), (now, end), (ahead, _) = corner(y[:, 0]), corner(y[:, 1]), corner(x[:, 0])
     step = now - first
     blocked = ((now + step < 0) | (end + step > 15)).any(1)
     turned = (ahead - now != step).any(1)
     assert torch.equal(turned, blocked)
-    assert turned.double().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert turned.double().mean().item() == pytest.approx(share, abs=0.03)
     turn = (ahead - now)[turned]
     assert ((turn * step[turned]).sum(1) == 0).all()
     left = turn[:, 0] * step[turned][:, 1] - turn[:, 1] * step[turned][:, 0] > 0
