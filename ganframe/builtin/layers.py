@@ -1,4 +1,4 @@
-"""Layers shared by the built-in networks: fast resampling convolutions, and how labels and conditions enter."""
+"""Layers shared by the built-in networks: how labels and conditions enter, and normalisation."""
 
 from __future__ import annotations
 
@@ -17,38 +17,6 @@ DiscriminatorCondition = Literal["none", "concat", "projection"]
 
 Given = int | tuple[int, ...] | None
 """What a layer is conditioned on: labels of so many classes, conditions of this shape, or nothing."""
-
-
-def _box(kernel: Tensor) -> Tensor:
-    """Sum of a 3×3 kernel shifted by 0 and 1 in both directions: 4×4."""
-    return sum(F.pad(kernel, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1))  # type: ignore[return-value]
-
-
-class ConvThenPool(nn.Conv2d):
-    """3×3 convolution and 2×2 average pooling, computed as one 4×4 convolution with stride 2.
-
-    Same function of the same 3×3 weight, (N, C, H, W) -> (N, C', H/2, W/2), in about a third of the time.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, _box(self.weight) / 4, self.bias, stride=2, padding=1)
-
-
-class UpsampleThenConv(nn.Conv2d):
-    """Nearest-neighbour upsampling by 2 and 3×3 convolution, computed as one 4×4 transposed convolution.
-
-    Same function of the same 3×3 weight, (N, C, H, W) -> (N, C', 2H, 2W), in about a third of the time.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        kernel = _box(self.weight.flip(2, 3)).transpose(0, 1)
-        return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
 
 
 class ConditionalBatchNorm(nn.Module):

@@ -14,18 +14,17 @@ from ganframe import DataSpec, Discriminator, Generator, option
 from ganframe.builtin.dcgan import square_size
 from ganframe.builtin.layers import (
     ConditionalBatchNorm,
-    ConvThenPool,
     DiscriminatorCondition,
     GeneratorCondition,
     Given,
     Head,
     JoinLabel,
-    UpsampleThenConv,
     given_for,
     joined_channels,
     joined_width,
     refuse_images,
 )
+from ganframe.layers import ConvThenPool, UpsampleThenConv
 
 # Channels of each block in multiples of `width`, by image size. A generator block doubles the resolution;
 # a discriminator block halves it, except those marked 0 in _HALVES.

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ganframe import DataSpec, mixes_samples
-from ganframe.builtin.layers import ConvThenPool, UpsampleThenConv
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
+from ganframe.layers import ConvThenPool, UpsampleThenConv
 
 SIZES = (32, 64, 128)
 

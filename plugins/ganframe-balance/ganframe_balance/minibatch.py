@@ -6,38 +6,11 @@ import itertools
 import math
 
 import attrs
-import torch
 from attrs.validators import and_, deep_iterable, ge, min_len
 from torch import Tensor, nn
 
 from ganframe import DataSpec, Discriminator, option
-
-
-class GroupDeviation(nn.Module):
-    """Appends to features (N, F) one more: the mean over features of their standard deviation in the sample's group.
-
-    Groups are of `size` consecutive samples; a remainder at the end of the batch is a smaller group.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.mixes_groups_of = size
-
-    def forward(self, h: Tensor) -> Tensor:
-        return torch.cat([h, torch.cat([_deviation(group) for group in self._groups(h)])[:, None]], dim=1)
-
-    def _groups(self, h: Tensor) -> list[Tensor]:
-        """The batch as (groups, samples of a group, F): all full groups, and the remainder if there is one."""
-        full = len(h) - len(h) % self.mixes_groups_of
-        parts = [h[:full].unflatten(0, (-1, self.mixes_groups_of))] if full else []
-        return parts + ([h[full:][None]] if full < len(h) else [])
-
-
-def _deviation(groups: Tensor) -> Tensor:
-    """One number for each sample of groups (K, m, F): (K · m,)."""
-    # The small constant keeps the gradient finite where all samples of a group are equal.
-    deviation = (groups.var(1, correction=0) + 1e-8).sqrt().mean(1)
-    return deviation.repeat_interleave(groups.shape[1])
+from ganframe.layers import MinibatchStddev as GroupDeviation
 
 
 @attrs.frozen

@@ -1,0 +1,209 @@
+"""Layers for plugins: sizes from the grid to the image, resampling, equalised layers, attention, group deviation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ganframe import DataSpec, group_size
+from ganframe.layers import (
+    ConvThenPool,
+    MinibatchStddev,
+    SelfAttention,
+    UpsampleThenConv,
+    downsampled,
+    equalized,
+    padded_to_even,
+    pixel_norm,
+    resolutions,
+    upsampled,
+)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [
+        ((32, 32), [(4, 4), (8, 8), (16, 16), (32, 32)]),
+        ((28, 28), [(4, 4), (7, 7), (14, 14), (28, 28)]),
+        ((8, 8), [(4, 4), (8, 8)]),
+        ((48, 48), [(6, 6), (12, 12), (24, 24), (48, 48)]),
+        ((100, 100), [(4, 4), (7, 7), (13, 13), (25, 25), (50, 50), (100, 100)]),
+        ((128, 64), [(8, 4), (16, 8), (32, 16), (64, 32), (128, 64)]),
+        ((9, 150), [(5, 75), (9, 150)]),
+    ],
+)
+def test_resolutions_double_from_a_small_grid_to_the_image(shape, sizes):
+    assert resolutions("net", DataSpec((3, *shape))) == tuple(sizes)
+
+
+@pytest.mark.parametrize("size", range(8, 300))
+def test_every_size_has_resolutions_whose_grid_has_4_to_6_pixels(size):
+    found = resolutions("net", DataSpec((1, size, size)))
+    assert found[-1] == (size, size)
+    assert 4 <= found[0][0] <= 6
+    assert len(found) >= 2
+    assert all(small == math.ceil(large / 2) for (small, _), (large, _) in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (DataSpec((2,)), "net takes images .* not an image; choose another network"),
+        (DataSpec((3, 7, 32)), "at least 8×8 pixels; the data has shape .3, 7, 32.; set the dataset's size"),
+        (DataSpec((16, 21, 3), is_image=False), "not an image"),
+    ],
+)
+def test_resolutions_refuse_what_is_no_image_or_too_small(data, words):
+    with pytest.raises(ValueError, match=words):
+        resolutions("net", data)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 8), (25, 13), (9, 150)])
+def test_halving_undoes_doubling_at_odd_sizes_too(size):
+    small = torch.randn(2, 3, *(math.ceil(n / 2) for n in size))
+    large = upsampled(small, size)
+    assert large.shape[2:] == size
+    torch.testing.assert_close(downsampled(large), small)
+
+
+def test_padding_to_even_repeats_the_last_row_and_column():
+    h = torch.arange(6.0).view(1, 1, 3, 2)
+    assert torch.equal(padded_to_even(h)[0, 0], torch.tensor([[0, 1], [2, 3], [4, 5], [4, 5.0]]))
+    even = torch.randn(1, 2, 4, 6)
+    assert padded_to_even(even) is even
+
+
+def conv_then_pool(x, weight, bias):
+    return F.avg_pool2d(F.conv2d(x, weight, bias, padding=1), 2)
+
+
+def upsample_then_conv(x, weight, bias):
+    return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias, padding=1)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (2, 2), (7, 7), (6, 9), (9, 4), (3, 3)])
+@pytest.mark.parametrize(("fast", "plain"), [(ConvThenPool, conv_then_pool), (UpsampleThenConv, upsample_then_conv)])
+def test_resampling_convolution_equals_two_steps_with_gradients(fast, plain, size):
+    torch.manual_seed(0)
+    layer = fast(3, 5).double()
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    got, expected = layer(x), plain(x, layer.weight, layer.bias)
+    assert got.shape == expected.shape
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+    cotangent = torch.randn_like(expected)
+    inputs = (x, layer.weight, layer.bias)
+    got_gradients = torch.autograd.grad(got, inputs, cotangent)
+    expected_gradients = torch.autograd.grad(expected, inputs, cotangent)
+    for one, other in zip(got_gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [ConvThenPool(2, 3), UpsampleThenConv(2, 3)])
+def test_resampling_convolutions_have_second_derivatives(layer):
+    layer = layer.double()
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(layer, x)
+
+
+def test_self_attention_is_the_identity_at_first_and_its_gamma_has_a_gradient():
+    layer, h = SelfAttention(16), torch.randn(2, 16, 5, 3)
+    assert torch.equal(layer(h), h)
+    layer(h).square().sum().backward()
+    assert layer.gamma.grad.abs() > 0
+
+
+@pytest.mark.parametrize(("size", "pool"), [((4, 4), 1), ((5, 3), 1), ((4, 6), 2), ((5, 7), 2)])
+def test_self_attention_is_the_formula_of_the_paper_at_each_position(size, pool):
+    torch.manual_seed(0)
+    layer = SelfAttention(16, pool).double()
+    nn.init.constant_(layer.gamma, 0.7)
+    h = torch.randn(1, 16, *size, dtype=torch.float64)
+    f, g, v = (F.conv2d(h, conv.weight) for conv in (layer.query, layer.key, layer.value))
+    if pool == 2:
+        g, v = F.max_pool2d(g, 2), F.max_pool2d(v, 2)
+    keys, values = g.flatten(2)[0].T, v.flatten(2)[0].T
+    out = layer(h)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            s = torch.stack([torch.dot(f[0, :, i, j], key) for key in keys])
+            beta = s.exp() / s.exp().sum()
+            o = layer.out.weight[:, :, 0, 0] @ (beta[:, None] * values).sum(0)
+            torch.testing.assert_close(out[0, :, i, j], h[0, :, i, j] + 0.7 * o)
+
+
+def test_self_attention_can_be_differentiated_twice():
+    layer = SelfAttention(4).double()
+    nn.init.constant_(layer.gamma, 0.5)
+    assert torch.autograd.gradgradcheck(layer, torch.randn(1, 4, 2, 2, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 4, 5), (8, 6)])
+def test_minibatch_stddev_is_that_of_numpy_for_each_group(shape):
+    h = torch.randn(shape, dtype=torch.float64)
+    layer = MinibatchStddev(4)
+    out = layer(h)
+    assert group_size(layer) == 4
+    assert out.shape == (shape[0], shape[1] + 1, *shape[2:])
+    assert torch.equal(out[:, :-1], h)
+    for group in range(2):
+        expected = np.std(h[4 * group : 4 * group + 4].numpy(), axis=0).mean()
+        appended = out[4 * group : 4 * group + 4, -1]
+        torch.testing.assert_close(appended, torch.full_like(appended, expected), atol=1e-6, rtol=1e-6)
+
+
+def test_minibatch_stddev_takes_a_smaller_last_group_and_equal_samples():
+    h = torch.randn(6, 2, 3, 3)
+    torch.testing.assert_close(MinibatchStddev(4)(h)[4:], MinibatchStddev(2)(h[4:]))
+    same = h[:1].repeat(4, 1, 1, 1).requires_grad_()
+    out = MinibatchStddev(4)(same)
+    assert out[:, -1].max() < 1e-3
+    out.sum().backward()
+    assert same.grad.isfinite().all()
+
+
+def test_pixel_norm_gives_channels_a_root_mean_square_of_1():
+    h = 7 * torch.randn(3, 5, 4, 2)
+    torch.testing.assert_close(pixel_norm(h).square().mean(1), torch.ones(3, 4, 2))
+    assert pixel_norm(torch.zeros(1, 4)).isfinite().all()
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Linear(50, 400), lambda: nn.Conv2d(20, 400, 3)])
+@pytest.mark.parametrize(("gain", "lr"), [(math.sqrt(2), 1.0), (1.0, 0.01)])
+def test_equalized_layers_store_unit_weights_and_scale_them(make, gain, lr):
+    torch.manual_seed(0)
+    layer = equalized(make(), gain, lr)
+    fan_in = layer.weight[0].numel()
+    stored = layer.parametrizations.weight.original
+    assert stored.std().item() == pytest.approx(1 / lr, rel=0.05)
+    torch.testing.assert_close(layer.weight, gain * lr / math.sqrt(fan_in) * stored)
+    assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("lr", [1.0, 0.01])
+def test_gradients_of_an_equalized_layer_are_those_of_the_plain_one_times_its_scale(lr):
+    torch.manual_seed(0)
+    layer = equalized(nn.Linear(6, 3), lr=lr)
+    x, plain = torch.randn(5, 6), nn.Linear(6, 3)
+    plain.load_state_dict({"weight": layer.weight.detach(), "bias": layer.bias.detach()})
+    for network in (layer, plain):
+        network(x).square().sum().backward()
+    stored = layer.parametrizations.weight.original
+    torch.testing.assert_close(stored.grad, math.sqrt(2) * lr / math.sqrt(6) * plain.weight.grad)
+    bias = layer.bias if lr == 1 else layer.parametrizations.bias.original
+    torch.testing.assert_close(bias.grad, lr * plain.bias.grad)
+
+
+def test_a_step_of_adam_moves_equalized_weights_by_their_scale():
+    """The reason for the name: Adam's first step has the size of the rate, whatever the gradient."""
+    layer = equalized(nn.Linear(100, 10), lr=0.01)
+    before = layer.weight.detach().clone()
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+    layer(torch.randn(20, 100)).square().sum().backward()
+    optimizer.step()
+    moved = (layer.weight.detach() - before).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.1 * 0.01 * math.sqrt(2 / 100)), rtol=1e-3, atol=1e-7)
