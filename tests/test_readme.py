@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ganframe
-from ganframe import testing
+from ganframe import layers, testing
 from ganframe.cli import main
 from ganframe.cli.common import KINDS, in_toml
 from ganframe.hookspecs import FEATURES, HOOKS, OPTIMIZERS
@@ -82,6 +82,12 @@ def test_package_table_lists_every_package():
 def test_check_table_lists_every_check_of_the_kit():
     listed = {name for first in rows("check", PLUGINS) for name in re.findall(r"check_\w+", first)}
     assert listed == {*testing.__all__} == {f"check_{kind}" for kind in KINDS}
+
+
+def test_layer_table_lists_every_public_layer():
+    part = PLUGINS[PLUGINS.index("| layer or function |") :].partition("\n\n")[0]
+    cells = [line.split(" | ")[0] for line in part.splitlines()]
+    assert {name for cell in cells for name in re.findall(r"`(\w+)", cell)} == {*layers.__all__}
 
 
 def test_hook_table_lists_every_hook():
