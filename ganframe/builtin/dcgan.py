@@ -1,8 +1,9 @@
-"""The networks of DCGAN (Radford et al. 2015), for images of 8 to 128 pixels."""
+"""The networks of DCGAN (Radford et al. 2015), for images of any height and width from 8 pixels up."""
 
 from __future__ import annotations
 
 import itertools
+import math
 
 import attrs
 from attrs.validators import ge
@@ -22,19 +23,14 @@ from ganframe.builtin.layers import (
     make_norm,
     refuse_images,
 )
+from ganframe.layers import padded_to_even, resolutions
 
-SIZES = (8, 16, 32, 64, 128)
+_MOST = 16  # the most channels of a layer in multiples of `width`: those of images of 128 pixels
 
 
-def square_size(network: str, data: DataSpec, sizes: tuple[int, ...]) -> int:
-    """The side of the images in pixels. Raises ValueError unless they are square and their side is in `sizes`."""
-    if not data.is_image or data.shape[1] != data.shape[2] or data.shape[1] not in sizes:
-        remedy = "; set the dataset's size or choose another network"
-        raise ValueError(
-            f"{network} takes square images of {', '.join(map(str, sizes))} pixels; the data has shape {data.shape}"
-            f"{remedy if data.is_image else ', which is not an image; choose another network'}"
-        )
-    return data.shape[1]
+def _multiples(layers: int) -> list[int]:
+    """Channels of each layer in multiples of `width`, from the image to the smallest grid: 1, 2, 4, …"""
+    return [min(2**i, _MOST) for i in range(layers)]
 
 
 def _init(module: nn.Module) -> None:
@@ -52,10 +48,16 @@ def _init(module: nn.Module) -> None:
 
 @attrs.frozen
 class DCGANGenerator(Generator):
-    """Transposed convolutions from 4×4 up to the image, BatchNorm, ReLU, tanh (Radford et al. 2015, figure 1)."""
+    """Transposed convolutions from 4×4 up to the image, BatchNorm, ReLU, tanh (Radford et al. 2015, figure 1).
+
+    The first grid is larger where 4×4 does not double to the image: 5×5 for 40 pixels, 8×4 for 64×32. What a doubling
+    has too much, as 14 for 13, is cropped.
+    """
 
     width: int = option(
-        64, help="channels of the last hidden layer; each earlier layer has twice as many as the next", validator=ge(1)
+        64,
+        help="channels of the last hidden layer; each earlier layer has twice as many as the next, at most 16 × width",
+        validator=ge(1),
     )
     condition: GeneratorCondition = option(
         "none", help="how labels or vectors enter: concatenated to z, or conditional BatchNorm"
@@ -69,12 +71,12 @@ class DCGANGenerator(Generator):
 class _DCGANGenerator(nn.Module):
     def __init__(self, config: DCGANGenerator, data: DataSpec, latent_dim: int) -> None:
         super().__init__()
-        doublings = (square_size("dcgan", data, SIZES) // 4).bit_length() - 1
-        widths = [config.width * 2**i for i in reversed(range(doublings))]
+        self.sizes = resolutions("dcgan", data)
+        widths = [config.width * m for m in reversed(_multiples(len(self.sizes) - 1))]
         joined = given_for(config.condition, "concat", data)
         in_norm = given_for(config.condition, "batch_norm", data)
         self.join = JoinLabel(joined)
-        first = nn.ConvTranspose2d(latent_dim + joined_width(joined), widths[0], 4, bias=False)
+        first = nn.ConvTranspose2d(latent_dim + joined_width(joined), widths[0], self.sizes[0], bias=False)
         rest = [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in itertools.pairwise(widths)]
         self.convs = nn.ModuleList([first, *rest])
         self.norms = nn.ModuleList(ConditionalBatchNorm(width, in_norm, dims=2) for width in widths)
@@ -83,20 +85,24 @@ class _DCGANGenerator(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         h = self.join(z, y)[:, :, None, None]
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            h = norm(conv(h), y).relu()
-        return self.last(h).tanh()
+        for conv, norm, (height, width) in zip(self.convs, self.norms, self.sizes, strict=False):
+            h = norm(conv(h)[..., :height, :width], y).relu()
+        height, width = self.sizes[-1]
+        return self.last(h)[..., :height, :width].tanh()
 
 
 @attrs.frozen
 class DCGANDiscriminator(Discriminator):
     """Strided convolutions from the image down to 4×4, leaky ReLU with slope 0.2 (Radford et al. 2015, section 3).
 
-    The paper uses BatchNorm in every layer except the first.
+    The paper uses BatchNorm in every layer except the first. The last grid is larger where halvings do not lead to 4×4:
+    5×5 for 40 pixels. Before each halving odd sizes are made even by repeating the last row or column.
     """
 
     width: int = option(
-        64, help="channels of the first layer; each later layer has twice as many as the one before", validator=ge(1)
+        64,
+        help="channels of the first layer; each later layer has twice as many as the one before, at most 16 × width",
+        validator=ge(1),
     )
     norm: Norm = option("batch", help="normalisation in every layer except the first")
     condition: DiscriminatorCondition = option(
@@ -109,21 +115,29 @@ class DCGANDiscriminator(Discriminator):
         return _DCGANDiscriminator(self, data)
 
 
+class _Halving(nn.Conv2d):
+    """A strided convolution that loses no pixel of odd sizes: (N, C, H, W) -> (N, C', ⌈H/2⌉, ⌈W/2⌉)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(padded_to_even(x))
+
+
 class _DCGANDiscriminator(nn.Module):
     gives_extras = True
 
     def __init__(self, config: DCGANDiscriminator, data: DataSpec) -> None:
         super().__init__()
-        halvings = (square_size("dcgan", data, SIZES) // 4).bit_length() - 1
+        grid, *larger = resolutions("dcgan", data)
         joined = given_for(config.condition, "concat", data)
-        widths = [data.shape[0] + joined_channels(joined, data.shape), *(config.width * 2**i for i in range(halvings))]
+        multiples = _multiples(len(larger))
+        widths = [data.shape[0] + joined_channels(joined, data.shape), *(config.width * m for m in multiples)]
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
             norm = make_norm("none" if i == 0 else config.norm, b, dims=2)
-            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=isinstance(norm, nn.Identity)), norm, nn.LeakyReLU(0.2)]
+            layers += [_Halving(a, b, 4, 2, 1, bias=isinstance(norm, nn.Identity)), norm, nn.LeakyReLU(0.2)]
         self.join = JoinLabel(joined)
         self.layers = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
-        self.head = Head(widths[-1] * 16, given_for(config.condition, "projection", data))
+        self.head = Head(widths[-1] * math.prod(grid), given_for(config.condition, "projection", data))
         self.apply(_init)
 
     def forward(self, x: Tensor, y: Tensor, extras: dict[str, Tensor] | None = None) -> Tensor:

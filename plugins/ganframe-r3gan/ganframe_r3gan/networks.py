@@ -1,7 +1,7 @@
-"""R3GAN's generator and discriminator (Huang et al. 2024, section 3, the last configuration), for square images.
+"""R3GAN's generator and discriminator (Huang et al. 2024, section 3, the last configuration), for images of any size.
 
-The two are mirror images. Each resolution, from 4×4 to the image's, has a stage of residual blocks without
-normalisation. Between two stages the features are resampled bilinearly, with a 1×1 convolution where the number of
+The two are mirror images. Each of `ganframe.layers.resolutions`, from 4×4 to the image, has a stage of residual blocks
+without normalisation. Between two stages the features are resampled bilinearly, with a 1×1 convolution where the number of
 channels changes. At 4×4, G starts from a learnt basis and D ends in a depthwise convolution.
 
 This follows the paper's description, not its authors' code. Choices that the description leaves open:
@@ -9,8 +9,10 @@ This follows the paper's description, not its authors' code. Choices that the de
 - leaky ReLU of slope 0.2; He's initialisation with the gain of that slope, times the factor of Fixup;
 - layers without a leaky ReLU after them are initialised to preserve the variance;
 - only the first two convolutions of a block and the last layer of each network have biases, initially 0;
-- all stages up to 32×32 have the same number of channels; each further doubling of the resolution halves it, as in the
-  paper's model for 256×256;
+- the first four stages, up to 32×32, have the same number of channels; each further one halves it, as in the paper's
+  model for 256×256;
+- sizes that 4×4 does not double to: a larger grid, at most 6 pixels along the shorter side; G crops what a doubling has
+  too much, and D makes odd sizes even by repeating the last row or column;
 - how the networks take labels.
 """
 
@@ -27,9 +29,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganframe import DataSpec, Discriminator, Generator, option
+from ganframe.layers import downsampled, resolutions
 
 SLOPE = 0.2  # negative slope of the leaky ReLU
-WIDE = 32  # the highest resolution with the full number of channels
+WIDE = 4  # stages with the full number of channels: 4×4, 8×8, 16×16, 32×32
 
 
 @attrs.frozen
@@ -38,7 +41,7 @@ class _Stages:
 
     width: int = option(
         128,
-        help="channels of the stages up to 32×32, halved by each further doubling; 768 in the paper",
+        help="channels of the first four stages, 4×4 to 32×32, halved by each further one; 768 in the paper",
         validator=ge(1),
     )
     blocks: int = option(2, help="residual blocks in each stage", validator=ge(1))
@@ -47,21 +50,14 @@ class _Stages:
 
     def widths(self, data: DataSpec) -> list[int]:
         """The channels of each stage, from 4×4 up. Raises ValueError if the options do not fit the data."""
-        size = data.shape[1] if data.is_image else 0
-        if size < 8 or size & (size - 1) or data.shape[2] != size:
-            raise ValueError(
-                f"r3gan takes square images of 8, 16, 32, 64, … pixels; the data has shape {data.shape}; "
-                "set the dataset's size or choose another network"
-            )
-        narrowest = max(1, size // WIDE)
-        unit = narrowest * self.group_size // math.gcd(self.group_size, self.expansion)
+        stages = len(resolutions("r3gan", data))
+        unit = 2 ** max(0, stages - WIDE) * self.group_size // math.gcd(self.group_size, self.expansion)
         if self.width % unit:
             raise ValueError(
                 f"width = {self.width} does not split into groups of {self.group_size} channels in every stage of "
-                f"r3gan at {size} pixels; choose a multiple of {unit}, or another group_size"
+                f"r3gan for data of shape {data.shape}; choose a multiple of {unit}, or another group_size"
             )
-        stages = (2**i for i in range(2, size.bit_length()))
-        return [self.width * WIDE // max(WIDE, stage) for stage in stages]
+        return [self.width // 2 ** max(0, i + 1 - WIDE) for i in range(stages)]
 
     def residual(self, channels: int, stages: int) -> Iterator[nn.Module]:
         """The residual blocks of one of `stages` stages."""
@@ -92,21 +88,23 @@ class _Residual(nn.Module):
 
 
 class _Resample(nn.Module):
-    """Resampling by 2, up or down, and change of channels: (N, C, H, W) -> (N, C', 2H, 2W) or (N, C', H/2, W/2).
+    """Resampling by 2 and change of channels: up and cropped to `size`, or with None down to half, rounded up.
 
-    Bilinear resampling commutes with the 1×1 convolution, so that runs at the lower resolution, where it is cheaper.
+    forward(h): (N, C, H, W) -> (N, C', *size), or (N, C', ⌈H/2⌉, ⌈W/2⌉). Bilinear resampling commutes with the 1×1
+    convolution, so that runs at the lower resolution, where it is cheaper.
     """
 
-    def __init__(self, channels: int, out: int, up: bool) -> None:
+    def __init__(self, channels: int, out: int, size: tuple[int, int] | None) -> None:
         super().__init__()
-        self.up = up
+        self.size = size
         self.conv = nn.Identity() if channels == out else _init(nn.Conv2d(channels, out, 1, bias=False))
 
     def forward(self, h: Tensor) -> Tensor:
-        if self.up:
-            return F.interpolate(self.conv(h), scale_factor=2, mode="bilinear")
+        if self.size is not None:
+            height, width = self.size
+            return F.interpolate(self.conv(h), scale_factor=2, mode="bilinear")[..., :height, :width]
         # Equal to bilinear interpolation by ½, which is the mean of four pixels; its second derivative is faster.
-        return self.conv(F.avg_pool2d(h, 2))
+        return self.conv(downsampled(h))
 
 
 def _init(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Conv2d | nn.Linear:
@@ -128,7 +126,7 @@ def _classes(condition: str, data: DataSpec) -> int | None:
 
 @attrs.frozen
 class R3GANGenerator(_Stages, Generator):
-    """R3GAN's generator, z (N, latent_dim) -> x (N, C, S, S), S = 8, 16, 32, … (Huang et al. 2024, section 3).
+    """R3GAN's generator, z (N, latent_dim) -> x (N, C, H, W), H and W from 8 up (Huang et al. 2024, section 3).
 
     A learnt basis of 4×4 maps, each scaled by a linear function of z; residual stages; a 1×1 convolution to the image,
     without tanh. `condition` = "concat" concatenates z with an embedding of the label, of the same length.
@@ -148,11 +146,12 @@ class _Generator(nn.Module):
         # torch initialises an embedding from N(0, 1), the distribution of z.
         self.embedding = None if classes is None else nn.Embedding(classes, latent_dim)
         self.modulation = _init(nn.Linear(latent_dim * (1 if classes is None else 2), widths[0], bias=False))
-        self.basis = nn.Parameter(torch.randn(widths[0], 4, 4))
+        sizes = resolutions("r3gan", data)
+        self.basis = nn.Parameter(torch.randn(widths[0], *sizes[0]))
         layers: list[nn.Module] = []
         for i, width in enumerate(widths):
             if i:
-                layers.append(_Resample(widths[i - 1], width, up=True))
+                layers.append(_Resample(widths[i - 1], width, sizes[i]))
             layers += config.residual(width, len(widths))
         self.layers = nn.Sequential(*layers)
         self.image = _init(nn.Conv2d(widths[-1], data.shape[0], 1))
@@ -165,7 +164,7 @@ class _Generator(nn.Module):
 
 @attrs.frozen
 class R3GANDiscriminator(_Stages, Discriminator):
-    """R3GAN's discriminator, x (N, C, S, S) -> raw scores (N,), S = 8, 16, 32, … (Huang et al. 2024, section 3).
+    """R3GAN's discriminator, x (N, C, H, W) -> raw scores (N,), H and W from 8 up (Huang et al. 2024, section 3).
 
     A 1×1 convolution from the image; residual stages; a depthwise 4×4 convolution, which outputs one number per
     channel; a linear layer. `condition` = "projection" adds <v_y, h>, where h are those numbers (Miyato & Koyama 2018).
@@ -178,24 +177,29 @@ class R3GANDiscriminator(_Stages, Discriminator):
 
 
 class _Discriminator(nn.Module):
+    gives_extras = True
+
     def __init__(self, config: R3GANDiscriminator, data: DataSpec) -> None:
         super().__init__()
         widths = config.widths(data)[::-1]
+        grid = resolutions("r3gan", data)[0]
         classes = _classes(config.condition, data)
         self.image = _init(nn.Conv2d(data.shape[0], widths[0], 1, bias=False))
         layers: list[nn.Module] = []
         for i, width in enumerate(widths):
             if i:
-                layers.append(_Resample(widths[i - 1], width, up=False))
+                layers.append(_Resample(widths[i - 1], width, None))
             layers += config.residual(width, len(widths))
         self.layers = nn.Sequential(*layers)
-        self.pool = _init(nn.Conv2d(widths[-1], widths[-1], 4, groups=widths[-1], bias=False))
+        self.pool = _init(nn.Conv2d(widths[-1], widths[-1], grid, groups=widths[-1], bias=False))
         self.score = _init(nn.Linear(widths[-1], 1))
         self.embedding = None if classes is None else nn.Embedding(classes, widths[-1])
         if self.embedding is not None:  # the scale of the linear layer's weights
             nn.init.normal_(self.embedding.weight, 0.0, widths[-1] ** -0.5)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, extras: dict[str, Tensor] | None = None) -> Tensor:
         h = self.pool(self.layers(self.image(x))).flatten(1)
+        if extras is not None:
+            extras["features"] = h
         scores = self.score(h).squeeze(1)
         return scores if self.embedding is None else scores + (self.embedding(y) * h).sum(1)
