@@ -6,6 +6,7 @@ import collections
 import functools
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,25 @@ _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _warn_once = functools.cache(warn)  # a dataset may be built several times, as by `divergence`
 
 
+Size = int | tuple[int, int]
+"""Pixels along each side, or (height, width)."""
+
+
+def height_and_width(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def sides_of_at_least(pixels: int) -> Callable[[Any, Any, Size], None]:
+    """A validator of an option `size`."""
+
+    def check(_: Any, __: Any, size: Size) -> None:
+        if min(height_and_width(size)) < pixels:
+            shown = size if isinstance(size, int) else list(size)
+            raise ValueError(f"'size' must be at least {pixels} pixels along each side, not {shown}")
+
+    return check
+
+
 def _check_colour(_: Any, __: Any, name: str) -> None:
     from PIL.ImageColor import getrgb
 
@@ -46,16 +66,21 @@ def _check_colour(_: Any, __: Any, name: str) -> None:
 class ImageFolder(Dataset):
     """Images from a folder; if it contains only subfolders, each subfolder is a class, in natural order: 2 before 10.
 
-    All images must have the same size unless `size` is set, which scales the shorter side and crops the centre. They
-    are read as a viewer shows them: turned as EXIF says, transparent ones on `background`. With 4 channels opacity is
-    the fourth. Images of more than 8 bits keep their levels, as floats. Other numbers of channels are read from arrays
-    (.npy, .npz), (channels, H, W) or (H, W, channels), and from TIFF files in which each page is a channel.
+    All images must have the same size unless `size` is set: they are then scaled until they cover it, and the centre is
+    cropped. They are read as a viewer shows them: turned as EXIF says, transparent ones on `background`. With 4
+    channels opacity is the fourth. Images of more than 8 bits keep their levels, as floats. Other numbers of channels
+    are read from arrays (.npy, .npz), (channels, H, W) or (H, W, channels), and from TIFF files in which each page is a
+    channel.
 
     Hidden files are passed by, and linked folders followed. What is no image is counted in a warning.
     """
 
     root: str = option(help="path of the folder")
-    size: int | None = option(None, help="pixels along each side after scaling and cropping", validator=optional(ge(1)))
+    size: Size | None = option(
+        None,
+        help="pixels along each side after scaling and cropping, or [height, width]",
+        validator=optional(sides_of_at_least(1)),
+    )
     channels: int = option(
         3, help="3 for colour, 1 for greyscale, 4 for colour and opacity; others from arrays and TIFF", validator=ge(1)
     )
@@ -171,7 +196,7 @@ class ImageFolder(Dataset):
     def _shape(self, files: list[tuple[Path, int]], headers: list[Any]) -> tuple[int, int, int]:
         """(C, H, W) of all images."""
         if self.size is not None:
-            return self.channels, self.size, self.size
+            return self.channels, *height_and_width(self.size)
         sizes: dict[tuple[int, int], list[Path]] = collections.defaultdict(list)
         for (file, _), header in zip(files, headers, strict=True):
             sizes[header.width, header.height].append(file)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import numpy as np
 import torch
-from attrs.validators import ge, gt, optional
+from attrs.validators import optional
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
@@ -24,6 +24,7 @@ from torch.utils.data import TensorDataset
 from ganframe import Dataset, DataSpec, option
 from ganframe.builtin.class_names import NAMES
 from ganframe.builtin.image_folder import ImageFolder as ImageFolder
+from ganframe.builtin.image_folder import Size, height_and_width, sides_of_at_least
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,13 +33,21 @@ _PREFIX = {"train": "train", "test": "t10k"}
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
-def _resized(images: Tensor, size: int | None) -> Tensor:
-    """uint8 (N, C, H, W) -> uint8 (N, C, size, size), bilinear with antialiasing; unchanged if size is None."""
-    if size is None or images.shape[2:] == (size, size):
+def _resized(images: Tensor, size: Size | None) -> Tensor:
+    """uint8 (N, C, H, W) -> uint8 (N, C, *size), bilinear with antialiasing; unchanged if size is None.
+
+    Images of other proportions are scaled until they cover the size, and the centre is cropped.
+    """
+    if size is None or images.shape[2:] == height_and_width(size):
         return images
+    height, width = height_and_width(size)
+    scale = max(height / images.shape[2], width / images.shape[3])
+    covering = max(height, round(scale * images.shape[2])), max(width, round(scale * images.shape[3]))
+    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
     chunks = images.split(4096)  # limits memory: float32 needs four times the bytes of uint8
-    resized = [F.interpolate(c.float(), (size, size), mode="bilinear", antialias=True) for c in chunks]
-    return torch.cat([r.round_().clamp_(0, 255).to(torch.uint8) for r in resized])
+    resized = (F.interpolate(c.float(), covering, mode="bilinear", antialias=True) for c in chunks)
+    cropped = (r[..., top : top + height, left : left + width] for r in resized)
+    return torch.cat([r.round().clamp_(0, 255).to(torch.uint8) for r in cropped])
 
 
 @attrs.frozen
@@ -49,14 +58,18 @@ class Digits(Dataset):
     359 of `numpy.random.RandomState(0).permutation(1797)`; "train" is the rest, in the order of the data.
     """
 
-    size: int = option(8, help="pixels along each side; sizes other than 8 are resized", validator=ge(8))
+    size: Size = option(
+        8,
+        help="pixels along each side, or [height, width]; sizes other than 8 are resized",
+        validator=sides_of_at_least(8),
+    )
     split: Literal["all", "train", "test"] = option(
         "all", help="part of the scans: a fixed fifth is for testing, and is held out of training on the rest"
     )
 
     @property
     def spec(self) -> DataSpec:
-        return DataSpec((1, self.size, self.size), classes=10, class_names=NAMES["digits"])
+        return DataSpec((1, *height_and_width(self.size)), classes=10, class_names=NAMES["digits"])
 
     def build(self) -> TensorDataset:
         from sklearn.datasets import load_digits
@@ -75,12 +88,12 @@ class Digits(Dataset):
         return attrs.evolve(self, split="test").build() if self.split == "train" else None
 
 
-def _pixels(image: Image, size: int | None) -> Tensor:
-    """uint8 (C, H, W); with a size, scales the shorter side to it and crops the centre."""
+def _pixels(image: Image, size: Size | None) -> Tensor:
+    """uint8 (C, H, W); with a size, scales the image until it covers it and crops the centre."""
     from PIL.ImageOps import fit
 
-    if size is not None and image.size != (size, size):
-        image = fit(image, (size, size))
+    if size is not None and image.size[::-1] != height_and_width(size):
+        image = fit(image, height_and_width(size)[::-1])
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 
@@ -113,14 +126,16 @@ class TorchvisionDataset(Dataset):
     root: str = option("data", help="folder of the dataset, or where to download it")
     download: bool = option(False, help="download the dataset if it is not in root")
     split: Literal["train", "test"] = option("train", help="part of the dataset")
-    size: int | None = option(
-        None, help="pixels along each side; by default those of the dataset", validator=optional(gt(0))
+    size: Size | None = option(
+        None,
+        help="pixels along each side, or [height, width]; by default those of the dataset",
+        validator=optional(sides_of_at_least(1)),
     )
 
     @property
     def spec(self) -> DataSpec:
         shape, classes = _SHAPES[self.name]
-        shape = shape if self.size is None else (shape[0], self.size, self.size)
+        shape = shape if self.size is None else (shape[0], *height_and_width(self.size))
         return DataSpec(shape, classes, class_names=NAMES.get(self.name))
 
     def build(self) -> TorchDataset[Any]:

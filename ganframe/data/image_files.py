@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274  # tags of TIFF, which EXIF shares
+Size = int | tuple[int, int]
+"""Pixels of each side, or (height, width)."""
+
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
 """What PIL and numpy raise for damaged files."""
 
@@ -46,7 +49,7 @@ class ImageHeader:
 def read_image(
     file: str | Path,
     channels: int = 3,
-    size: int | None = None,
+    size: Size | None = None,
     background: str = "white",
     white: float | None = None,
 ) -> Tensor:
@@ -56,8 +59,9 @@ def read_image(
     are laid on the `background`, a colour by name or as "#rrggbb". Other numbers of channels are read from a TIFF with
     as many grey pages, or from an array (.npy, .npz), (channels, H, W) or (H, W, channels).
 
-    With a `size` the shorter side is scaled to it and the centre is cropped. `white` is the value of white in files of
-    more than 8 bits, by default what the file declares. Raises ValueError, in one line with the name of the file.
+    With a `size`, of each side or (height, width), the image is scaled until it covers it, and the centre is cropped.
+    `white` is the value of white in files of more than 8 bits, by default what the file declares. Raises ValueError, in
+    one line with the name of the file.
     """
     file = Path(file)
     if file.suffix.lower() in ARRAYS:
@@ -177,7 +181,7 @@ def _has_late_exif(file: Path) -> bool:
 
 
 def _page(
-    image: Image, file: Path, index: int, channels: int, size: int | None, background: str, white: float | None
+    image: Image, file: Path, index: int, channels: int, size: Size | None, background: str, white: float | None
 ) -> Tensor:
     """One page as (channels, H, W), uint8 or floats in [-1, 1]."""
     if index:
@@ -200,25 +204,30 @@ def _converted(image: Image, channels: int, background: str) -> Image:
     return image.convert(MODES[channels])
 
 
-def _pixels(image: Image, size: int | None) -> Tensor:
-    """uint8 (C, H, W); with a size, scales the shorter side to it and crops the centre."""
-    if size is not None and image.size != (size, size):
+def _sides(size: Size) -> tuple[int, int]:
+    """(width, height) of a size, in PIL's order."""
+    return (size, size) if isinstance(size, int) else (size[1], size[0])
+
+
+def _pixels(image: Image, size: Size | None) -> Tensor:
+    """uint8 (C, H, W); with a size, scales the image until it covers it and crops the centre."""
+    if size is not None and image.size != _sides(size):
         from PIL.ImageOps import fit
 
-        image = fit(image, (size, size))
+        image = fit(image, _sides(size))
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 
 
-def _of_planes(planes: np.ndarray[Any, Any], size: int | None, opacity: bool) -> Tensor:
+def _of_planes(planes: np.ndarray[Any, Any], size: Size | None, opacity: bool) -> Tensor:
     """Planes (C, H, W), uint8 or floats in [-1, 1], scaled and cropped as images are. The last may be the opacity."""
-    if size is None or planes.shape[1:] == (size, size):
+    if size is None or planes.shape[:0:-1] == _sides(size):
         return torch.from_numpy(np.ascontiguousarray(planes))
     from PIL import Image as images
     from PIL.ImageOps import fit
 
     def fitted(plane: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.array(fit(images.fromarray(np.ascontiguousarray(plane)), (size, size)))
+        return np.array(fit(images.fromarray(np.ascontiguousarray(plane)), _sides(size)))
 
     if planes.dtype == np.uint8:
         return torch.from_numpy(np.stack([fitted(plane) for plane in planes]))

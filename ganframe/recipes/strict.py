@@ -216,16 +216,19 @@ def _union_hook(converter: cattrs.Converter, target: Any) -> Hook:
                 return converter.structure(value, member)
             except Exception as error:
                 errors.append((member, error))
-        if len(errors) > 1:  # a table is meant for a member that is one, and a leaf or list for another
-            errors = [(m, e) for m, e in errors if _is_table(m) == isinstance(value, Mapping)]
+        if len(errors) > 1:  # a table is meant for a member that is one, a list for a list, and a leaf for a leaf
+            form = "table" if isinstance(value, Mapping) else "list" if isinstance(value, (list, tuple)) else "leaf"
+            errors = [(m, e) for m, e in errors if _form(m) == form]
         raise errors[0][1] if len(errors) == 1 else ValueError(f"must be {target}, not {shown(value)}")
 
     return hook
 
 
-def _is_table(target: Any) -> bool:
-    """Whether values of a type are tables in TOML."""
-    return attrs.has(target) or kind_of(target) is not None
+def _form(target: Any) -> Literal["table", "list", "leaf"]:
+    """What values of a type are in TOML."""
+    if attrs.has(target) or kind_of(target) is not None:
+        return "table"
+    return "list" if typing.get_origin(target) in (tuple, list) else "leaf"
 
 
 def _as_literal(value: Any, target: Any) -> Any:

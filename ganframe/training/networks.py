@@ -37,8 +37,10 @@ def discriminator_of_another_size(recipe: Recipe, spec: DataSpec) -> nn.Module |
 
     It is only shown to constraints, so that what they have against D is reported with what it has against the size.
     """
-    sizes = sorted(SIZES, key=lambda size: abs(size - spec.shape[-1])) if len(spec.shape) == 3 else ()
-    for size in sizes:  # the nearest first: a small network may have no normalisation
+    # The nearest first, and not those below 16 before: a network for 8 pixels may have no normalisation.
+    near = max(16, spec.shape[-1])
+    sizes = sorted(SIZES, key=lambda size: abs(size - near)) if len(spec.shape) == 3 else ()
+    for size in sizes:
         with suppress(Exception), torch.random.fork_rng():
             return recipe.discriminator.build(attrs.evolve(spec, shape=(spec.shape[0], size, size)))
     return None

@@ -1,4 +1,4 @@
-"""Tests of DCGAN: supported and refused sizes, initialisation as in the paper, conditioning, sample mixing."""
+"""Tests of DCGAN: sizes, weights of earlier versions, initialisation as in the paper, conditioning, sample mixing."""
 
 import pytest
 import torch
@@ -6,8 +6,17 @@ from torch import nn
 
 from ganframe import DataSpec, mixes_samples
 from ganframe.builtin.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganframe.testing import check_discriminator, check_generator
 
 SIZES = (8, 16, 32, 64, 128)
+ANY_SIZE = [
+    DataSpec((1, 28, 28), classes=4),
+    DataSpec((4, 48, 48)),
+    DataSpec((3, 100, 100)),
+    DataSpec((2, 64, 40), classes=3),
+    DataSpec((3, 9, 30)),
+    DataSpec((1, 13, 8), classes=2),
+]
 
 
 def randomised(network):
@@ -38,15 +47,64 @@ def test_discriminator_returns_one_score_per_image(size, channels):
         assert scores.shape == (n,)
 
 
-@pytest.mark.parametrize("shape", [(3, 28, 28), (1, 48, 48), (3, 256, 256), (3, 32, 64), (3, 64, 32), (1, 4, 4), (2,)])
-def test_unsupported_sizes_are_refused_with_supported_sizes(shape):
+@pytest.mark.parametrize("shape", [(3, 7, 32), (1, 4, 4), (2,)])
+def test_points_and_small_images_are_refused(shape):
     for build in (
         lambda: DCGANGenerator(width=2).build(DataSpec(shape), 6),
         lambda: DCGANDiscriminator(width=2).build(DataSpec(shape)),
     ):
-        with pytest.raises(ValueError, match="dcgan takes square images of 8, 16, 32, 64, 128 pixels") as caught:
+        with pytest.raises(ValueError, match="dcgan takes images of at least 8×8 pixels") as caught:
             build()
         assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize("data", ANY_SIZE, ids=str)
+def test_networks_conform_at_any_size(data):
+    way_in, projection = ("batch_norm", "projection") if data.classes else ("none", "none")
+    check_generator(DCGANGenerator(width=2, condition=way_in), data)
+    check_discriminator(DCGANDiscriminator(width=2, condition=projection), data)
+
+
+@pytest.mark.parametrize("size", [(13, 22), (25, 9), (31, 31), (50, 100)])
+def test_every_pixel_of_any_size_counts(size):
+    data = DataSpec((2, *size))
+    y = torch.zeros(8, dtype=torch.long)
+    G = randomised(DCGANGenerator(width=8).build(data, 6)).eval().double()
+    assert G(torch.randn(8, 6).double(), y).std(0).all()  # each pixel depends on z
+    x = torch.randn(8, *data.shape, requires_grad=True)
+    (gradient,) = torch.autograd.grad(DCGANDiscriminator(width=2, norm="none").build(data)(x, y).sum(), x)
+    assert gradient.abs().sum(0).all()
+
+
+def test_first_layer_has_the_smallest_grid_as_its_kernel():
+    for size, grid in (((48, 48), (6, 6)), ((28, 28), (4, 4)), ((64, 32), (8, 4)), ((64, 40), (8, 5))):
+        G = DCGANGenerator(width=2).build(DataSpec((1, *size)), 6)
+        assert G.convs[0].kernel_size == grid
+        assert len(G.convs) == 3
+        assert DCGANDiscriminator(width=2).build(DataSpec((1, *size))).head.linear.in_features == 8 * grid[0] * grid[1]
+
+
+# What the networks had when they took squares of 8 to 128 pixels: stored runs have these names and shapes.
+EARLIER = {
+    (8, ("none", "none", "batch")): ((2070489232, 6.9171948), (2605153781, -0.14151506)),
+    (16, ("concat", "projection", "layer")): ((1215166158, 21.164055), (344639011, 6.1990509)),
+    (32, ("batch_norm", "concat", "none")): ((2778141270, 105.79433), (2284884048, -0.31849754)),
+    (32, ("none", "none", "batch")): ((1766339615, 53.901401), (492177432, 39.502716)),
+    (64, ("concat", "projection", "batch")): ((237458439, 120.55939), (3002279420, 82.758534)),
+    (128, ("batch_norm", "none", "layer")): ((1709671143, 485.0212), (2397077876, 94.771438)),
+}
+
+
+@pytest.mark.parametrize("case", EARLIER, ids=str)
+def test_weights_of_earlier_sizes_are_the_same(case, weights_of):
+    size, options = case
+    data = DataSpec((3, size, size), classes=3)
+    torch.manual_seed(7)
+    networks = (
+        DCGANGenerator(width=2, condition=options[0]).build(data, 6),
+        DCGANDiscriminator(width=2, condition=options[1], norm=options[2]).build(data),
+    )
+    assert tuple(weights_of(network) for network in networks) == EARLIER[case]
 
 
 @pytest.mark.parametrize(("condition", "matters"), [("none", False), ("concat", True), ("batch_norm", True)])
@@ -112,7 +170,7 @@ def test_weight_initialisation_matches_paper(network):
         assert (norm.bias == 0).all()
 
 
-def test_channels_double_with_each_halving_of_resolution():
+def test_channels_double_with_each_halving_of_resolution_up_to_16_times():
     G = DCGANGenerator(width=4).build(DataSpec((3, 64, 64)), 6)
     assert [conv.out_channels for conv in G.convs] == [32, 16, 8, 4]
     assert [norm.norm.num_features for norm in G.norms] == [32, 16, 8, 4]
@@ -123,6 +181,13 @@ def test_channels_double_with_each_halving_of_resolution():
         16,
         32,
     ]  # not in the first layer
+    with torch.device("meta"):
+        G, D = (
+            DCGANGenerator(width=4).build(DataSpec((3, 300, 300)), 6),
+            DCGANDiscriminator(width=4).build(DataSpec((3, 300, 300))),
+        )
+    assert [conv.out_channels for conv in G.convs] == [64, 64, 32, 16, 8, 4]
+    assert [m.out_channels for m in D.modules() if isinstance(m, nn.Conv2d)] == [4, 8, 16, 32, 64, 64]
 
 
 def test_convolution_has_bias_only_without_norm():

@@ -92,8 +92,9 @@ def test_digits_are_split_into_a_fixed_fifth_and_the_rest():
 
 
 def test_digits_size_below_8_is_refused():
-    with pytest.raises(ValueError, match="must be >= 8"):
-        Digits(size=4)
+    for size in (4, (8, 7)):
+        with pytest.raises(ValueError, match="at least 8 pixels along each side, not"):
+            Digits(size=size)
 
 
 # ------------------------------------------------------------------------------------------------------------ folders

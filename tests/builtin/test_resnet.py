@@ -5,11 +5,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ganframe import DataSpec, mixes_samples
+import ganframe
+from ganframe import DataSpec, Scored, mixes_samples
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
 from ganframe.layers import ConvThenPool, UpsampleThenConv
+from ganframe.testing import check_discriminator, check_generator
 
 SIZES = (32, 64, 128)
+ANY_SIZE = [
+    DataSpec((1, 28, 28), classes=4),
+    DataSpec((4, 48, 48)),
+    DataSpec((3, 100, 100)),
+    DataSpec((2, 64, 40), classes=3),
+    DataSpec((3, 9, 30)),
+    DataSpec((1, 13, 8), classes=2),
+]
 
 
 def randomised(network):
@@ -44,15 +54,78 @@ def test_discriminator_returns_one_score_per_image(size, channels):
         assert scores.shape == (n,)
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 48, 48), (3, 256, 256), (3, 32, 64), (3, 16, 16), (3, 8, 8), (2,)])
-def test_unsupported_sizes_are_refused_with_supported_sizes(shape):
+@pytest.mark.parametrize("shape", [(3, 7, 32), (1, 4, 4), (2,)])
+def test_points_and_small_images_are_refused(shape):
     for build in (
         lambda: ResNetGenerator(width=1).build(DataSpec(shape), 6),
         lambda: ResNetDiscriminator(width=1).build(DataSpec(shape)),
     ):
-        with pytest.raises(ValueError, match="resnet takes square images of 32, 64, 128 pixels") as caught:
+        with pytest.raises(ValueError, match="resnet takes images of at least 8×8 pixels") as caught:
             build()
         assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize("data", ANY_SIZE, ids=str)
+def test_networks_conform_at_any_size(data):
+    way_in, projection = ("batch_norm", "projection") if data.classes else ("none", "none")
+    check_generator(ResNetGenerator(width=1, condition=way_in), data)
+    check_discriminator(ResNetDiscriminator(width=1, condition=projection), data)
+
+
+@pytest.mark.parametrize("size", [(13, 22), (25, 9), (31, 31), (50, 100)])
+def test_every_pixel_of_any_size_counts(size):
+    data = DataSpec((2, *size))
+    y = torch.zeros(8, dtype=torch.long)
+    G = ResNetGenerator(width=8).build(data, 6).eval().double()
+    assert G(torch.randn(8, 6).double(), y).std(0).all()  # each pixel depends on z
+    x = torch.randn(8, *data.shape, requires_grad=True)
+    (gradient,) = torch.autograd.grad(ResNetDiscriminator(width=2).build(data)(x, y).sum(), x)
+    assert gradient.abs().sum(0).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "up", "down", "halves"),
+    [
+        ((8, 8), [4], [2, 2, 2, 2], 1),
+        ((16, 16), [4, 4], [2, 2, 2, 2], 2),
+        ((28, 28), [4, 4, 4], [2, 2, 2, 2], 2),
+        ((48, 90), [4, 4, 4], [2, 2, 2, 2], 2),
+        ((49, 90), [8, 4, 2, 1], [1, 2, 4, 8, 16], 5),
+        ((96, 96), [8, 4, 2, 1], [1, 2, 4, 8, 16], 5),
+        ((100, 100), [16, 8, 4, 2, 1], [1, 2, 4, 8, 16, 16], 5),
+        ((256, 256), [16, 16, 8, 4, 2, 1], [1, 2, 4, 8, 16, 16, 16], 6),
+    ],
+)
+def test_blocks_of_other_sizes_follow_the_tables(size, up, down, halves):
+    data = DataSpec((3, *size))
+    with torch.device("meta"):
+        G, D = ResNetGenerator(width=1).build(data, 6), ResNetDiscriminator(width=1).build(data)
+    assert [block.conv2.out_channels for block in G.blocks] == up
+    assert [block.conv2.out_channels for block in D.blocks] == down
+    kept = len(down) - halves
+    assert [isinstance(block.conv2, ConvThenPool) for block in D.blocks] == [True] * halves + [False] * kept
+
+
+# What the networks had when they took squares of 32, 64 and 128 pixels: stored runs have these names and shapes.
+EARLIER = {
+    (32, ("none", "none")): ((3689224662, 97.394113), (2568635729, 1.8747633)),
+    (32, ("batch_norm", "projection")): ((3300828904, 164.15175), (475779670, 14.821893)),
+    (64, ("concat", "concat")): ((4055829595, 120.35117), (2747008316, -2.6433782)),
+    (64, ("batch_norm", "none")): ((1383074995, 260.10122), (3508536683, 3.8693249)),
+    (128, ("none", "projection")): ((1863280803, 248.36745), (1800922885, -26.38965)),
+}
+
+
+@pytest.mark.parametrize("case", EARLIER, ids=str)
+def test_weights_of_earlier_sizes_are_the_same(case, weights_of):
+    size, options = case
+    data = DataSpec((3, size, size), classes=3)
+    torch.manual_seed(7)
+    networks = (
+        ResNetGenerator(width=1, condition=options[0]).build(data, 6),
+        ResNetDiscriminator(width=1, condition=options[1]).build(data),
+    )
+    assert tuple(weights_of(network) for network in networks) == EARLIER[case]
 
 
 def test_networks_for_32_pixels_match_table_4():
@@ -183,3 +256,74 @@ def test_discriminator_treats_samples_independently(size, other_samples_gradient
     assert not mixes_samples(D)
     assert other_samples_gradient(D, torch.randn(3, 1, size, size)) == 0
     assert mixes_samples(ResNetGenerator(width=1).build(DataSpec((1, size, size)), 4))  # BatchNorm
+
+
+# ------------------------------------------------------------------------------------------------------ self-attention
+
+
+def build_both(attention, size=(32, 32)):
+    torch.manual_seed(1)
+    G = ResNetGenerator(width=2, attention=attention).build(DataSpec((3, *size)), 6)
+    torch.manual_seed(2)
+    return G, ResNetDiscriminator(width=4, attention=attention).build(DataSpec((3, *size)))
+
+
+def test_network_with_attention_starts_as_the_network_without_it():
+    G, D = build_both(16)
+    plain_G, plain_D = build_both(0)
+    z, y = torch.randn(3, 6), torch.zeros(3, dtype=torch.long)
+    x = G(z, y)
+    assert torch.equal(x, plain_G(z, y))
+    assert torch.equal(D(x, y), plain_D(x, y))
+    for network in (G, D):
+        nn.init.constant_(network.attention.gamma, 0.5)
+    assert not torch.allclose(G(z, y), x)
+    assert not torch.allclose(D(x, y), plain_D(x, y))
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "maps"),
+    [((32, 32), 16, (16, 16)), ((32, 32), 8, (8, 8)), ((40, 30), 15, (20, 15)), ((64, 64), 32, (32, 32))],
+)
+def test_attention_is_applied_once_at_the_feature_maps_of_its_side(size, side, maps):
+    seen = []
+    for network, inputs in zip(build_both(side, size), (torch.randn(2, 6), torch.randn(2, 3, *size)), strict=True):
+        network.attention.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[2:])))
+        network(inputs, torch.zeros(2, dtype=torch.long))
+    assert seen == [maps, maps]
+
+
+def test_attention_at_other_sides_is_refused_with_those_that_exist():
+    data = DataSpec((3, 32, 32))
+    for side in (4, 5, 64):
+        with pytest.raises(ValueError, match=rf"attention = {side}: no block .* choose one of 8, 16, 32, or 0"):
+            ResNetGenerator(attention=side).build(data, 6)
+        with pytest.raises(ValueError, match=rf"attention = {side}: no block .* choose one of 8, 16, or 0"):
+            ResNetDiscriminator(attention=side).build(data)
+
+
+@pytest.mark.parametrize("data", [DataSpec((3, 32, 32), classes=4), DataSpec((2, 30, 17))], ids=str)
+def test_networks_with_attention_conform(data):
+    way_in, projection, side = ("batch_norm", "projection", 16) if data.classes else ("none", "none", 9)
+    check_generator(ResNetGenerator(width=1, condition=way_in, attention=side), data)
+    check_discriminator(ResNetDiscriminator(width=1, condition=projection, attention=side), data)
+
+
+def test_spectral_norm_reaches_the_convolutions_of_attention():
+    _, D = build_both(16)
+    D = ganframe.component("constraint", "spectral_norm")(power_iterations=200).wrap(D)
+    D(torch.randn(2, 3, 32, 32), torch.zeros(2, dtype=torch.long))
+    for layer in (D.attention.query, D.attention.key, D.attention.value, D.attention.out):
+        norm = torch.linalg.matrix_norm(layer.eval().weight.flatten(1), 2)
+        assert norm.item() == pytest.approx(1, abs=1e-3)
+
+
+def test_gradient_penalty_trains_attention():
+    _, D = build_both(16)
+    nn.init.constant_(D.attention.gamma, 0.5)
+    x, y = torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.long)
+    real, fake = (Scored(x=samples, y=y, scores=D(samples, y), z=None, extras={}) for samples in (x, -x))
+    ganframe.component("constraint", "gradient_penalty")().penalty(D, real, fake).backward()
+    for name, parameter in D.attention.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name

@@ -48,16 +48,20 @@ NONSENSE = {
     ),
     "points for a generator of images": (
         ["generator={use='dcgan'}"],
-        "generator: dcgan takes square images of 8, 16, 32, 64, 128 pixels; the data has shape (2,), which is "
-        "not an image; choose",
+        "generator: dcgan takes images of at least 8×8 pixels; the data has shape (2,), which is not an image; choose",
     ),
     "points for a discriminator of images": (
         ["discriminator={use='resnet'}"],
-        "discriminator: resnet takes square images of",
+        "discriminator: resnet takes images of at least 8×8 pixels; the data has shape (2,)",
     ),
     "images of an unsupported size": (
-        ["dataset={use='digits', size=12}", "generator={use='dcgan'}"],
-        "generator: dcgan takes square images of 8, 16, 32, 64, 128 pixels; the data has",
+        ["dataset={use='image_folder', root='same', size=7}", "train.batch_size=3", "generator={use='dcgan'}"],
+        "generator: dcgan takes images of at least 8×8 pixels; the data has shape (3, 7, 7); set the dataset's size",
+    ),
+    "attention at a size that no block has": (
+        ["dataset={use='digits', size=28}", "generator={use='resnet', attention=16}"],
+        "generator: attention = 16: no block of resnet ends at feature maps with a shorter side of 16 pixels for these "
+        "images; choose one of 7, 14, 28, or 0 for no attention",
     ),
     "batch larger than the data": (
         [DIGITS, "train.batch_size=5000"],
@@ -84,6 +88,12 @@ NONSENSE = {
         ["dataset={use='image_folder', root='same'}", "train.batch_size=3", "discriminator.condition=projection"],
         "discriminator: condition = 'projection' needs labels or conditions, and the data has neither",
     ),
+    "images of no height": (
+        ["dataset={use='digits', size=[0, 8]}"],
+        "dataset.size: must be at least 8 pixels along each side, not [0, 8]",
+    ),
+    "images of three sides": (["dataset={use='digits', size=[8, 8, 8]}"], "dataset.size: must have 2 elements, not 3"),
+    "images of a size in words": (["dataset={use='digits', size='small'}"], "dataset.size: must be an integer, not"),
     "no steps": (["train.steps=0"], "train.steps: must be >= 1, not 0"),
     "no discriminator steps": (["train.critic_steps=0"], "train.critic_steps: must be >= 1, not 0"),
     "no batch for G": (["train.generator_batch_size=0"], "train.generator_batch_size: must be >= 1, not 0"),
@@ -236,7 +246,13 @@ def test_relativistic_objective_needs_batches_of_one_size(refused, install_packa
 
 
 def test_each_part_that_does_not_fit_has_one_line(refused):
-    overrides = ["generator={use='resnet'}", PENALTY, "discriminator.norm=batch", DIGITS, "train.batch_size=5000"]
+    overrides = [
+        "generator={use='resnet', attention=5}",
+        PENALTY,
+        "discriminator.norm=batch",
+        DIGITS,
+        "train.batch_size=5000",
+    ]
     lines = refused("check tiny.toml", *overrides)
     assert [line.split(": ")[1] for line in lines] == ["generator", "constraints[0]", "dataset"]
 

@@ -1,8 +1,8 @@
 """R3GAN's generator and discriminator (Huang et al. 2024, section 3, the last configuration), for images of any size.
 
 The two are mirror images. Each of `ganframe.layers.resolutions`, from 4×4 to the image, has a stage of residual blocks
-without normalisation. Between two stages the features are resampled bilinearly, with a 1×1 convolution where the number of
-channels changes. At 4×4, G starts from a learnt basis and D ends in a depthwise convolution.
+without normalisation. Between two stages the features are resampled bilinearly, with a 1×1 convolution where the number
+of channels changes. At 4×4, G starts from a learnt basis and D ends in a depthwise convolution.
 
 This follows the paper's description, not its authors' code. Choices that the description leaves open:
 
