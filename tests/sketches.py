@@ -16,58 +16,6 @@ from torch.utils.data import TensorDataset
 
 from ganframe import Dataset, DataSpec, Discriminator, Generator, Parts, Term, hookimpl, mean_scores, option
 
-# ------------------------------------------------------------------------------------------------- StyleGAN2 (2020)
-
-
-class StyleNetwork(nn.Module):
-    """G(z) = synthesis(mapping(z))."""
-
-    def __init__(self, data: DataSpec, latent_dim: int) -> None:
-        super().__init__()
-        self.mapping = nn.Sequential(nn.Linear(latent_dim, 16), nn.LeakyReLU(0.2), nn.Linear(16, 16))
-        self.synthesis = nn.Sequential(nn.Linear(16, 32), nn.LeakyReLU(0.2), nn.Linear(32, math.prod(data.shape)))
-        self.shape = data.shape
-
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.synthesis(self.mapping(z)).unflatten(1, self.shape)
-
-
-@attrs.frozen
-class Style(Generator):
-    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
-        return StyleNetwork(data, latent_dim)
-
-
-class RunningMean(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("length", torch.zeros(()))
-        self.length: Tensor
-
-
-@attrs.frozen
-class PathLengths(Term):
-    """weight · E(‖Jᵀy‖ - a)², a the running mean of the lengths (Karras et al. 2020, eq. 4)."""
-
-    weight: float = option(2.0, help="weight", scheduled=True)
-    decay: float = option(0.99, help="decay of the running mean")
-
-    def prepare(self, G: nn.Module, D: nn.Module, data: DataSpec) -> Parts:
-        if not hasattr(G, "mapping") or not hasattr(G, "synthesis"):
-            raise ValueError("path lengths need a generator with a mapping and a synthesis network")
-        return Parts(generator=RunningMean())
-
-    def generator_term(self, turn) -> Tensor:
-        w = turn.G.mapping(turn.fake.z)
-        x = turn.G.synthesis(w)
-        direction = torch.randn_like(x) / math.sqrt(x[0].numel())
-        (slope,) = torch.autograd.grad((x * direction).sum(), w, create_graph=True)
-        lengths = torch.linalg.vector_norm(slope, dim=1)
-        mean = turn.parts.generator.length
-        mean.copy_(torch.lerp(lengths.detach().mean(), mean, self.decay))
-        return self.weight * (lengths - mean).square().mean()
-
-
 # ------------------------------------------------------------------------------------------------- HiFi-GAN (2020)
 
 
@@ -213,7 +161,7 @@ class Drift(Term):
 
 @hookimpl
 def ganframe_generators():
-    return {"style": Style, "progressive": Progressive}
+    return {"progressive": Progressive}
 
 
 @hookimpl
@@ -229,7 +177,6 @@ def ganframe_datasets():
 @hookimpl
 def ganframe_terms():
     return {
-        "path_lengths": PathLengths,
         "features": Features,
         "spectrum": Spectrum,
         "as_asked": AsAsked,

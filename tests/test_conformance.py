@@ -46,7 +46,7 @@ APART = ("image_folder", "torchvision", "inception_score")  # they need files: s
 # They need files, or data or networks of their package, whose own tests check them.
 APART_IN_PACKAGES = (
     *("paired_images", "unpaired_images", "crops", "frames_folder"),
-    *("cycle", "futures", "consistent", "kept_class"),
+    *("cycle", "futures", "consistent", "kept_class", "path_lengths"),
 )
 # Terms that need a discriminator of their own package, or one that does not see the label, and the data for them.
 DISCRIMINATORS = {

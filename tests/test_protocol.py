@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
 import ganframe
+from ganframe import Timing
 from ganframe.plugins.registry import load
 from ganframe.recipes.reading import structure
 
@@ -16,12 +18,6 @@ SKETCHES = Path(__file__).with_name("sketches.py")
 
 MLP = {"use": "mlp", "hidden": [16]}
 RECIPES = {
-    "stylegan2": {
-        "dataset": {"use": "ring"},
-        "generator": {"use": "style"},
-        "discriminator": MLP,
-        "terms": [{"use": "path_lengths", "every": 2}],
-    },
     "hifi_gan": {
         "dataset": {"use": "tones"},
         "generator": {"use": "mlp", "hidden": [16], "condition": "concat"},
@@ -79,16 +75,9 @@ def test_sketch_trains_and_resumes_exactly(sketches, name):
 
 
 def test_lazy_term_is_logged_where_it_is_due(sketches):
-    run = ganframe.run(recipe("stylegan2"), "run")
-    assert ["term_path_lengths" in record for record in run.log] == [True, False] * 4
-
-
-def test_memory_of_a_term_is_in_checkpoints_and_not_in_the_generator(sketches):
-    run = ganframe.run(recipe("stylegan2"), "run")
-    assert "term.path_lengths.generator.safetensors" in newest_files(run)
-    from safetensors.torch import load_file
-
-    assert not any("length" in key for key in load_file(run.folder / "generator.safetensors"))
+    lazy = attrs.evolve(recipe("hifi_gan"), timing={"terms[0]": Timing(every=2)})
+    run = ganframe.run(lazy, "run")
+    assert ["term_features" in record for record in run.log] == [True, False] * 4
 
 
 def test_network_with_a_training_step_finds_the_step_in_it(sketches):
