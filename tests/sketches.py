@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from ganframe import Dataset, DataSpec, Discriminator, Generator, Parts, Term, hookimpl, mean_scores, option
+from ganframe import Dataset, DataSpec, Discriminator, Generator, Term, hookimpl, mean_scores, option
 
 # ------------------------------------------------------------------------------------------------- HiFi-GAN (2020)
 

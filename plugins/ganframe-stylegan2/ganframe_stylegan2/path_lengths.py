@@ -27,7 +27,8 @@ class MeanLength(nn.Module):
     def follow(self, mean: Tensor, decay: float) -> Tensor:
         """a after a batch of this mean length."""
         self.total.lerp_(mean.to(self.total), 1 - decay)
-        self.seen.lerp_(torch.ones_like(self.seen), 1 - decay)  # without it a would start near 0, and pull lengths there
+        # A mean that starts from 0 would pull all lengths there at first.
+        self.seen.lerp_(torch.ones_like(self.seen), 1 - decay)
         return self.total / self.seen
 
 
@@ -49,8 +50,8 @@ class PathLengths(Term):
     def prepare(self, G: nn.Module, D: nn.Module, data: DataSpec) -> Parts:
         if not all(callable(getattr(G, method, None)) for method in ("map", "synthesize")):
             raise ValueError(
-                "path lengths need a generator with latents w, by methods map(z, y) and synthesize(w, y); choose one, as "
-                "stylegan2, or leave this term out"
+                "path lengths need a generator with latents w, by methods map(z, y) and synthesize(w, y); choose one, "
+                "as stylegan2, or leave this term out"
             )
         return Parts(generator=MeanLength())
 
