@@ -4,6 +4,7 @@
 consecutive samples of its group. `many_scores = True`: a discriminator returns (N, …) scores, not (N,).
 `gives_extras = True`: a discriminator takes a third argument, `extras`, a dict that it fills with tensors (N, …).
 `ignores_latent = True`: a generator makes one sample of each condition, whatever z is.
+`truncates_latent = True`: a generator makes better samples of latents z from a truncated normal distribution.
 
 Declarations are looked for in all modules of a network, so they hold inside a wrapper too.
 """
@@ -58,6 +59,11 @@ def has_extras(D: nn.Module) -> bool:
 def ignores_latent(G: nn.Module) -> bool:
     """Whether G makes one sample of each condition on purpose, as a translation without z does."""
     return any(getattr(module, "ignores_latent", False) for module in G.modules())
+
+
+def truncates_latent(G: nn.Module) -> bool:
+    """Whether samples of latents z from N(0, I) truncated to [-ψ, ψ] are meant to be better, and vary less."""
+    return any(getattr(module, "truncates_latent", False) for module in G.modules())
 
 
 def has_w(G: nn.Module) -> bool:

@@ -64,6 +64,7 @@ def arithmetic(
     n: int = 64,
     label: int | str | None = None,
     step: int | None = None,
+    space: Space | None = None,
 ) -> Arithmetic:
     """Adds and subtracts means of latents: "3,7,12 - 4,9,11 + 5,8,2".
 
@@ -75,11 +76,12 @@ def arithmetic(
     subtracted too, and one class must remain. Where the data has conditions, all samples have the first of those that
     the run keeps, and latents of a file their own.
 
-    `step` is that of an earlier checkpoint.
+    `step` is that of an earlier checkpoint. `space` is that of the latents that are added: by default z, or w where the
+    expression has a file of latents w.
 
     Raises RequestError where the expression cannot be read, or names what does not exist.
     """
-    return evaluate(load_generator(run, step=step), run, expression, seed, n, label)
+    return evaluate(load_generator(run, step=step), run, expression, seed, n, label, space)
 
 
 def evaluate(
@@ -89,11 +91,12 @@ def evaluate(
     seed: int = 0,
     n: int = 64,
     label: int | str | Tensor | None = None,
+    space: Space | None = None,
 ) -> Arithmetic:
     """`arithmetic` with the generator of `run` loaded already. `label` may be the condition of all samples instead."""
     text, files = _with_files(_with_labels(expression, G.spec))
     terms = [(sign, [files.get(item, item) for item in _items(term)]) for sign, term in _terms(text)]
-    space = space_of([*files.values()])
+    space = space or space_of([*files.values()])
     G = in_space(G.under_one_condition(), space)
     try:
         asked = None if label is None else G.as_y(label, 1)

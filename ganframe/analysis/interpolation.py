@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ganframe.analysis.latent_files import file_of, read_latents, space_of
-from ganframe.analysis.spaces import GeneratorOfW, in_space
+from ganframe.analysis.spaces import GeneratorOfW, Space, in_space
 from ganframe.analysis.trained import Classes, TrainedGenerator
 from ganframe.errors import RequestError, counted
 
@@ -72,14 +72,17 @@ def find_paths(
     y: Classes | Tensor | None = None,
     seed: int = 0,
     n: int = 64,
+    space: Space | None = None,
 ) -> Paths:
-    """The interpolations between pairs of samples, chosen by `choose`; in w where one of them is a file of latents w.
+    """The interpolations between pairs of samples, chosen by `choose`, in the `space` of z or w.
+
+    By default it is z, or w where one of the samples is a file of latents w.
 
     By default the path is linear for a uniform prior and in w, and spherical otherwise. All samples of a path have the
     class or condition of its start, or `y`; of samples that are no file it is the first of `G.conditions`. Raises
     RequestError for samples that do not exist, ValueError for such y or steps.
     """
-    G = in_space(G.under_one_condition(), space_of([item for pair in pairs for item in pair]))
+    G = in_space(G.under_one_condition(), space or space_of([item for pair in pairs for item in pair]))
     asked = None if y is None else G.as_y(y, len(pairs))
     known = [None] * len(pairs) if asked is None else asked.split(1)
     chosen = [[_one(G, item, seed, n, of) for item in pair] for pair, of in zip(pairs, known, strict=True)]
@@ -100,9 +103,10 @@ def interpolate_samples(
     label: Classes | Tensor | None = None,
     seed: int = 0,
     n: int = 64,
+    space: Space | None = None,
 ) -> Tensor:
     """Samples (len(pairs), steps, *shape) along the paths of `find_paths`."""
-    return find_paths(G, pairs, steps, path, label, seed, n).samples()
+    return find_paths(G, pairs, steps, path, label, seed, n, space).samples()
 
 
 def _one(G: TrainedGenerator, item: str, seed: int, n: int, y: Tensor | None) -> tuple[Tensor, Tensor]:

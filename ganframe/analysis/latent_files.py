@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ganframe.analysis.spaces import GeneratorOfW, Space, latent_shape
 from ganframe.analysis.trained import TrainedGenerator
+from ganframe.analysis.truncation import whole
 from ganframe.errors import RequestError, counted, warn
 from ganframe.storage.files import write_array, write_text
 
@@ -54,7 +55,7 @@ def _save(file: Path, values: Tensor) -> None:
 def fingerprint(G: TrainedGenerator) -> str:
     """What tells the weights of a generator from others: 16 digits of their SHA-256."""
     digest = hashlib.sha256()
-    network = G.of_z.network if isinstance(G, GeneratorOfW) else G.network
+    network = whole(G.of_z.network if isinstance(G, GeneratorOfW) else G.network)
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ganframe.analysis.standing_statistics import BATCH_SIZE
 from ganframe.analysis.trained import CHUNK, Classes, TrainedGenerator
 from ganframe.data.real import at_most
 from ganframe.declarations import has_w
@@ -49,8 +50,16 @@ class GeneratorOfW(TrainedGenerator):
         return self.map(z, y), y
 
     @torch.no_grad()
-    def sample(self, n: int, seed: int = 0, y: Classes | Tensor | None = None) -> Tensor:
-        return self.of_z.sample(n, seed, y)
+    def sample(
+        self, n: int, seed: int = 0, y: Classes | Tensor | None = None, truncation: float | None = None
+    ) -> Tensor:
+        return self.of_z.sample(n, seed, y, truncation)
+
+    def truncated(self, psi: float) -> GeneratorOfW:
+        return GeneratorOfW(self.of_z.truncated(psi))
+
+    def with_standing_statistics(self, batches: int, batch_size: int = BATCH_SIZE) -> GeneratorOfW:
+        return GeneratorOfW(self.of_z.with_standing_statistics(batches, batch_size))
 
     @torch.no_grad()
     def map(self, z: Tensor, y: Tensor) -> Tensor:

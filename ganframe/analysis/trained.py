@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganframe.analysis import standing_statistics, truncation
 from ganframe.analysis.translation import is_tileable, refuse_untileable, samples_under
 from ganframe.components import DataSpec, Generator, with_nested
 from ganframe.data.checks import check_condition
@@ -74,19 +75,24 @@ class TrainedGenerator(nn.Module):
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         z = sample_prior(self.prior, HEEDING, torch.Generator().manual_seed(0))
         try:
-            return heeds(self.network, z.to(device), self.spec)
+            return heeds(truncation.whole(self.network), z.to(device), self.spec)
         except Exception:  # a network without gradients or copies, which may sample all the same
             return True
 
     @torch.no_grad()
-    def sample(self, n: int, seed: int = 0, y: Classes | Tensor | None = None) -> Tensor:
+    def sample(
+        self, n: int, seed: int = 0, y: Classes | Tensor | None = None, truncation: float | None = None
+    ) -> Tensor:
         """n samples (n, *shape), the same for the same seed on any device.
 
         `y` is one class for all or one for each, labels or names; where the data has conditions, a condition
         (*condition) for all or (n, *condition), in floats, or in uint8 if they are images. By default classes are drawn
-        uniformly, and the conditions that the run keeps are taken in turn. Raises ValueError where y is not of this
-        form or the generator heeds none, RequestError where there are no conditions to take.
+        uniformly, and the conditions that the run keeps are taken in turn. `truncation` is that of `truncated`. Raises
+        ValueError where y is not of this form or the generator heeds none, RequestError where there are no conditions
+        to take, or no truncation.
         """
+        if truncation is not None:
+            return self.truncated(truncation).sample(n, seed, y)
         if y is None:
             return self.decode(*self.latents(n, seed))
         return self.decode(fixed_latents(self.prior, self.spec, n, seed)[0], self.as_y(y, n))
@@ -103,6 +109,34 @@ class TrainedGenerator(nn.Module):
         """The same generator with other conditions (k, *condition) to take in turn. ValueError where it heeds none."""
         self._refuse_if_deaf("condition")
         return TrainedGenerator(self.network, self.spec, self.prior, self.registry, conditions)
+
+    @functools.cached_property
+    def _mean_w(self) -> truncation.MeanW:
+        return truncation.MeanW(truncation.whole(self.network), self.spec, self.prior)
+
+    def truncated(self, psi: float) -> TrainedGenerator:
+        """The same generator with latents nearer to their middle: samples are better, and vary less, for a small ψ.
+
+        Where the network has latents w they are w̄ + ψ (w - w̄), w̄ the mean w of the class or condition: 1 is no
+        truncation, 0 leaves w̄ alone. Where it declares `truncates_latent`, z is of the normal distribution truncated
+        to [-ψ, ψ]. A second ψ takes the place of the first. Raises RequestError for other networks and numbers.
+        """
+        network = truncation.truncated(truncation.whole(self.network), self._mean_w, self.prior, psi)
+        return TrainedGenerator(network, self.spec, self.prior, self.registry, self.conditions)
+
+    def with_standing_statistics(
+        self, batches: int, batch_size: int = standing_statistics.BATCH_SIZE
+    ) -> TrainedGenerator:
+        """A copy whose BatchNorm has the statistics of so many batches of latents, truncated ones if they are here.
+
+        Running means of training lag behind the weights, and fit neither a moving average of them nor truncated
+        latents. Raises RequestError where the network has no BatchNorm.
+        """
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        seeds = range(standing_statistics.SEED, standing_statistics.SEED + batches)
+        drawn = (tuple(part.to(device) for part in self.latents(batch_size, seed)) for seed in seeds)
+        network = standing_statistics.with_standing_statistics(self.network, drawn)
+        return TrainedGenerator(network, self.spec, self.prior, self.registry, self.conditions)
 
     def under_one_condition(self) -> TrainedGenerator:
         """The same generator with the first of its conditions for all samples; itself where there are none."""

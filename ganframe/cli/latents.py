@@ -22,6 +22,17 @@ SEED = click.IntRange(0, 2**63 - 1)
 checkpoint_step = click.option(
     "--step", type=click.IntRange(0), help="Of the checkpoint of this step; by default of the newest."
 )
+truncation = click.option(
+    "--truncation",
+    metavar="PSI",
+    type=click.FloatRange(0),
+    help="Latents nearer to their middle, for better samples that vary less, as 0.7; where the network offers it.",
+)
+space_option = click.option(
+    "--space",
+    type=click.Choice(["z", "w"]),
+    help="Latents to combine. By default z, or w where one is in a file of latents w.",
+)
 picture_of = options(
     click.option(
         "-n",
@@ -34,7 +45,11 @@ picture_of = options(
 
 
 def _load(
-    run: str, class_: str | None, condition: str | None, step: int | None = None
+    run: str,
+    class_: str | None,
+    condition: str | None,
+    step: int | None = None,
+    truncation: float | None = None,
 ) -> tuple[TrainedGenerator, int | None]:
     """The generator of a run, under the conditions of a file if there is one, and the label of a class."""
     import ganframe
@@ -42,6 +57,7 @@ def _load(
 
     _refuse_both(class_, condition)
     G = ganframe.load_generator(run, step=step)
+    G = G if truncation is None else G.truncated(truncation)
     with as_request_error():
         if condition is not None:
             return G.with_conditions(read_conditions(condition, G.spec, G.conditions)), None
@@ -85,7 +101,14 @@ def _of_class(G: TrainedGenerator, label: int | None) -> str:
     help="A picture (.png), an array (.npy), or a folder (DIR/) for a file of each sample. By default "
     "RUN/samples/seed-<S>.png.",
 )
-@options(checkpoint_step, blocking)
+@click.option(
+    "--standing-statistics",
+    "batches",
+    metavar="N",
+    type=click.IntRange(1),
+    help="BatchNorm's statistics are those of N batches of 64 latents, and not those of training.",
+)
+@options(truncation, checkpoint_step, blocking)
 def sample(
     run: str,
     count: int | None,
@@ -95,6 +118,8 @@ def sample(
     tile: bool,
     overlap: int | None,
     out: str | None,
+    batches: int | None,
+    truncation: float | None,
     step: int | None,
 ) -> None:
     """Draw samples of the generator of RUN.
@@ -124,15 +149,18 @@ def sample(
     keep_freed_memory()
     if condition is not None:
         of = Path(condition).resolve()
-        name = f"seed-{seed}-condition-{of.name if of.is_dir() else of.stem}{_of(step)}.png"
+        name = f"seed-{seed}-condition-{of.name if of.is_dir() else of.stem}{_of(step, truncation, batches)}.png"
         file = Path(out) if out else Path(run) / "samples" / name
         G = ganframe.load_generator(run, step=step)
+        G = G if truncation is None else G.truncated(truncation)
+        G = G if batches is None else G.with_standing_statistics(batches)
         click.echo(sample_under(G, condition, count, seed, file, singly, tile, overlap))
         return
-    G, asked = _load(run, label, None, step)
+    G, asked = _load(run, label, None, step, truncation)
+    G = G if batches is None else G.with_standing_statistics(batches)
     count = count or _number(None)
     under = "" if asked is None else f"-label-{asked}"  # a name may hold any character
-    under += _of(step)
+    under += _of(step, truncation, batches)
     file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{under}.png"
     z, y = G.latents(count, seed)
     y = y if asked is None else G.labels(asked, count)
@@ -159,9 +187,10 @@ def _number(condition: str | None) -> int:
     return 64 if condition is None else ONE
 
 
-def _of(step: int | None) -> str:
-    """The part of a file's name that says the step."""
-    return "" if step is None else f"-step-{step}"
+def _of(step: int | None, truncation: float | None = None, batches: int | None = None, space: str | None = None) -> str:
+    """The part of a file's name that says what is not as by default."""
+    said = {"space": space, "truncation": truncation, "standing-statistics": batches, "step": step}
+    return "".join(f"-{name}-{value}" for name, value in said.items() if value is not None)
 
 
 def _write_singly(folder: Path, G: TrainedGenerator, z: Tensor, y: Tensor, under: str) -> None:
@@ -187,7 +216,7 @@ def _write_singly(folder: Path, G: TrainedGenerator, z: Tensor, y: Tensor, under
 @click.option("--label", metavar="CLASS", help="The class of the samples, its name or label; by default that of A.")
 @click.option("--condition", metavar="FILE", help=ONE_CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png), an animation (.gif) or an array (.npy).")
-@options(picture_of, checkpoint_step, blocking)
+@options(picture_of, space_option, truncation, checkpoint_step, blocking)
 def interpolate(
     run: str,
     between: tuple[tuple[str, str], ...],
@@ -198,6 +227,8 @@ def interpolate(
     out: str | None,
     count: int | None,
     seed: int,
+    space: Literal["z", "w"] | None,
+    truncation: float | None,
     step: int | None,
 ) -> None:
     """Interpolate between latents. A and B are places in the picture of `ganframe sample RUN`, or SEED:PLACE.
@@ -211,15 +242,15 @@ def interpolate(
     from ganframe.report import pictures
     from ganframe.storage.files import write_array
 
-    file = Path(out) if out else Path(run) / "samples" / f"interpolation{_of(step)}.png"
+    file = Path(out) if out else Path(run) / "samples" / f"interpolation{_of(step, truncation, None, space)}.png"
     keep_freed_memory()
-    G, asked = _load(run, label, condition, step)
+    G, asked = _load(run, label, condition, step, truncation)
     count = count or _number(condition)
     require_suffix(file, *([".png", ".gif", ".npy"] if G.spec.is_image else [".png", ".npy"]))
     pairs = between or tuple((str(i), str(i + 1)) for i in range(0, min(16, count - 1), 2)) or (("0", "0"),)
     with as_request_error():
         of_path = asked if condition is None or G.conditions is None else G.conditions[0]
-        paths = find_paths(G, pairs, steps, path, of_path, seed, count)
+        paths = find_paths(G, pairs, steps, path, of_path, seed, count, space)
     samples = paths.samples()
     with writing(file):
         if file.suffix.lower() == ".npy":
@@ -240,7 +271,7 @@ def interpolate(
 )
 @click.option("--condition", metavar="FILE", help=ONE_CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png), or the result as an array (.npy).")
-@options(picture_of, checkpoint_step, blocking)
+@options(picture_of, space_option, checkpoint_step, blocking)
 def arithmetic(
     run: str,
     expression: str,
@@ -249,6 +280,7 @@ def arithmetic(
     out: str | None,
     count: int | None,
     seed: int,
+    space: Literal["z", "w"] | None,
     step: int | None,
 ) -> None:
     """Add and subtract means of groups of latents, as in "3,7,12 - 4,9,11 + 5,8,2".
@@ -267,10 +299,11 @@ def arithmetic(
 
     keep_freed_memory()
     G, asked = _load(run, label, condition, step)
-    file = Path(out) if out else Path(run) / "samples" / f"arithmetic{_of(step)}.{'png' if G.spec.is_image else 'npy'}"
+    name = f"arithmetic{_of(step, space=space)}.{'png' if G.spec.is_image else 'npy'}"
+    file = Path(out) if out else Path(run) / "samples" / name
     require_suffix(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
     of_all = asked if condition is None or G.conditions is None else G.conditions[0]
-    found = evaluate(G, run, expression, seed, count or _number(condition), of_all)
+    found = evaluate(G, run, expression, seed, count or _number(condition), of_all, space)
     with writing(file):
         if file.suffix.lower() == ".npy":
             write_array(file, decode_result(G, found)[0].numpy())
