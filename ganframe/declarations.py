@@ -5,6 +5,8 @@ consecutive samples of its group. `many_scores = True`: a discriminator returns 
 `gives_extras = True`: a discriminator takes a third argument, `extras`, a dict that it fills with tensors (N, …).
 `ignores_latent = True`: a generator makes one sample of each condition, whatever z is.
 `truncates_latent = True`: a generator makes better samples of latents z from a truncated normal distribution.
+`grows_at = (1000, 1500, …)`: a network that follows its buffer `training_step` has a stage begin, or end being faded
+in, at these generator steps. Two players that both declare it must agree.
 
 Declarations are looked for in all modules of a network, so they hold inside a wrapper too.
 """
@@ -69,6 +71,11 @@ def truncates_latent(G: nn.Module) -> bool:
 def has_w(G: nn.Module) -> bool:
     """Whether G offers its latents w: map(z, y) -> w and synthesize(w, y) -> x."""
     return callable(getattr(G, "map", None)) and callable(getattr(G, "synthesize", None))
+
+
+def growth(network: nn.Module) -> tuple[int, ...]:
+    """The generator steps at which the network declares to grow, in order; empty if it declares none."""
+    return tuple(sorted({step for module in network.modules() for step in getattr(module, "grows_at", ())}))
 
 
 def mean_scores(scores: Tensor) -> Tensor:

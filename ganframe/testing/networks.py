@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganframe.components import DataSpec, Discriminator, Generator
-from ganframe.declarations import group_size, has_many_scores, has_w, ignores_latent, mixes_samples
+from ganframe.declarations import group_size, growth, has_many_scores, has_w, ignores_latent, mixes_samples
 from ganframe.testing.common import (
     DEVICE,
     buffers,
@@ -138,7 +138,10 @@ def _batch_size(network: nn.Module) -> int:
 
 
 GROWTH = (0, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
-"""Generator steps at which a network with a buffer `training_step` is tried: each parameter must be used at one."""
+"""Generator steps at which a network with a buffer `training_step` is tried, beside those at which it declares to grow.
+
+Each parameter must be used at one of them.
+"""
 
 
 def conditions(spec: DataSpec, n: int = 4) -> Tensor:
@@ -261,7 +264,7 @@ def _check_parameter_gradients(name: str, symbol: str, network: nn.Module, input
     stages = [b for key, b in network.named_buffers() if key.split(".")[-1] == "training_step"]
     used: set[str] = set()
     bad: set[str] = set()
-    for step in GROWTH if stages else (0,):
+    for step in sorted({*GROWTH, *growth(network)}) if stages else (0,):
         for buffer in stages:  # as the engine fills it: parts of a growing network wait for their time
             buffer.fill_(step)
         network.zero_grad(set_to_none=True)
