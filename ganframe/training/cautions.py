@@ -9,13 +9,20 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ganframe.components import Term
+from ganframe.declarations import growth
 from ganframe.engine.timing import ALWAYS
 from ganframe.recipes.tables import Recipe
 from ganframe.training.directions import is_linear, slopes_of
 
 
-def cautions(recipe: Recipe, D: nn.Module) -> Iterator[str]:
-    """A line for each, with its place in the recipe. D is the discriminator as it is trained."""
+def cautions(recipe: Recipe, G: nn.Module, D: nn.Module) -> Iterator[str]:
+    """A line for each, with its place in the recipe. G and D are the networks as they are trained."""
+    for player, network in (("generator", G), ("discriminator", D)):
+        if (ends := max(growth(network), default=0)) >= recipe.train.steps:
+            yield (
+                f"{player}: grows until step {ends}, and train.steps is {recipe.train.steps}, so the last stage is not "
+                f"reached, or not faded in; train for more than {ends} steps, or shorten the stages"
+            )
     if _grows_without_end(recipe, D):
         yield (
             "objective: L_D is linear in the scores, so it has no minimum, and nothing in this recipe limits the "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ganframe.components import DataSpec, Objective, Term
-from ganframe.declarations import group_size, has_many_scores, mixes_samples
+from ganframe.declarations import group_size, growth, has_many_scores, mixes_samples
 from ganframe.engine.algorithm import discriminator_loss, generator_loss
 from ganframe.engine.state import Batch, Game
 from ganframe.engine.timing import ALWAYS
@@ -44,6 +44,7 @@ def faults(recipe: Recipe, game: Game, spec: DataSpec) -> list[str]:
             found.append(str(fault))
             return None
 
+    attempt(lambda: _refuse_other_growth(game))
     with torch.random.fork_rng():
         x = attempt(lambda: _try_generator(recipe, game, spec))
         given = torch.zeros(2 * group_size(game.D), *spec.shape, device=_device_of(game.D)) if x is None else x
@@ -82,6 +83,16 @@ def _batch(recipe: Recipe, game: Game, spec: DataSpec) -> Batch:
     device, n = _device_of(game.D), 2 * group_size(game.D)
     x, z = torch.randn(n, *spec.shape, device=device), torch.randn(n, recipe.latent.dim, device=device)
     return Batch(x.clamp(-1, 1) if spec.is_image else x, spec.blank(n, device), z)
+
+
+def _refuse_other_growth(game: Game) -> None:
+    """Networks that both declare when they grow must do so at the same steps; one alone may grow."""
+    of_G, of_D = growth(game.G), growth(game.D)
+    if of_G and of_D and of_G != of_D:
+        raise _Fault(
+            f"generator, discriminator: they grow at different steps, at {', '.join(map(str, of_G))} and at "
+            f"{', '.join(map(str, of_D))}; give both tables the same schedule of stages"
+        )
 
 
 def _try_generator(recipe: Recipe, game: Game, spec: DataSpec) -> Tensor:

@@ -130,7 +130,7 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
     if judge is not None:
         processes.in_first_process(accelerator, judge.fit)
     if start and accelerator.is_main_process:
-        for line in cautions(recipe, D):
+        for line in cautions(recipe, G, D):
             warn(f"{recipe.title}: {line}")
     configs = {name: getattr(recipe.optimizer, name) for name in networks}
     for name, config in configs.items() if accelerator.is_main_process else ():

@@ -203,6 +203,23 @@ def test_growing_generator_is_accepted():
     check_generator(generator(GrowingGenerator), POINTS)
 
 
+class BrieflyGrowing(GrowingGenerator):
+    """Uses its late layer at steps 300 to 309 alone, which none of the usual steps is."""
+
+    def forward(self, z, y):
+        return self.first(z) + (self.late(z) if 300 <= int(self.training_step) < 310 else 0)
+
+
+class DeclaredGrowth(BrieflyGrowing):
+    grows_at = (300, 310)
+
+
+def test_growing_network_is_tried_at_the_steps_that_it_declares():
+    check_generator(generator(DeclaredGrowth), POINTS)
+    with pytest.raises(AssertionError, match="parameters that get no gradient: late"):
+        check_generator(generator(BrieflyGrowing), POINTS)
+
+
 # ---------------------------------------------------------------------------------------------------- objectives
 
 

@@ -1,7 +1,11 @@
-"""What a recipe is warned of: a loss that is linear in the scores, without anything that limits the discriminator."""
+"""What a recipe is warned of: a loss that is linear in the scores, without anything that limits the discriminator; and
+networks that would grow after the last step.
+"""
 
+import attrs
 import pytest
 
+from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
 from ganframe.training.prepare import prepare
 
 BOUNDED = {
@@ -30,3 +34,33 @@ def test_limited_discriminators_and_bounded_losses_are_not(make_recipe, capsys, 
 def test_constraint_that_starts_after_the_last_step_limits_nothing(make_recipe, capsys):
     prepare(make_recipe(constraints=[{"use": "gradient_penalty", "start": 100}]))
     assert "linear in the scores" in capsys.readouterr().err
+
+
+@attrs.frozen
+class GrowingGenerator(MLPGenerator):
+    """Declares that it grows at steps 4 and 6."""
+
+    def build(self, data, latent_dim):
+        G = super().build(data, latent_dim)
+        G.grows_at = (4, 6)
+        return G
+
+
+@attrs.frozen
+class GrowingDiscriminator(MLPDiscriminator):
+    def build(self, data):
+        D = super().build(data)
+        D.grows_at = (4, 6)
+        return D
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(4, True), (6, True), (7, False)])
+def test_networks_that_would_grow_after_the_last_step_are_warned_of(make_recipe, capsys, steps, warned):
+    networks = {"generator": GrowingGenerator(hidden=(8,)), "discriminator": GrowingDiscriminator(hidden=(8,))}
+    train = {"steps": steps}
+    recipe = attrs.evolve(make_recipe(train=train, constraints=[{"use": "gradient_penalty"}]), **networks)
+    prepare(recipe)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 * warned
+    for line, player in zip(lines, networks, strict=False):
+        assert line.startswith(f"warning: built.toml: {player}: grows until step 6, and train.steps is {steps}")

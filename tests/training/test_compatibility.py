@@ -215,3 +215,27 @@ def test_invalid_objective_is_refused_in_one_line(make_recipe, refused, monkeypa
         monkeypatch.setenv("GANFRAME_STRICT", "1")
         with pytest.raises((TypeError, NotImplementedError)):
             prepare(recipe)
+
+
+@pytest.mark.parametrize(
+    ("of_G", "of_D", "refusal"),
+    [
+        ((4, 6), (4, 6), False),
+        ((6, 4), (4, 6), False),
+        ((4, 6), (), False),
+        ((), (4, 6), False),
+        ((4, 6), (4, 5), True),
+        ((4, 6), (4,), True),
+    ],
+)
+def test_networks_that_grow_at_different_steps_are_refused(make_recipe, refused, of_G, of_D, refusal):
+    G, D = Mixing(mixes_samples=True), Mixing(mixes_samples=True)
+    G.layers = nn.Sequential(nn.Linear(64, 64), nn.Unflatten(1, (1, 8, 8)))
+    G.forward = lambda z, y: G.layers(z)
+    G.layers.grows_at, D.layers.grows_at = of_G, of_D  # in any module of the network
+    recipe = attrs.evolve(make_recipe(latent={"dim": 64}), generator=Given(G), discriminator=Given(D))
+    if not refusal:
+        prepare(recipe)
+        return
+    (problem,) = refused(recipe)
+    assert problem.startswith("built.toml: generator, discriminator: they grow at different steps, at 4, 6 and at 4")
