@@ -13,6 +13,7 @@ import attrs
 import torch
 
 from ganframe.components import DataSpec
+from ganframe.declarations import growth
 from ganframe.engine.algorithm import train
 from ganframe.errors import RecipeError, RunError, note
 from ganframe.recipes.problems import is_out_of_memory, lost_worker, no_memory
@@ -29,8 +30,8 @@ from ganframe.training.prepare import prepare
 
 @attrs.frozen
 class CheckResult:
-    """What `check` found. Seconds are for one generator step with its discriminator steps; memory is in bytes,
-    a picture of samples included, or None where the system does not tell it.
+    """What `check` found. Seconds are for one generator step with its discriminator steps, of networks
+    as large as they grow; memory is in bytes, a picture of samples included, or None where the system does not tell it.
 
     `full_decay_at` is the step at which the moving average reaches its decay, or None without a moving average.
     `heeding` says which players heed y, or is None where all samples have the same.
@@ -66,7 +67,9 @@ def check(recipe: Recipe) -> CheckResult:
 
     try:
         first = steps(1)
-        start = max((timing.start for timing in recipe.timing.values()), default=0)
+        starts = [timing.start for timing in recipe.timing.values()]
+        grown = [step for network in (state.game.G, state.game.D) for step in growth(network)]
+        start = max([*starts, *(step for step in grown if step < recipe.train.steps)], default=0)
         if start:  # parts that start later are tried too, and the time is that with all of them
             state.step = start
             first = max(first, steps(1))

@@ -45,3 +45,13 @@ def test_smaller_batch_is_advised_only_where_there_is_one(make_recipe, monkeypat
     monkeypatch.setattr(pictures, "draw", fail)
     with pytest.raises(RunError, match=f"not enough memory to train this; use {advice}"):
         check.check(make_recipe(train={"steps": 1, "batch_size": batch_size}))
+
+
+@pytest.mark.parametrize(("steps", "last"), [(7, 6), (6, 4)])
+def test_networks_that_grow_are_tried_as_large_as_they_grow(make_recipe, monkeypatch, steps, last):
+    """In the last step of their growth that the run reaches, and so is the picture."""
+    drawn = []
+    monkeypatch.setattr(check, "growth", lambda network: (4, 6))
+    monkeypatch.setattr(check, "draw_pictures", lambda trainer, file: lambda state: drawn.append(state.step))
+    check.check(make_recipe(train={"steps": steps}))
+    assert drawn == [last + 1]
