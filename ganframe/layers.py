@@ -108,8 +108,8 @@ class UpsampleThenConv(nn.Conv2d):
 class SelfAttention(nn.Module):
     """h + γ · o, o the attention of each position to all others, γ = 0 at the start (Zhang et al. 2019, section 3).
 
-    Queries and keys have C/8 channels, values C/2, and a 1×1 convolution brings them back to C; at least one channel
-    each. With `pool` = 2 keys and values are max-pooled by 2: a quarter of the memory. The convolutions have no biases.
+    Queries and keys have C/8 channels, at least one, as in the paper. Values have C/2, where the paper has C/8 too; a
+    1×1 convolution brings them back to C. With `pool` = 2 keys and values are max-pooled by 2: a quarter of the memory.
 
     forward(h): (N, C, H, W) -> (N, C, H, W). It can be differentiated twice.
     """
