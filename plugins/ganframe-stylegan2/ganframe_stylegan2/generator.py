@@ -101,7 +101,7 @@ class _Generator(nn.Module):
         if w.ndim == 3 and w.shape[1] != self.layers:
             raise ValueError(f"synthesize: w has {w.shape[1]} layers; give (N, w_dim), or (N, {self.layers}, w_dim)")
         each = w.unbind(1) if w.ndim == 3 else [w] * self.layers
-        h = self.constant.expand(len(w), -1, -1, -1)
+        h = self.constant.expand(w.shape[0], -1, -1, -1)  # not len(w): an exported graph would keep the number
         image: Tensor | None = None
         for i, (conv, own) in enumerate(zip(self.convs, each, strict=True)):
             h = conv(h, own)
