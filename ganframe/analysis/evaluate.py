@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganframe.analysis.standing_statistics import BATCH_SIZE
 from ganframe.analysis.trained import load_generator
 from ganframe.components import DataSpec
 from ganframe.data.arrays import as_samples, in_order_of_axes, open_array
@@ -38,6 +39,8 @@ def evaluate(
     samples: int | None = None,
     against: Against | None = None,
     step: int | None = None,
+    truncation: float | Sequence[float] | None = None,
+    standing_statistics: int | None = None,
     device: torch.device | str | None = None,
 ) -> list[Score]:
     """The scores of a run by its own data, or of a file or folder of samples by the data of the recipe `data`.
@@ -47,8 +50,9 @@ def evaluate(
     name has the options that it has in the recipe, if it is there. By default they are those of the recipe, or else
     `modes`, or `frechet` and `precision_recall`, as the data suits; `kernel` takes the place of `frechet` where there
     are too few real samples for that. `samples` is the number of generated samples, `against` the split of real ones
-    ("test" where there is one). `step` is that of a checkpoint of a run. Scores of a run are also added to its
-    evaluations.jsonl.
+    ("test" where there is one). `step` is that of a checkpoint of a run. `truncation` is a ψ of its generator's
+    `truncated`, or several, each judged in turn; with `standing_statistics` its BatchNorm has those of so many batches.
+    Both stand in the protocol. Scores of a run are also added to its evaluations.jsonl.
 
     Raises RequestError where anything does not fit, or a metric finds no score; then nothing is written.
     """
@@ -61,6 +65,9 @@ def evaluate(
         raise RequestError(f"{path}: there is no such file or folder")
     if not is_run and step is not None:
         raise RequestError(f"{path}: not the folder of a run, so it has no checkpoint of step {step}")
+    truncations = (tuple(truncation) or (None,)) if isinstance(truncation, Sequence) else (truncation,)
+    if not is_run and (truncations != (None,) or standing_statistics is not None):
+        raise RequestError(f"{path}: not the folder of a run, so truncation and standing statistics have no generator")
     with provenance.naming_missing_plugins(folder):
         recipe = load_recipe(folder.recipe if data is None else data, registry=registry)
     judged = _open(recipe)
@@ -77,7 +84,8 @@ def evaluate(
     judge = make(asked or recipe.metrics) if asked or own else _default(judged, registry, make)
     try:
         if is_run:
-            scores = _of_run(folder, judge, step, recipe if data is None else None)
+            own_recipe = recipe if data is None else None
+            scores = _of_run(folder, judge, step, own_recipe, truncations, standing_statistics)
         else:
             scores = _of_files(folder.path, judge)
     except (MemoryError, RuntimeError) as error:
@@ -139,8 +147,18 @@ def _default(data: JudgedData, registry: Registry, make: Callable[[tuple[Evaluat
     return judge
 
 
-def _of_run(folder: RunFolder, judge: Judge, step: int | None, recipe: Recipe | None) -> list[Score]:
-    """The scores of a run's generator. `recipe` is its own, or None where it is judged by other data."""
+def _of_run(
+    folder: RunFolder,
+    judge: Judge,
+    step: int | None,
+    recipe: Recipe | None,
+    truncations: Sequence[float | None],
+    batches: int | None,
+) -> list[Score]:
+    """The scores of a run's generator, at each truncation, with standing statistics of so many batches if given.
+
+    `recipe` is its own, or None where it is judged by other data.
+    """
     own = recipe or load_recipe(folder.recipe, registry=judge.registry)
     generator = load_generator(folder.path, judge.registry, step).to(judge.device)
     _refuse_other_shape(str(folder.path), generator.spec.shape, judge.data.spec)
@@ -151,7 +169,7 @@ def _of_run(folder: RunFolder, judge: Judge, step: int | None, recipe: Recipe | 
     chosen = how_chosen(folder.generator) if step is None else None
     newest = folder.checkpoints()[-1:]
     at = step if step is not None else chosen["step"] if chosen else step_of(newest[0]) if newest else 0
-    x, y = generate(judge, generator.prior, generator.decode, judge.wanted(), heeds_y)
+    sides = [(psi, generator if psi is None else generator.truncated(psi)) for psi in truncations]
     about = {
         "step": at,
         "by": "evaluate",
@@ -160,10 +178,17 @@ def _of_run(folder: RunFolder, judge: Judge, step: int | None, recipe: Recipe | 
         "averaged": own.train.ema is not None,
         "versions": provenance.versions(own.components(), own.registry, own.optimizer.of_plugins()),
     }
-    scores = judge.scores(x, y)
-    for score in scores:
-        score["protocol"]["chosen_by"] = chosen["by"] if chosen else None
-    return [{**score, "judged": about} for score in scores]
+    scores = []
+    for psi, G in sides:
+        G = G if batches is None else G.with_standing_statistics(batches)
+        x, y = generate(judge, G.prior, G.decode, judge.wanted(), heeds_y)
+        more: dict[str, Any] = {"chosen_by": chosen["by"] if chosen else None}
+        more |= {} if psi is None else {"truncation": psi}
+        more |= {} if batches is None else {"standing_statistics": {"batches": batches, "batch_size": BATCH_SIZE}}
+        scores += [
+            {**score, "protocol": {**score["protocol"], **more}, "judged": about} for score in judge.scores(x, y)
+        ]
+    return scores
 
 
 def _of_files(path: Path, judge: Judge) -> list[Score]:

@@ -134,7 +134,8 @@ class TrainedGenerator(nn.Module):
         """
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         seeds = range(standing_statistics.SEED, standing_statistics.SEED + batches)
-        drawn = (tuple(part.to(device) for part in self.latents(batch_size, seed)) for seed in seeds)
+        of_seeds = (self.latents(batch_size, seed) for seed in seeds)
+        drawn = ((z.to(device), y.to(device)) for z, y in of_seeds)
         network = standing_statistics.with_standing_statistics(self.network, drawn)
         return TrainedGenerator(network, self.spec, self.prior, self.registry, self.conditions)
 

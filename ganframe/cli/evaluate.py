@@ -23,6 +23,20 @@ from ganframe.cli.common import Command, blocking, make_table, options, print_ta
 @click.option("--samples", type=click.IntRange(2), metavar="N", help="Generated samples to judge.")
 @click.option("--against", type=click.Choice(["test", "train"]), help="Real samples to compare with.  [test, if any]")
 @click.option("--step", type=click.IntRange(0), metavar="N", help="Judge the checkpoint of this step of a run.")
+@click.option(
+    "--truncation",
+    "truncations",
+    multiple=True,
+    metavar="PSI",
+    type=click.FloatRange(0),
+    help="Judge truncated samples, where the network offers them; several: each in turn.",
+)
+@click.option(
+    "--standing-statistics",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Judge a generator whose BatchNorm has the statistics of N batches of 64 latents.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of scores with their protocol.")
 @options(blocking)
 def evaluate(
@@ -32,6 +46,8 @@ def evaluate(
     samples: int | None,
     against: Any,
     step: int | None,
+    truncations: tuple[float, ...],
+    standing_statistics: int | None,
     as_json: bool,
 ) -> None:
     """Judge how good the samples of a run are, or those in a file (.npy) or a folder of images."""
@@ -40,14 +56,26 @@ def evaluate(
     from ganframe.judging.protocol import called, described, numbers
 
     keep_freed_memory()
-    scores = judged(target, metrics, data=data, samples=samples, against=against, step=step)
+    scores = judged(
+        target,
+        metrics,
+        data=data,
+        samples=samples,
+        against=against,
+        step=step,
+        truncation=truncations,
+        standing_statistics=standing_statistics,
+    )
     if as_json:
         click.echo(json.dumps(scores, indent=2))
         return
-    table = make_table("metric", "number", "value")
+    column = ["truncation"] if truncations else []
+    table = make_table(*column, "metric", "number", "value")
     for score in scores:
+        first = [*(f"{psi:g}" for psi in [score["protocol"].get("truncation")] if column), score["metric"]]
         for index, (name, value) in enumerate(numbers(score).items()):
-            table.add_row("" if index else score["metric"], called(score, name), f"{value:.5g}")
+            table.add_row(*([""] * len(first) if index else first), called(score, name), f"{value:.5g}")
     print_table(table)
-    for score in scores:
-        say(f"{score['metric']}: {described(score['protocol'])}", indent=2)
+    protocols = ((score["metric"], {**score["protocol"], "truncation": None}) for score in scores)  # the table has it
+    for line in dict.fromkeys(f"{metric}: {described(protocol)}" for metric, protocol in protocols):
+        say(line, indent=2)

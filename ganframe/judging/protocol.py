@@ -22,9 +22,18 @@ OWN = ("metric", "error", "protocol", "judged")
 """Keys of a score that are not numbers of the metric."""
 
 
+ALTERED = ("truncation", "standing_statistics")
+"""Keys of a protocol, where the generator that was judged is not as it was trained."""
+
+
 def numbers(score: Score) -> dict[str, float]:
     """The numbers of a score by name."""
     return {name: value for name, value in score.items() if name not in OWN}
+
+
+def is_of_training(score: Score) -> bool:
+    """Whether what was judged is the generator as it was trained, without truncation or standing statistics."""
+    return all(score["protocol"].get(key) is None for key in ALTERED)
 
 
 def recipe_hash(recipe: Recipe) -> str:
@@ -42,6 +51,10 @@ def described(protocol: Mapping[str, Any]) -> str:
     parts += [f"features {name} ({found['hash']})" for name, found in protocol["features"].items()]
     if protocol.get("chosen_by"):
         parts.append(f"the checkpoint chosen by {protocol['chosen_by']}")
+    if protocol.get("truncation") is not None:
+        parts.append(f"truncation {protocol['truncation']:g}")
+    if standing := protocol.get("standing_statistics"):
+        parts.append(f"standing statistics of {standing['batches']:,} batches of {standing['batch_size']}")
     return "; ".join(parts)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import attrs
 
 from ganframe.judging.judge import named
-from ganframe.judging.protocol import Score
+from ganframe.judging.protocol import Score, is_of_training
 from ganframe.recipes.tables import Recipe
 from ganframe.recipes.writing import to_table
 from ganframe.storage import run_folder
@@ -93,7 +93,7 @@ def final_scores(folder: RunFolder, recipe: Recipe) -> tuple[Score, ...] | None:
 
     Those of the training itself come first, as `ganframe evaluate` may have added others, of other protocols.
     """
-    found = read_evaluations(folder)
+    found = [score for score in read_evaluations(folder) if is_of_training(score)]
     chosen = [score for score in found if score["protocol"].get("chosen_by") == recipe.log.keep_best]
     if recipe.log.keep_best is None:
         chosen = [score for score in chosen if score["judged"]["step"] == recipe.train.steps]

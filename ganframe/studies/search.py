@@ -24,6 +24,7 @@ from ganframe.engine.state import Callback, State
 from ganframe.errors import RecipeError, RequestError, note
 from ganframe.judging.best import Best
 from ganframe.judging.judge import named
+from ganframe.judging.protocol import is_of_training
 from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.run_folder import InUse, RunFolder
 from ganframe.studies.outcomes import Outcome, Status, read_outcome, run_folder_of
@@ -149,7 +150,8 @@ def _prune(trial: Any, best: Best, run: Planned, path: RunFolder, index: int, be
             return
         for score in read_evaluations(path):
             step, value = score["judged"]["step"], score.get(best.number)
-            if score["metric"] == best.metric and value is not None and step not in reported:
+            plain = score["metric"] == best.metric and is_of_training(score)
+            if plain and value is not None and step not in reported:
                 reported.add(step)
                 with _quiet():  # a resumed run reports some steps again
                     trial.report((sum(before) + value) / (len(before) + 1), index * steps + step)
