@@ -43,9 +43,10 @@ def check_generator(generator: Generator | type[Generator], data: DataSpec | Non
     `build` draws weights from torch's random state only. G(z, y) has shape (N, *data.shape), is finite, and has z's
     dtype and device, in training and evaluation mode, also for N = 1 (unless the network mixes samples). Every
     parameter receives a gradient; where a buffer `training_step` holds the step, at one of several steps. Different z
-    give different samples, or the same where the network declares `ignores_latent` and the data has conditions. Where
-    it offers latents w, map and then synthesize give what G gives. In evaluation mode nothing changes, samples do not
-    depend on each other. `state_dict` restores the network, also after steps of training.
+    give different samples, or the same where the network declares `ignores_latent` and the data has conditions; then it
+    does not declare `truncates_latent`. Where it offers latents w, map and then synthesize give what G gives. In
+    evaluation mode nothing changes, samples do not depend on each other. `state_dict` restores the network, also after
+    steps of training.
 
     Raises AssertionError for the first property that is violated.
     """
@@ -123,6 +124,11 @@ def _check_latent(name: str, G: nn.Module, z: Tensor, y: Tensor, spec: DataSpec)
                 parameter.add_(noise * torch.randn_like(parameter))
         samples = G(z, y)
         heeds = heeds or bool((samples != samples[:1]).any())
+    declared = [module.truncates_latent for module in G.modules() if hasattr(module, "truncates_latent")]
+    wrong = [value for value in declared if not isinstance(value, bool)]
+    require(not wrong, f"{name}: truncates_latent must be True or False, not {wrong[:1]}")
+    both = ignores and any(declared)
+    require(not both, f"{name}: for {spec}, G declares ignores_latent and truncates_latent; without z drop the second")
     require(not (ignores and heeds), f"{name}: for {spec}, G declares ignores_latent, but z changes its samples")
     require(
         ignores or heeds,

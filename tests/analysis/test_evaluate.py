@@ -1,14 +1,17 @@
 """Judging runs, files and folders by metrics."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from torchvision.io import write_png
 
 import ganframe
-from ganframe.judging.protocol import numbers
+from ganframe.judging.protocol import described, differences, numbers
 from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.run_folder import RunFolder
+from ganframe.studies.outcomes import final_scores
 
 MEANS = """
 import attrs
@@ -244,3 +247,53 @@ def test_failed_metric_writes_nothing(recipe):
         ganframe.evaluate(folder, ["means", "failing"])
     assert str(caught.value) == f"{folder}: failing: the samples are all the same"
     assert not RunFolder(folder).evaluations.exists()
+
+
+def test_scores_of_truncated_samples_say_so_and_stand_beside_others(recipe, install):
+    install(
+        "ganframe-scaled",
+        """
+import attrs
+from torch import nn
+from ganframe import Generator, hookimpl
+
+class Network(nn.Linear):
+    truncates_latent = True
+    def forward(self, z, y):
+        return super().forward(z)
+
+@attrs.frozen
+class Scaled(Generator):
+    "A linear generator that truncates z."
+    def build(self, data, latent_dim):
+        return Network(latent_dim, 2)
+
+@hookimpl
+def ganframe_generators():
+    return {"scaled": Scaled}
+""",
+    )
+    text = recipe("use = 'ring'", "[[metrics]]\nuse = 'means'\n")
+    folder = ganframe.run(ganframe.load_recipe(text, ["generator={use='scaled'}"])).folder
+    plain, narrow, wide = ganframe.evaluate(folder) + ganframe.evaluate(folder, truncation=(0.01, 3.0))
+    assert "truncation" not in plain["protocol"]
+    assert [narrow["protocol"]["truncation"], wide["protocol"]["truncation"]] == [0.01, 3.0]
+    (one,) = ganframe.evaluate(folder, truncation=0.01)
+    assert one == narrow
+    assert narrow["protocol"] == {**plain["protocol"], "truncation": 0.01}
+    assert narrow["mean"] != plain["mean"]
+    assert differences([plain, narrow]) == ["truncation is None in one and 0.01 in another"]
+    assert described(narrow["protocol"]).endswith("truncation 0.01")
+    assert len(read_evaluations(RunFolder(folder))) == 5  # the run's own first
+    own = final_scores(RunFolder(folder), ganframe.load_recipe(folder / "recipe.toml"))
+    assert [(score["judged"]["by"], "truncation" in score["protocol"]) for score in own] == [("run", False)]
+    (folder / "evaluations.jsonl").write_text("".join(json.dumps(score) + "\n" for score in (narrow, plain)))
+    (found,) = final_scores(RunFolder(folder), ganframe.load_recipe(folder / "recipe.toml"))
+    assert found["mean"] == plain["mean"]
+
+
+def test_files_have_no_generator_to_truncate(recipe, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((9, 2), np.float32))
+    for options in ({"truncation": 0.5}, {"standing_statistics": 3}):
+        with pytest.raises(ganframe.RequestError, match="not the folder of a run, so truncation"):
+            ganframe.evaluate(tmp_path / "x.npy", data=recipe("use = 'ring'"), **options)

@@ -101,6 +101,20 @@ def test_generators_that_offer_w_are_checked():
             check_generator(generator(wrong), IMAGES)
 
 
+class Truncating(ByW):
+    truncates_latent = True
+
+
+class TruncatingBy(ByW):
+    truncates_latent = 0.5
+
+
+def test_declared_truncation_is_checked():
+    check_generator(generator(Truncating), IMAGES)
+    with pytest.raises(AssertionError, match=r"truncates_latent must be True or False, not \[0\.5\]"):
+        check_generator(generator(TruncatingBy), IMAGES)
+
+
 def only_images(data):
     if not data.is_image:
         raise ValueError("images only")
