@@ -133,9 +133,8 @@ def test_truncation_0_in_w_leaves_one_sample_of_each_class():
 def test_smaller_truncation_in_w_varies_less():
     G = of_w()
     spreads = [G.sample(500, truncation=psi).std(0).mean().item() for psi in (0, 0.3, 1, 1.5)]
-    assert spreads == pytest.approx(
-        [0, 0.3 * spreads[2], spreads[2], 1.5 * spreads[2]], abs=1e-5
-    )  # synthesis is linear
+    # Synthesis is linear.
+    assert spreads == pytest.approx([0, 0.3 * spreads[2], spreads[2], 1.5 * spreads[2]], abs=1e-5)
 
 
 def test_w_of_each_layer_is_truncated_to_the_mean_of_all():
@@ -338,17 +337,13 @@ def test_sample_draws_truncated_samples_into_a_file_that_says_so(call, made):
 
 def test_interpolate_in_w_with_truncation(call, made):
     G = made("with_w")
-    call(
-        "interpolate", "with_w", "--between", 1, 2, "--steps", 3, "--space", "w", "--truncation", 0.5, "--out", "x.npy"
-    )
+    asked = ("interpolate", "with_w", "--space", "w", "--truncation", 0.5)
+    call(*asked, "--between", 1, 2, "--steps", 3, "--out", "x.npy")
     expected = find_paths(G.truncated(0.5), [("1", "2")], 3, space="w").samples()
     torch.testing.assert_close(torch.from_numpy(np.load("x.npy")), expected)
     straight = (expected[:, 0] + expected[:, 2]) / 2  # synthesis is linear here
     torch.testing.assert_close(expected[:, 1], straight)
-    assert (
-        "interpolation-space-w-truncation-0.5.png"
-        in call("interpolate", "with_w", "--space", "w", "--truncation", 0.5).stdout
-    )
+    assert "interpolation-space-w-truncation-0.5.png" in call(*asked).stdout
 
 
 def test_interpolate_in_z_is_another_path_than_in_w(call, made):

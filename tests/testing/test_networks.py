@@ -529,6 +529,10 @@ def test_generator_that_declares_to_ignore_the_latent_passes_on_conditions():
     check_generator(generator(Translation))
 
 
+class TruncatesNothing(Translation):
+    truncates_latent = True
+
+
 WRONG_G = {
     "flat samples": (generator(replacing(G, samples=lambda s, h: h.unsqueeze(1))), "must return the shape"),
     "squeeze()": (
@@ -547,6 +551,7 @@ WRONG_G = {
         generator(DeclaresWithoutConditions),
         "the same sample for every z",
     ),
+    "declares to ignore z and to truncate it": (generator(TruncatesNothing), "ignores_latent and truncates_latent"),
     "declares to ignore z and heeds it": (generator(DeclaredInVain), "z changes its samples"),
     "noise instead of z": (
         generator(replacing(G, inputs=lambda s, z: torch.randn_like(z))),
