@@ -69,9 +69,13 @@ class TruncatedInW(nn.Module):
         return self.whole.map(z, y)  # type: ignore[operator]
 
     def synthesize(self, w: Tensor, y: Tensor) -> Tensor:
+        return self.whole.synthesize(self.truncated(w, y), y)  # type: ignore[operator]
+
+    def truncated(self, w: Tensor, y: Tensor) -> Tensor:
+        """w̄ + ψ (w - w̄)."""
         mean = self.mean(y).to(w)
         mean = mean.view(len(w), *[1] * (w.ndim - mean.ndim), *mean.shape[1:])
-        return self.whole.synthesize(torch.lerp(mean.expand_as(w), w, self.truncation), y)  # type: ignore[operator]
+        return torch.lerp(mean.expand_as(w), w, self.truncation)
 
 
 class TruncatedInZ(nn.Module):
