@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import torch
 from attrs.validators import ge
@@ -38,22 +40,22 @@ class Orthogonal(Term):
         return self.weight * torch.stack([_overlap(_filters(layer)) for layer in layers]).sum()
 
 
-def _filters(layer: nn.Module) -> Tensor:
+def _filters(layer: Any) -> Tensor:
     """The filters of a layer as the rows of matrices (groups, C_out, rest); filters of two groups share no input."""
     weight = _trained_weight(layer)
     if isinstance(layer, nn.Linear):
         return weight[None]
-    split = weight.unflatten(0, (layer.groups, -1))  # type: ignore[arg-type]
+    split = weight.unflatten(0, (layer.groups, -1))
     return (split.transpose(1, 2) if isinstance(layer, TRANSPOSED) else split).flatten(2)
 
 
-def _trained_weight(layer: nn.Module) -> Tensor:
-    """The weight of a layer, under spectral normalisation without it: reading that one would be a power iteration."""
+def _trained_weight(layer: Any) -> Tensor:
+    """The weight of a layer, under spectral normalisation the one before it: W/σ costs a power iteration to read."""
     if parametrize.is_parametrized(layer, "weight"):
-        first = layer.parametrizations["weight"]  # type: ignore[index]
-        if isinstance(first[0], parametrizations._SpectralNorm):
-            return first.original
-    return layer.weight  # type: ignore[return-value]
+        steps = layer.parametrizations["weight"]
+        if isinstance(steps[0], parametrizations._SpectralNorm):
+            return steps.original
+    return layer.weight
 
 
 def _overlap(W: Tensor) -> Tensor:
