@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ganframe.engine.state import Callback, State
@@ -25,7 +27,12 @@ def average_into(averaged: AveragedModel, decay: float | Ramp, warmup: int) -> C
 
     The decay at step t is min(decay, (1 + t) / (warmup + t)), so that an average over few steps forgets the initial
     weights. With warmup ≤ 1 it is `decay` from the start. A ramp gives the decay of each step.
+
+    Where G has spectral normalisation, its vectors u and v are averaged and then scaled to length 1: averages of unit
+    vectors that turn are shorter, so σ = uᵀWv would come out too small, and W/σ too large.
     """
+    layers = [module for module in averaged.module.modules() if isinstance(module, parametrizations._SpectralNorm)]
+    vectors = [buffer for layer in layers for buffer in layer.buffers()]
 
     def callback(state: State) -> None:
         now = decay_at(decay, state.step)
@@ -36,5 +43,7 @@ def average_into(averaged: AveragedModel, decay: float | Ramp, warmup: int) -> C
         for buffer, live in zip(averaged.module.buffers(), state.G.network.buffers(), strict=True):
             if not buffer.is_floating_point():
                 buffer.copy_(live)
+        for vector in vectors:
+            F.normalize(vector, dim=0, out=vector)
 
     return callback

@@ -110,3 +110,27 @@ def test_average_with_a_ramp_follows_its_formula(tiny):
     train(trainer.state, 6, 1, [follow])
     for mean, weight in zip(expected, trainer.averaged.module.parameters(), strict=True):
         assert torch.allclose(mean, weight, atol=1e-6)
+
+
+def test_averaged_weights_under_spectral_normalisation_have_norm_1(state):
+    """The vectors of the power iteration turn while a network trains, and an average of them is too short."""
+    for layer in state.G.network.modules():
+        if isinstance(layer, torch.nn.Linear):
+            torch.nn.utils.parametrizations.spectral_norm(layer)
+    G = state.G.network
+    averaged = moving_average(G)
+    average = average_into(averaged, 0.9, 0)
+    for _ in range(60):
+        with torch.no_grad():
+            for name, parameter in G.named_parameters():
+                if name.endswith("original"):
+                    parameter.add_(0.3 * parameter.std() * torch.randn_like(parameter))
+        G(torch.randn(8, 3), torch.zeros(8, dtype=torch.long))
+        average(state)
+    sigmas = [
+        torch.linalg.matrix_norm(layer.weight, 2).item()
+        for layer in averaged.module.modules()
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    assert sigmas
+    assert max(sigmas) < 1.2
