@@ -7,7 +7,7 @@ import itertools
 
 import attrs
 import torch
-from attrs.validators import and_, deep_iterable, ge, instance_of, or_
+from attrs.validators import ge
 from torch import Tensor, nn
 
 from ganframe import DataSpec, option
@@ -16,7 +16,13 @@ from ganframe.layers import resolutions
 WIDE = 3
 """The last stage with the full number of channels: 32 pixels, where the smallest grid has 4."""
 
-_STEPS = or_(and_(instance_of(int), ge(0)), deep_iterable(and_(instance_of(int), ge(0)), instance_of(tuple)))
+
+def _check_steps(_: object, __: object, steps: int | tuple[int, ...]) -> None:
+    given = steps if isinstance(steps, tuple) else (steps,)
+    if not given or any(type(n) is not int or n < 0 for n in given):
+        raise ValueError(
+            f"stage_steps must be a number of steps ≥ 0, or one for each stage but the last, not {steps!r}"
+        )
 
 
 @attrs.frozen
@@ -29,7 +35,7 @@ class Growing:
     stage_steps: int | tuple[int, ...] = option(
         25_000,
         help="generator steps of each stage but the last: one number for all, or one for each; 0: no such stage",
-        validator=_STEPS,
+        validator=_check_steps,
     )
     fade_steps: int = option(
         12_500, help="first steps of a stage, in which its resolution is faded in", validator=ge(0)
@@ -38,7 +44,7 @@ class Growing:
     def __attrs_post_init__(self) -> None:
         steps = (self.stage_steps,) * 2 if isinstance(self.stage_steps, int) else self.stage_steps
         trained = steps[_leading_zeros(steps) :]
-        if not steps or 0 in trained:
+        if 0 in trained:
             raise ValueError(
                 f"stage_steps = {self.stage_steps}: only the first stages may be left out; give a number for each "
                 "stage but the last, zeros first"
