@@ -63,6 +63,13 @@ def test_digits_match_scikit_learn():
     assert np.abs(x[:, 0].numpy() / 255 - scans.images / 16).max() <= 0.5 / 255 + 1e-6
 
 
+def test_digits_of_two_sides_are_scaled_and_cropped_at_the_centre():
+    whole = Digits(size=20).build().tensors[0]
+    assert Digits(size=(20, 12)).spec == DataSpec((1, 20, 12), classes=10)
+    assert Digits(size=(20, 12)).build().tensors[0].equal(whole[..., 4:16])
+    assert Digits(size=(13, 20)).build().tensors[0].equal(whole[:, :, 3:16])
+
+
 @pytest.mark.parametrize("size", [16, 32])
 def test_digits_are_resized(size):
     x, y = Digits(size=size).build().tensors
@@ -159,6 +166,25 @@ def test_size_scales_shorter_side_and_crops_centre(tmp_path):
     assert x.shape == (2, 3, 4, 4)
     assert (x[:, 0].float().mean((1, 2)) > 225).all()
     assert (x[:, 1:] == 0).all()
+
+
+def test_size_of_two_sides_is_height_and_width(tmp_path):
+    wide = np.zeros((8, 24, 3), np.uint8)
+    wide[:, 6:18] = (255, 0, 0)  # the middle half
+    save(tmp_path, "wide.png", wide)
+    config = ImageFolder(str(tmp_path), size=(8, 12))
+    assert config.spec == DataSpec((3, 8, 12))
+    x = config.build().tensors[0]
+    assert x.shape == (1, 3, 8, 12)
+    assert (x[:, 0] == 255).all()
+    high = ImageFolder(str(tmp_path), size=(8, 4)).build().tensors[0]
+    assert high.shape == (1, 3, 8, 4)
+    assert (
+        ImageFolder(str(tmp_path), size=(8, 8))
+        .build()
+        .tensors[0]
+        .equal(ImageFolder(str(tmp_path), size=8).build().tensors[0])
+    )
 
 
 MODES = {
@@ -423,6 +449,7 @@ def test_torchvision_spec_without_data(name):
     assert shape[0] == (1 if name.endswith("MNIST") else 3)
     assert classes == {"CIFAR100": 100, "CelebA": None}.get(name, 10)
     assert TorchvisionDataset(name, size=16).spec.shape == (shape[0], 16, 16)
+    assert TorchvisionDataset(name, size=(16, 9)).spec.shape == (shape[0], 16, 9)
     assert not TorchvisionDataset(name).download
 
 
@@ -509,7 +536,7 @@ def test_celeba_is_read_from_disk(tmp_path, monkeypatch):
     (base / "list_landmarks_align_celeba.txt").write_text(f"3\n{points}\n" + "".join(f"{n} 1 1\n" for n in names))
     (base / "list_attr_celeba.txt").write_text("3\nBald Young\n" + "".join(f"{n} -1 1\n" for n in names))
     monkeypatch.setattr("torchvision.datasets.CelebA._check_integrity", lambda self: True)
-    for size, shape in ((None, (3, 218, 178)), (64, (3, 64, 64))):
+    for size, shape in ((None, (3, 218, 178)), (64, (3, 64, 64)), ((64, 40), (3, 64, 40))):
         config = TorchvisionDataset("CelebA", root=str(tmp_path), size=size)
         assert config.spec == DataSpec(shape)
         data = config.build()

@@ -160,6 +160,7 @@ def test_pages_of_a_tiff_are_channels(tmp_path):
     assert [read_image_header(tmp_path / "a.tif", channels).unread for channels in (5, 3)] == [0, 4]
     assert read_image(tmp_path / "a.tif", 5)[:, 0, 0].tolist() == [0, 10, 20, 30, 40]
     assert read_image(tmp_path / "a.tif", 5, size=2).shape == (5, 2, 2)
+    assert read_image(tmp_path / "a.tif", 5, size=(2, 3)).shape == (5, 2, 3)
     assert read_image(tmp_path / "a.tif", 3).shape == (3, 4, 6)
     with pytest.raises(ValueError, match="it is no image of 6 channels: give a TIFF of 6 grey pages, or an array"):
         read_image(tmp_path / "a.tif", 6)

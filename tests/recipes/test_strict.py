@@ -33,6 +33,7 @@ class Outer:
     lambda_: float = option(1.0, help="", validator=gt(0))
     number_or_table: float | Inner | None = None
     component_or_list: Constraint | tuple[int, ...] | None = None
+    number_or_pair: int | tuple[int, int] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.maybe == 13:
@@ -210,6 +211,9 @@ def test_name_in_toml_is_without_the_underscore_that_python_needs(converter, fou
         ("number_or_table", {"size": "x"}, "number_or_table.size: must be an integer, not 'x'"),
         ("component_or_list", {"use": "nope"}, "component_or_list.use: unknown constraint 'nope'"),
         ("component_or_list", [1, "x"], "component_or_list[1]: must be an integer, not 'x'"),
+        ("number_or_pair", "x", "number_or_pair: must be an integer, not 'x'"),
+        ("number_or_pair", [1, 2, 3], "number_or_pair: must have 2 elements, not 3"),
+        ("number_or_pair", [1, "x"], "number_or_pair[1]: must be an integer, not 'x'"),
     ],
 )
 def test_mistake_in_a_union_is_that_of_the_member_which_was_meant(found, name, value, problem):
