@@ -151,6 +151,14 @@ class _Call:
         where = self.trace.module or "the network"
         return NoBound(f"the Lipschitz constant of torch's {self.name}, in {where}, is not known")
 
+    def no_constant(self) -> NoBound:
+        """For products of two functions of the input, as in self-attention (Kim et al. 2021, theorem 3.1)."""
+        where = self.trace.module or "the network"
+        return NoBound(
+            f"torch's {self.name}, in {where}, multiplies two functions of x, as self-attention does: where these are "
+            "unbounded there is no Lipschitz constant"
+        )
+
 
 def _carried(value: Any) -> Iterator[_Bounded]:
     """The tensors with bounds among a function's arguments, in order."""
@@ -229,6 +237,7 @@ _ASKED = {
 
 _ADDED = {"add", "__add__", "__radd__", "__iadd__", "sub", "__sub__", "__rsub__", "__isub__"}
 _MULTIPLIED = {"mul", "__mul__", "__rmul__", "__imul__"}
+_PRODUCTS = {*_MULTIPLIED, "matmul", "__matmul__", "bmm", "einsum", "scaled_dot_product_attention"}
 _DIVIDED = {"div", "__truediv__", "__itruediv__"}
 
 
@@ -250,6 +259,8 @@ def _bound(call: _Call, carried: list[_Bounded]) -> float:
         return sum(repeated) * max(1.0, abs(call.kwargs.get("alpha", 1)))
     if call.name in ("cat", "concat", "stack"):
         return math.hypot(*bounds)
+    if len(carried) > 1 and call.name in _PRODUCTS:
+        raise call.no_constant()
     if len(carried) > 1 or call.place is None:
         raise call.no_bound()
     if call.name in _KEPT or (call.name == "dropout" and not call.option(2, "training", True)):

@@ -707,6 +707,7 @@ DISCRIMINATORS = [
     *[("dcgan", {"width": 3, "norm": norm}, (1, 8, 8)) for norm in ("none", "layer", "batch")],
     ("resnet", {"width": 1}, (1, 32, 32)),
 ]
+ODD = [("dcgan", {"width": 2, "norm": "none"}, (1, 9, 13)), ("resnet", {"width": 1}, (2, 13, 9))]
 
 
 def dominates(D, shape, classes, scale=1.0, **effort):
@@ -727,6 +728,19 @@ def test_slopes_of_builtin_discriminators_do_not_exceed_the_bound(name, options,
     D = built(name, shape, 3, condition=condition, **options)
     for factor in (1.0, 4.0):
         dominates(grown(D, factor), shape, 3, **effort)
+
+
+@pytest.mark.parametrize(("name", "options", "shape"), ODD)
+def test_slopes_at_odd_sizes_do_not_exceed_the_bound(name, options, shape):
+    dominates(grown(built(name, shape, **options), 2.0), shape, 1, steps=4, pairs=8)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_self_attention_has_no_bound(gamma):
+    D = built("resnet", (1, 32, 32), width=1, attention=8)
+    nn.init.constant_(D.attention.gamma, gamma)
+    with pytest.raises(NoBound, match=r"matmul.*, in attention, multiplies two functions of x.* no Lipschitz constant"):
+        upper_bound(D.eval(), torch.randn(1, 1, 32, 32), torch.zeros(1, dtype=torch.long))
 
 
 @pytest.mark.parametrize(("name", "options", "shape"), [DISCRIMINATORS[0], DISCRIMINATORS[5], DISCRIMINATORS[-1]])

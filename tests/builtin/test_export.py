@@ -17,6 +17,7 @@ TABLE = DataSpec((6,), columns=(1, 3, 2))
 LABELLED = DataSpec((3, 32, 32), classes=5)
 UNDER_VECTORS = DataSpec((3, 32, 32), condition=(4,))
 UNDER_IMAGES = DataSpec((3, 32, 32), condition=(1, 32, 32))
+ODD = DataSpec((2, 13, 30), classes=5)
 IN_NORM = {"batch_norm": True, "condition": "batch_norm"}
 
 GENERATORS = [
@@ -32,6 +33,8 @@ GENERATORS = [
         for data in (LABELLED, UNDER_VECTORS)
         for condition in ("none", "concat", "batch_norm")
     ),
+    ("dcgan", ODD, {"width": 4}),
+    ("resnet", ODD, {"width": 4, "attention": 7}),
 ]
 DISCRIMINATORS = [
     *(("mlp", POINTS, {"norm": norm, "dropout": 0.3}) for norm in ("none", "batch", "layer")),
@@ -44,6 +47,8 @@ DISCRIMINATORS = [
         for condition in ("none", "concat", "projection")
         if (data, condition) != (UNDER_IMAGES, "projection")
     ),
+    ("dcgan", ODD, {"width": 4, "norm": "none"}),
+    ("resnet", ODD, {"width": 4, "attention": 7}),
 ]
 
 

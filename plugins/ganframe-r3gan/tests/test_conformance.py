@@ -6,7 +6,14 @@ from ganframe_r3gan import R1, R2, R3GANDiscriminator, R3GANGenerator, Relativis
 from ganframe import DataSpec
 from ganframe.testing import check_constraint, check_discriminator, check_generator, check_objective
 
-DATA = [DataSpec((1, 8, 8)), DataSpec((3, 16, 16), classes=10), DataSpec((3, 64, 64))]
+DATA = [
+    DataSpec((1, 8, 8)),
+    DataSpec((3, 16, 16), classes=10),
+    DataSpec((3, 64, 64)),
+    DataSpec((4, 28, 28)),
+    DataSpec((2, 30, 17)),
+    DataSpec((1, 12, 48)),
+]
 
 
 def test_objective_conformance():
@@ -29,6 +36,6 @@ def test_discriminator_conformance(data):
 
 
 def test_conditional_networks_conformance():
-    data = DataSpec((3, 16, 16), classes=10)
-    check_generator(R3GANGenerator(width=16, condition="concat"), data)
-    check_discriminator(R3GANDiscriminator(width=16, condition="projection"), data)
+    for data in (DataSpec((3, 16, 16), classes=10), DataSpec((1, 13, 20), classes=4)):
+        check_generator(R3GANGenerator(width=16, blocks=1, condition="concat"), data)
+        check_discriminator(R3GANDiscriminator(width=16, blocks=1, condition="projection"), data)
