@@ -9,7 +9,8 @@ from ganframe_hinge import Hinge
 import ganframe
 from ganframe.testing import check_objective
 
-RECIPE = Path(__file__).parent.parent / "hinge_digits.toml"
+FOLDER = Path(__file__).parent.parent
+RECIPE = FOLDER / "hinge_digits.toml"
 
 
 @pytest.mark.parametrize("margin", [1.0, 0.5, 3.0])
@@ -39,3 +40,12 @@ def test_its_recipe_trains(tmp_path):
     recipe = ganframe.load_recipe(RECIPE, ["train.steps=3"])
     run = ganframe.run(recipe, out=tmp_path / "run")
     assert ganframe.load_generator(run.folder).sample(4).shape == (4, 1, 16, 16)
+
+
+def test_recipe_of_sagan_trains_with_attention(tmp_path):
+    small = ["dataset={use='digits', size=32}", "generator.width=1", "discriminator.width=2", "train.batch_size=8"]
+    recipe = ganframe.load_recipe(FOLDER / "sagan_fashion_mnist.toml", [*small, "train.steps=3"])
+    run = ganframe.run(recipe, out=tmp_path / "run")
+    G = ganframe.load_generator(run.folder)
+    assert G.sample(4).shape == (4, 1, 32, 32)
+    assert dict(G.named_parameters())["network.attention.gamma"] != 0
