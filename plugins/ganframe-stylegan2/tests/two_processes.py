@@ -52,7 +52,7 @@ def fix(name: str, constant: Callable[..., torch.Tensor]) -> None:
 
 def main() -> None:
     fix("rand", lambda *shape, **options: torch.full(shape, 0.3, **options))
-    fix("randn", lambda *shape, **options: torch.full(shape, 0.5, **options))
+    fix("randn", lambda *shape, **options: torch.full(torch.empty(*shape).shape, 0.5, **options))
     fix("randn_like", lambda x, **options: torch.full_like(x, 0.5, **options))
     fix("randint", lambda low, high, shape, **options: torch.full(shape, high - 2, **options))
     out, stored = Path(sys.argv[1]), {}
