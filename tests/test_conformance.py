@@ -36,6 +36,8 @@ OPTIONS = {
     "discriminator resnet": {"width": 4},
     "generator r3gan": {"width": 16, "blocks": 1},
     "discriminator r3gan": {"width": 16, "blocks": 1},
+    "generator stylegan2": {"width": 4, "w_dim": 8},
+    "discriminator stylegan2": {"width": 4},
     "generator unet": {"width": 4},
     "generator residual": {"width": 4, "blocks": 1},
     "generator srresnet": {"width": 4, "blocks": 1},
