@@ -1,13 +1,18 @@
 """Path lengths against Jacobians by autograd, the moving mean, and what lazy regularisation does to the gradient."""
 
 import math
+import os
+import subprocess
+import sys
 
 import attrs
 import pytest
 import torch
-from ganframe_stylegan2.path_lengths import PathLengths, path_lengths
+from ganframe_stylegan2.path_lengths import MeanLength, PathLengths, path_lengths
+from safetensors.torch import load_file
 from torch import nn
 
+import ganframe
 from ganframe import DataSpec, Generator, Parts, Scored, Turn
 from ganframe.testing import check_term
 
@@ -171,3 +176,122 @@ def test_generator_without_w_is_refused():
 @pytest.mark.parametrize("data", [DataSpec((2,)), DataSpec((1, 8, 8)), DataSpec((3, 5, 7), classes=3)])
 def test_term_keeps_the_promises_of_a_term(data):
     check_term(PathLengths(), data, MappedGenerator())
+
+
+# ------------------------------------------------------------------------------------------------------------- in runs
+
+RECIPE = """
+[dataset]
+use = "digits"
+[latent]
+dim = 8
+[generator]
+use = "stylegan2"
+width = 8
+w_dim = 8
+mapping_layers = 2
+style_mixing = 0.0
+[discriminator]
+use = "mlp"
+hidden = [8]
+[objective]
+use = "non_saturating"
+[[terms]]
+use = "path_lengths"
+[optimizer.generator]
+use = "SGD"
+lr = 0.05
+[optimizer.discriminator]
+use = "SGD"
+lr = 0.05
+[train]
+steps = 8
+batch_size = 8
+[log]
+every = 1
+samples_every = 8
+checkpoint_every = 4
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """recipe(*overrides): path lengths of a small StyleGAN2 for 8 steps."""
+    file = tmp_path / "recipe.toml"
+    file.write_text(RECIPE, encoding="utf-8")
+    return lambda *overrides: ganframe.load_recipe(file, overrides)
+
+
+LAZY = ("terms[0].every=4",)
+
+
+def test_lazy_term_has_the_mean_gradient_of_the_eager_one(recipe, tmp_path, monkeypatch):
+    """Of constant networks and a constant a: each fourth step has four times the gradient, the others none."""
+    still = [f"optimizer.{player}.lr=0.0" for player in ("generator", "discriminator")]
+    monkeypatch.setattr(MeanLength, "follow", lambda self, mean, decay: torch.tensor(0.3))
+    slopes = {}
+    for name, more in (("none", ["terms=[]"]), ("eager", []), ("lazy", LAZY)):
+        found = slopes[name] = []
+
+        def keep(state, found=found):
+            found.append(torch.cat([p.grad.flatten() for p in state.G.network.parameters()]))
+            torch.manual_seed(state.step)  # the eager run has drawn more noise
+
+        ganframe.run(recipe(*still, *more), tmp_path / name, [keep])
+    none, eager, lazy = (torch.stack(slopes[name]) for name in ("none", "eager", "lazy"))
+    assert ((eager - none).norm(dim=1) > 0.01 * none.norm(dim=1)).all()
+    torch.testing.assert_close((lazy - none)[::4], 4 * (eager - none)[::4], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(lazy.unflatten(0, (2, 4))[:, 1:], none.unflatten(0, (2, 4))[:, 1:])
+
+
+def test_run_resumes_to_the_same_bytes_while_the_mean_moves(recipe, tmp_path):
+    more = ("terms[0].every=2", "generator.style_mixing=0.9", "log.checkpoint_every=3")
+    ganframe.run(recipe(*more), tmp_path / "whole")
+    ganframe.run(recipe(*more, "train.steps=3"), tmp_path / "parts")
+    ganframe.resume(tmp_path / "parts", ["train.steps=8"])
+    whole, parts = (
+        {p.name: p.read_bytes() for p in (tmp_path / name / "checkpoints" / "step-000008").glob("*.safetensors")}
+        for name in ("whole", "parts")
+    )
+    assert "term.path_lengths.generator.safetensors" in whole
+    assert whole == parts
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(recipe, tmp_path):
+    """With noise and directions v fixed, which each process draws for itself."""
+    recipe(*LAZY)
+    script = tmp_path / "train.py"
+    script.write_text(
+        f"""
+import sys
+import torch
+import ganframe
+
+def fixed(draw):
+    @torch.no_grad()
+    def constant(*shape, **options):
+        drawn = draw(*shape, **options)
+        return drawn if options.get("generator") is not None else drawn.fill_(0.5)
+    return constant
+
+torch.randn, torch.randn_like = fixed(torch.randn), fixed(torch.randn_like)
+ganframe.run(ganframe.load_recipe({str(tmp_path / "recipe.toml")!r}, {[*LAZY]!r}), sys.argv[1])
+"""
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name, more in (("one", []), ("two", launcher)):
+        done = subprocess.run(
+            [sys.executable, *more, str(script), str(tmp_path / name)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (tmp_path / name / "checkpoints" / "step-000008" for name in ("one", "two"))
+    for file in ("generator", "discriminator", "term.path_lengths.generator"):
+        expected, found = (load_file(folder / f"{file}.safetensors") for folder in (one, two))
+        for key, tensor in expected.items():
+            torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-6, msg=f"{file}: {key} differs")
+    assert load_file(one / "term.path_lengths.generator.safetensors")["seen"] > 0
