@@ -148,7 +148,8 @@ class Generator:
 
     `build` raises ValueError if the options do not fit the data. A network that computes latents w from z may offer
     them by two methods, map(z, y) -> w (N, …) and synthesize(w, y) -> x, with G(z, y) = synthesize(map(z, y), y).
-    Images can then be inverted, interpolated and added in w too.
+    Images can then be inverted, interpolated and added in w too, and samples truncated. A network that declares
+    `truncates_latent = True` has its samples truncated in z instead.
     """
 
     def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
