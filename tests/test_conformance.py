@@ -38,6 +38,8 @@ OPTIONS = {
     "discriminator r3gan": {"width": 16, "blocks": 1},
     "generator stylegan2": {"width": 4, "w_dim": 8},
     "discriminator stylegan2": {"width": 4},
+    "generator biggan": {"width": 4},
+    "discriminator biggan": {"width": 4},
     "generator unet": {"width": 4},
     "generator residual": {"width": 4, "blocks": 1},
     "generator srresnet": {"width": 4, "blocks": 1},
