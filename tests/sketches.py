@@ -5,7 +5,6 @@ The networks are a few linear layers; what matters is what passes between the pa
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import attrs
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from ganframe import Dataset, DataSpec, Discriminator, Generator, Term, hookimpl, mean_scores, option
+from ganframe import Dataset, DataSpec, Discriminator, Term, hookimpl, option
 
 # ------------------------------------------------------------------------------------------------- HiFi-GAN (2020)
 
@@ -122,48 +121,6 @@ class AsAsked(Term):
         return -(turn.fake.y * given.clamp_min(1e-6).log()).sum(1).mean()
 
 
-# ---------------------------------------------------------------------------------------------- Progressive GAN (2018)
-
-
-class Growing(nn.Module):
-    """An MLP whose second stage is faded in between two steps."""
-
-    def __init__(self, data: DataSpec, latent_dim: int, start: int, fade: int) -> None:
-        super().__init__()
-        self.coarse, self.fine = (nn.Linear(latent_dim, math.prod(data.shape)) for _ in range(2))
-        self.register_buffer("training_step", torch.zeros((), dtype=torch.long))
-        self.training_step: Tensor
-        self.start, self.fade, self.shape = start, fade, data.shape
-
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        alpha = ((self.training_step - self.start) / self.fade).clamp(0, 1)
-        return ((1 - alpha) * self.coarse(z) + alpha * self.fine(z)).unflatten(1, self.shape)
-
-
-@attrs.frozen
-class Progressive(Generator):
-    start: int = option(2, help="step at which the second stage begins")
-    fade: int = option(4, help="steps over which it is faded in")
-
-    def build(self, data: DataSpec, latent_dim: int) -> nn.Module:
-        return Growing(data, latent_dim, self.start, self.fade)
-
-
-@attrs.frozen
-class Drift(Term):
-    """weight · E D(x)² (Karras et al. 2018)."""
-
-    weight: float = option(1e-3, help="weight")
-
-    def discriminator_term(self, turn) -> Tensor:
-        return self.weight * mean_scores(turn.real.scores).square().mean()
-
-
-@hookimpl
-def ganframe_generators():
-    return {"progressive": Progressive}
-
-
 @hookimpl
 def ganframe_discriminators():
     return {"multi_period": MultiPeriod}
@@ -180,5 +137,4 @@ def ganframe_terms():
         "features": Features,
         "spectrum": Spectrum,
         "as_asked": AsAsked,
-        "drift": Drift,
     }

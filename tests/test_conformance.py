@@ -40,6 +40,8 @@ OPTIONS = {
     "discriminator stylegan2": {"width": 4},
     "generator biggan": {"width": 4},
     "discriminator biggan": {"width": 4},
+    "generator progressive": {"width": 4},
+    "discriminator progressive": {"width": 4},
     "generator unet": {"width": 4},
     "generator residual": {"width": 4, "blocks": 1},
     "generator srresnet": {"width": 4, "blocks": 1},

@@ -30,13 +30,6 @@ RECIPES = {
         "discriminator": {"use": "mlp", "hidden": [16], "condition": "concat"},
         "terms": [{"use": "as_asked"}],
     },
-    "progressive_gan": {
-        "dataset": {"use": "ring"},
-        "generator": {"use": "progressive"},
-        "discriminator": MLP,
-        "constraints": [{"use": "gradient_penalty"}],
-        "terms": [{"use": "drift"}],
-    },
 }
 
 
@@ -78,16 +71,6 @@ def test_lazy_term_is_logged_where_it_is_due(sketches):
     lazy = attrs.evolve(recipe("hifi_gan"), timing={"terms[0]": Timing(every=2)})
     run = ganframe.run(lazy, "run")
     assert ["term_features" in record for record in run.log] == [True, False] * 4
-
-
-def test_network_with_a_training_step_finds_the_step_in_it(sketches):
-    """So does its moving average, as of the last step."""
-    from safetensors.torch import load_file
-
-    run = ganframe.run(recipe("progressive_gan"), "run")
-    checkpoint = run.folder / "checkpoints" / "step-000008"
-    assert load_file(checkpoint / "generator.safetensors")["training_step"].item() == 7
-    assert load_file(checkpoint / "average.safetensors")["module.training_step"].item() == 7
 
 
 def test_ramp_of_a_term_moves_in_a_run(sketches):

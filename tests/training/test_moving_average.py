@@ -1,10 +1,12 @@
 """The exponential moving average of the generator's weights: its decay, its warm-up, its buffers."""
 
+import attrs
 import pytest
 import torch
+from torch import nn
 
 import ganframe
-from ganframe import load_recipe
+from ganframe import Generator, load_recipe
 from ganframe.engine.algorithm import train
 from ganframe.engine.timing import Ramp
 from ganframe.training.moving_average import average_into, decay_at, moving_average
@@ -134,3 +136,34 @@ def test_averaged_weights_under_spectral_normalisation_have_norm_1(state):
     ]
     assert sigmas
     assert max(sigmas) < 1.2
+
+
+class Stepping(nn.Module):
+    """Makes samples of the value of the training step."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("training_step", torch.zeros((), dtype=torch.long))
+
+    def forward(self, z, y):
+        return self.scale * (self.training_step + 0 * z[:, :1]).unflatten(1, (1, 1, 1)).expand(-1, 1, 8, 8)
+
+
+@attrs.frozen
+class Given(Generator):
+    network: nn.Module
+
+    def build(self, data, latent_dim):
+        return self.network
+
+
+def test_network_and_its_average_find_the_step_in_their_buffer(make_recipe):
+    """The network that of each step, the average that of the last one. Other networks have none to fill."""
+    G, seen = Stepping(), []
+    trainer = prepare(attrs.evolve(make_recipe(train={"steps": 7, "ema": 0.9}), generator=Given(G)))
+    trainer.state.G.network.register_forward_pre_hook(lambda network, _: seen.append(network.training_step.item()))
+    train(trainer.state, 7, 2, [average_into(trainer.averaged, 0.9, 1)])
+    assert seen == [step for step in range(7) for _ in range(3)]  # for two updates of D, and one of G
+    assert trainer.averaged.module.training_step.item() == 6
+    assert not prepare(make_recipe()).state.step_buffers
