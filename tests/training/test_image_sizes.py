@@ -1,7 +1,8 @@
-"""Images that are no squares, end to end: check, run, pictures, judging, latents."""
+"""Images that are no squares, end to end: check, run, resume, pictures, judging, latents."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
@@ -10,9 +11,9 @@ from PIL import Image
 
 import ganframe
 
-CASES = {  # size, channels, networks
-    "odd": ((13, 30), 3, "resnet"),
-    "high": ((64, 40), 4, "dcgan"),
+CASES = {  # size, channels, options of both networks
+    "odd": ((13, 30), 3, 'use = "resnet", attention = 7'),
+    "high": ((64, 40), 4, 'use = "dcgan"'),
 }
 
 
@@ -30,13 +31,13 @@ def pictures(tmp_path):
 
 @pytest.mark.parametrize("name", CASES)
 def test_images_of_any_size_are_trained_on_drawn_and_judged(name, call, tmp_path, pictures):
-    size, channels, network = CASES[name]
+    size, channels, networks = CASES[name]
     (tmp_path / "r.toml").write_text(
         dedent(f"""
         dataset = {{ use = "image_folder", root = "pictures", size = {list(size)}, channels = {channels} }}
         latent = {{ dim = 4 }}
-        generator = {{ use = "{network}", width = 2, condition = "batch_norm" }}
-        discriminator = {{ use = "{network}", width = 2, condition = "projection" }}
+        generator = {{ {networks}, width = 2, condition = "batch_norm" }}
+        discriminator = {{ {networks}, width = 2, condition = "projection" }}
         objective = {{ use = "non_saturating" }}
         train = {{ steps = 4, batch_size = 8 }}
         log = {{ samples_every = 2, checkpoint_every = 2 }}
@@ -45,6 +46,10 @@ def test_images_of_any_size_are_trained_on_drawn_and_judged(name, call, tmp_path
     )
     call("check", "r.toml")
     call("run", "r.toml", "--out", "run")
+    call("run", "r.toml", "--out", "half", "--set", "train.steps=2")
+    call("run", "--resume", "half", "--set", "train.steps=4")
+    whole, resumed = (Path(run, "generator.safetensors").read_bytes() for run in ("run", "half"))
+    assert whole == resumed
     assert ganframe.load_generator("run").sample(3).shape == (3, channels, *size)
     call("sample", "run", "-n", 6, "--out", "six.png")
     with Image.open("six.png") as picture:
