@@ -24,6 +24,11 @@ from ganframe_translate.changed import as_kind
 SHOWN = 5  # sequences that a message names
 
 
+def _check_size(_: Any, __: Any, size: int | tuple[int, int]) -> None:
+    if min((size,) if isinstance(size, int) else size) < 1:
+        raise ValueError(f"'size' must be at least 1 pixel along each side, not {size}")
+
+
 @attrs.frozen
 class FramesFolder(Dataset):
     """Sequences of frames; y are `past` frames, oldest first, in the channels of one image, and x is the next one.
@@ -38,7 +43,11 @@ class FramesFolder(Dataset):
 
     root: str = option(help="folder with a folder for each sequence")
     past: int = option(2, help="frames in y", validator=ge(1))
-    size: int | None = option(None, help="pixels along each side after scaling and cropping", validator=optional(ge(1)))
+    size: int | tuple[int, int] | None = option(
+        None,
+        help="pixels along each side after scaling and cropping, or [height, width]",
+        validator=optional(_check_size),
+    )
     channels: int = option(3, help="of each frame: 3 for colour, 1 for greyscale", validator=ge(1))
     skip: int = option(1, help="each skip-th frame is taken: a longer time between frames", validator=ge(1))
     gaps: Literal["refuse", "split", "ignore"] = option(
@@ -57,7 +66,7 @@ class FramesFolder(Dataset):
             header = self._header(next(iter(self._sequences().values()))[0])
             height, width = header.height, header.width
         else:
-            height = width = self.size
+            height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
         return DataSpec((self.channels, height, width), condition=(self.past * self.channels, height, width))
 
     def build(self) -> TorchDataset[Any]:

@@ -33,7 +33,9 @@ def folder(root, **options):
     return FramesFolder(root=str(root), **{"channels": 1, "share": 0.0, **options})
 
 
-@pytest.mark.parametrize("options", [{}, {"memory": 0.0}, {"size": 5}, {"channels": 3}, {"past": 3, "share": 0.4}])
+@pytest.mark.parametrize(
+    "options", [{}, {"memory": 0.0}, {"size": 5}, {"size": (5, 7)}, {"channels": 3}, {"past": 3, "share": 0.4}]
+)
 def test_conformance(sequences, options):
     check_dataset(folder(sequences, **options))
 
@@ -42,6 +44,10 @@ def test_windows_hold_past_frames_and_the_next_one_of_one_sequence(sequences):
     data = folder(sequences).build()
     assert values(data) == [[40 * s + t, 40 * s + t + 1, 40 * s + t + 2] for s in range(3) for t in range(4)]
     assert folder(sequences).spec.condition == (2, 4, 6)
+    assert folder(sequences, size=(5, 7)).spec.condition == (2, 5, 7)
+    for size in (0, (4, 0)):
+        with pytest.raises(ValueError, match="at least 1 pixel along each side"):
+            folder(sequences, size=size)
 
 
 def test_windows_read_from_disk_are_those_in_memory(sequences):
