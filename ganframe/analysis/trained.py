@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ganframe.analysis import standing_statistics, truncation
 from ganframe.analysis.translation import is_tileable, refuse_untileable, samples_under
 from ganframe.components import DataSpec, Generator, with_nested
-from ganframe.data.checks import check_condition
+from ganframe.data.checks import check_condition, in_range
 from ganframe.data.classes import label_of
 from ganframe.data.feed import as_y
 from ganframe.data.latents import fixed_latents, sample_prior
@@ -147,13 +147,15 @@ class TrainedGenerator(nn.Module):
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The samples of latents z (N, dim) and y (N,) or (N, *condition), made in chunks, on the CPU.
 
+        Images are clipped to [-1, 1], as they are shown and judged; G(z, y) is what the network makes.
+
         Raises ValueError where y is not blank and the generator heeds none, or where there are no such classes.
         """
         if y is not None and not (isinstance(y, Tensor) and not y.any()):
             y = self.as_y(y, len(z))
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         y = self.spec.blank(len(z)) if y is None else y
-        return in_parts(self, at_most(CHUNK, self.spec), device, z, y)
+        return in_range(in_parts(self, at_most(CHUNK, self.spec), device, z, y), self.spec)
 
     @torch.no_grad()
     def translate(

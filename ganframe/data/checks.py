@@ -138,6 +138,11 @@ def _remedy(label: Tensor, spec: DataSpec) -> str:
     return "; write y.long()" if label.shape == () else ""
 
 
+def in_range(x: Tensor, spec: DataSpec) -> Tensor:
+    """Samples of a generator, images clipped to [-1, 1]: not every network ends in a tanh. Infinite values stay."""
+    return torch.where(x.isfinite(), x.clamp(-1, 1), x) if spec.is_image else x
+
+
 def check_samples(x: Tensor, y: Tensor, spec: DataSpec, rows: Sequence[int] | None = None) -> None:
     """Values of samples x (N, *shape) and their y, whose forms are right. `rows` are their numbers for messages.
 

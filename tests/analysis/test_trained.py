@@ -187,6 +187,15 @@ def test_networks_are_sampled_in_evaluation_mode():
     torch.testing.assert_close(G.sample(5), z / (1 + 1e-5) ** 0.5)
 
 
+def test_images_of_a_network_without_tanh_are_clipped():
+    network = torch.nn.Module()
+    network.forward = lambda z, y: 2 * z.view(-1, 1, 2, 2)
+    G = TrainedGenerator(network, DataSpec((1, 2, 2)), Prior(dim=4))
+    z = G.latents(50)[0]
+    torch.testing.assert_close(G.sample(50), (2 * z).clamp(-1, 1).view(-1, 1, 2, 2))
+    assert G(z, torch.zeros(50, dtype=torch.long)).abs().max() > 1
+
+
 def test_missing_run_and_missing_weights_are_refused(image_runs, tmp_path):
     with pytest.raises(RequestError, match="not the folder of a run"):
         load_generator(tmp_path)

@@ -20,7 +20,7 @@ class Pointwise(nn.Module):
 
     def forward(self, z, y):
         z = z.view(len(z), 2, 1, 1)
-        return (3 * y + z).sin() * z
+        return (3 * y + z).sin() * z.tanh()
 
 
 class Blurred(nn.Module):

@@ -57,7 +57,7 @@ def mixed_samples(
     for i in range(rows):
         both = torch.cat([coarse[i].expand_as(fine)[:, :start], fine[:, start:]], dim=1)
         made.append(torch.cat([own[i : i + 1], network.synthesize(both, y[i].expand(columns))]))
-    return torch.stack(made)
+    return torch.stack(made).clamp(-1, 1)
 
 
 def draw(file: Path, samples: Tensor) -> None:
