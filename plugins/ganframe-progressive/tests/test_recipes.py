@@ -8,7 +8,6 @@ from torchvision.utils import save_image
 
 import ganframe
 from ganframe import DataSpec
-from ganframe.training.prepare import prepare
 
 FOLDER = Path(__file__).parent.parent
 PLAYERS = ("generator", "discriminator")
@@ -81,8 +80,9 @@ def test_players_of_a_recipe_grow_together_and_end_before_the_run(name):
     assert max(G) < recipe.train.steps
 
 
-def test_labels_enter_by_two_options():
+def test_labels_enter_by_two_options(tmp_path):
+    """A recipe in which only one of the players heeded them would be refused."""
     labels = ["generator.condition='concat'", "discriminator.condition='projection'"]
-    found = prepare(ganframe.load_recipe(FOLDER / "progressive_digits.toml", [*SHORT, *grown(2), *labels])).heeding
-    assert found.generator
-    assert found.discriminator
+    recipe = ganframe.load_recipe(FOLDER / "progressive_digits.toml", [*SHORT, *grown(2), *labels])
+    G = ganframe.load_generator(ganframe.run(recipe, tmp_path / "run").folder)
+    assert not torch.equal(G.sample(2, y=7, seed=1), G.sample(2, y=3, seed=1))
