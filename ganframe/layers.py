@@ -127,7 +127,8 @@ class SelfAttention(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         key, value = self.key(h), self.value(h)
         if self.pool > 1:
-            key, value = (F.max_pool2d(part, self.pool) for part in (key, value))
+            # Rounded up, so that no position of an odd size is left out.
+            key, value = (F.max_pool2d(part, self.pool, ceil_mode=True) for part in (key, value))
         # Not torch's fused attention: it has no second derivative, which penalties need.
         weights = (self.query(h).flatten(2).transpose(1, 2) @ key.flatten(2)).softmax(2)  # (N, positions, keys)
         attended = (value.flatten(2) @ weights.transpose(1, 2)).unflatten(2, h.shape[2:])

@@ -125,7 +125,7 @@ def test_self_attention_is_the_formula_of_the_paper_at_each_position(size, pool)
     h = torch.randn(1, 16, *size, dtype=torch.float64)
     f, g, v = (F.conv2d(h, conv.weight) for conv in (layer.query, layer.key, layer.value))
     if pool == 2:
-        g, v = F.max_pool2d(g, 2), F.max_pool2d(v, 2)
+        g, v = F.max_pool2d(g, 2, ceil_mode=True), F.max_pool2d(v, 2, ceil_mode=True)
     keys, values = g.flatten(2)[0].T, v.flatten(2)[0].T
     out = layer(h)
     for i in range(size[0]):
@@ -134,6 +134,18 @@ def test_self_attention_is_the_formula_of_the_paper_at_each_position(size, pool)
             beta = s.exp() / s.exp().sum()
             o = layer.out.weight[:, :, 0, 0] @ (beta[:, None] * values).sum(0)
             torch.testing.assert_close(out[0, :, i, j], h[0, :, i, j] + 0.7 * o)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 7)])
+def test_every_position_reaches_every_other_where_keys_are_pooled(size):
+    torch.manual_seed(0)
+    layer = SelfAttention(8, pool=2)
+    nn.init.constant_(layer.gamma, 1.0)
+    h = torch.randn(1, 8, *size, requires_grad=True)
+    (slope,) = torch.autograd.grad(layer(h)[0, :, 0, 0].sum(), h)
+    heard = slope[0].abs().sum(0)
+    pooled = F.max_pool2d(heard[None], 2, ceil_mode=True)
+    assert (pooled > 0).all()
 
 
 def test_self_attention_can_be_differentiated_twice():
