@@ -17,12 +17,13 @@ from ganframe.training.directions import is_linear, slopes_of
 
 def cautions(recipe: Recipe, G: nn.Module, D: nn.Module) -> Iterator[str]:
     """A line for each, with its place in the recipe. G and D are the networks as they are trained."""
-    for player, network in (("generator", G), ("discriminator", D)):
-        if (ends := max(growth(network), default=0)) >= recipe.train.steps:
-            yield (
-                f"{player}: grows until step {ends}, and train.steps is {recipe.train.steps}, so the last stage is not "
-                f"reached, or not faded in; train for more than {ends} steps, or shorten the stages"
-            )
+    growing = [player for player, network in (("generator", G), ("discriminator", D)) if growth(network)]
+    last = max(growth(G) + growth(D), default=0)
+    if growing and last >= recipe.train.steps:
+        yield (
+            f"{', '.join(growing)}: growing ends at step {last}, and train.steps is {recipe.train.steps}, so the last "
+            f"stage is not reached, or not faded in; train for more than {last} steps, or shorten the stages"
+        )
     if _grows_without_end(recipe, D):
         yield (
             "objective: L_D is linear in the scores, so it has no minimum, and nothing in this recipe limits the "

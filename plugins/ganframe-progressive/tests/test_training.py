@@ -101,7 +101,7 @@ def test_a_generator_that_grows_trains_with_another_discriminator(tmp_path):
 
 def test_a_run_that_ends_before_the_last_stage_is_warned_of(tmp_path, capsys):
     ganframe.run(recipe("train.steps=11"), out=tmp_path / "run")
-    assert "generator: grows until step 11, and train.steps is 11" in capsys.readouterr().err
+    assert "generator, discriminator: growing ends at step 11, and train.steps is 11" in capsys.readouterr().err
 
 
 @pytest.mark.slow
