@@ -120,11 +120,12 @@ class _Generator(nn.Module):
     def _mixed(self, w: Tensor, z: Tensor, y: Tensor) -> Tensor:
         """w (N, layers, w_dim), where some samples have the w of another latent from a random layer on.
 
-        The other latent is that of the sample's neighbour, of samples 2i and 2i + 1, so that it follows the prior
-        whatever that is; the last of an odd number has none. It is mapped with the sample's own y.
+        The other latent is that of the sample half a batch away, so that it follows the prior whatever that is. Samples
+        of one group of D's minibatch deviation must not share a w: they would differ less than real ones. It is mapped
+        with the sample's own y. Processes take every P-th group of a batch, so their halves are those of the whole.
         """
         n = len(w)
-        other = (torch.arange(n, device=z.device) ^ 1).clamp(max=n - 1)
+        other = (torch.arange(n, device=z.device) + n // 2) % n
         others = w[other] if self.mapping.embedding is None else self.map(z[other], y)
         crossover = torch.randint(1, self.layers, (n, 1), device=z.device)
         mixes = torch.rand(n, 1, device=z.device) < self.style_mixing
