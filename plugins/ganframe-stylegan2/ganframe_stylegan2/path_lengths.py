@@ -34,7 +34,7 @@ class MeanLength(nn.Module):
 
 @attrs.frozen
 class PathLengths(Term):
-    """weight · E(‖Jᵀv‖ - a)² in G's loss, J = ∂ synthesize(w, y) / ∂w (Karras et al. 2020, arXiv:1912.04958, eq. 4).
+    """weight · γ · E(‖Jᵀv‖ - a)² in G's loss, J = ∂ synthesize(w, y) / ∂w (Karras et al. 2020, eq. 4 and appendix B).
 
     v ~ N(0, I)/√(H·W) is one random image for each sample, and a the moving mean of ‖Jᵀv‖, over the batch of all
     processes. At the minimum J is orthogonal up to a factor, the same for all w: then E‖Jᵀv‖² = tr(JJᵀ)/(H·W) = a².
@@ -43,7 +43,7 @@ class PathLengths(Term):
     gradient is differentiated. That is expensive, so the paper has the term in each fourth step: `every = 4`.
     """
 
-    weight: float = option(2.0, help="weight of the term", validator=ge(0), scheduled=True)
+    weight: float = option(1.0, help="weight of the term, relative to the paper's", validator=ge(0), scheduled=True)
     decay: float = option(0.99, help="decay of the moving mean a", validator=and_(ge(0), lt(1)))
     share: float = option(0.5, help="share of G's batch that is looked at", validator=and_(gt(0), le(1)))
 
@@ -62,7 +62,15 @@ class PathLengths(Term):
         n = math.ceil(self.share * len(z))
         lengths = path_lengths(turn.G, z[:n], y[:n])
         mean = a.follow(whole_batch(lengths.detach()).mean(), self.decay)
-        return self.weight * (lengths - mean).square().mean()
+        return self.weight * gamma(turn.fake.x) * (lengths - mean).square().mean()
+
+
+def gamma(x: Tensor) -> float:
+    """The paper's weight for images x (N, C, H, W) of r = √(H·W) pixels: 1 / (log₂ r - 1), at most 1.
+
+    It is γ = ln 2 / (r² (ln r - ln 2)) of appendix B times r², as v is divided by r here.
+    """
+    return 1 / max(1.0, math.log2(x[0, 0].numel()) / 2 - 1)
 
 
 def path_lengths(G: nn.Module, z: Tensor, y: Tensor) -> Tensor:

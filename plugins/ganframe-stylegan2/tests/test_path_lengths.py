@@ -8,7 +8,7 @@ import sys
 import attrs
 import pytest
 import torch
-from ganframe_stylegan2.path_lengths import MeanLength, PathLengths, path_lengths
+from ganframe_stylegan2.path_lengths import MeanLength, PathLengths, gamma, path_lengths
 from safetensors.torch import load_file
 from torch import nn
 
@@ -53,7 +53,7 @@ class Linear(Mapped):
 
 def turn(G, z, parts=None):
     y = torch.zeros(len(z), dtype=torch.long)
-    return Turn(G, None, None, Scored(None, y, None, z), None, 0, parts or Parts())
+    return Turn(G, None, None, Scored(G(z, y), y, None, z), None, 0, parts or Parts())
 
 
 def jacobian(G, z):
@@ -108,7 +108,7 @@ def test_value_is_the_spread_around_the_mean_of_the_first_batch():
     lengths = path_lengths(G, z, y_of(z))
     torch.manual_seed(5)
     value = term.generator_term(turn(G, z, term.prepare(G, None, None)))
-    torch.testing.assert_close(value, 3 * lengths.var(correction=0))
+    torch.testing.assert_close(value, 3 * gamma(G(z, y_of(z))) * lengths.var(correction=0))
 
 
 def test_mean_weighs_the_batches_by_powers_of_the_decay():
@@ -295,3 +295,16 @@ ganframe.run(ganframe.load_recipe({str(tmp_path / "recipe.toml")!r}, {[*LAZY]!r}
         for key, tensor in expected.items():
             torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-6, msg=f"{file}: {key} differs")
     assert load_file(one / "term.path_lengths.generator.safetensors")["seen"] > 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((3, 32, 32), 0.25), ((1, 1024, 1024), 1 / 9), ((3, 16, 64), 0.25), ((2, 2), 1.0), ((5,), 1.0)],
+)
+def test_weight_1_is_that_of_the_paper_for_the_resolution(shape, expected):
+    x = torch.empty(1, *shape)
+    assert gamma(x) == pytest.approx(expected)
+    r = math.sqrt(x[0, 0].numel())
+    if r > 4:
+        of_the_paper = math.log(2) / (r**2 * (math.log(r) - math.log(2)))
+        assert gamma(x) == pytest.approx(r**2 * of_the_paper)
