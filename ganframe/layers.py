@@ -162,13 +162,18 @@ class MinibatchStddev(nn.Module):
 def _deviation(groups: Tensor) -> Tensor:
     """One number for each sample of groups (K, m, …): (K · m,)."""
     # The small constant keeps the gradient finite where all samples of a group are equal.
-    deviation = (groups.var(1, correction=0) + 1e-8).sqrt().flatten(1).mean(1)
-    return deviation.repeat_interleave(groups.shape[1])
+    deviation = (_not_half(groups).var(1, correction=0) + 1e-8).sqrt().flatten(1).mean(1)
+    return deviation.to(groups.dtype).repeat_interleave(groups.shape[1])
+
+
+def _not_half(h: Tensor) -> Tensor:
+    """h, in float32 where it is in float16: there 1e-8 is 0, and squares are infinite from 256 on."""
+    return h.float() if h.dtype == torch.float16 else h
 
 
 def pixel_norm(h: Tensor) -> Tensor:
     """h divided by the root mean square of its channels, at each position (Karras et al. 2018, section 4.2)."""
-    return h * (h.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+    return h * (_not_half(h).square().mean(1, keepdim=True) + 1e-8).rsqrt().to(h.dtype)
 
 
 class _Scaled(nn.Module):

@@ -184,6 +184,18 @@ def test_pixel_norm_gives_channels_a_root_mean_square_of_1():
     assert pixel_norm(torch.zeros(1, 4)).isfinite().all()
 
 
+@pytest.mark.parametrize("value", [0.0, 1e-4, 1000.0])
+@pytest.mark.parametrize("layer", [MinibatchStddev(2), pixel_norm])
+def test_half_precision_gives_what_float32_gives_with_finite_gradients(layer, value):
+    signs = torch.tensor([1.0, -1.0, 1.0, 1.0])[:, None, None, None]  # the second group has equal samples
+    h = (value * signs).expand(4, 3, 2, 2).half().requires_grad_()
+    out = layer(h)
+    assert out.dtype == torch.float16
+    torch.testing.assert_close(out.float(), layer(h.float()), rtol=1e-2, atol=1e-3)
+    out.float().mean().backward()
+    assert h.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("make", [lambda: nn.Linear(50, 400), lambda: nn.Conv2d(20, 400, 3)])
 @pytest.mark.parametrize(("gain", "lr"), [(math.sqrt(2), 1.0), (1.0, 0.01)])
 def test_equalized_layers_store_unit_weights_and_scale_them(make, gain, lr):
