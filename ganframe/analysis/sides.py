@@ -14,7 +14,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from ganframe.analysis.trained import CHUNK, TrainedGenerator, load_generator
 from ganframe.components import Dataset, DataSpec, Distribution, Generator
-from ganframe.data.checks import check_data
+from ganframe.data.checks import check_data, in_range
 from ganframe.data.feed import Feed, Share, check_batch, open_feed
 from ganframe.data.latents import sample_prior
 from ganframe.data.real import judging_data
@@ -115,7 +115,10 @@ class _ItemsAlone(TorchDataset[Any]):
 
 
 class Generated(Distribution):
-    """The samples of a trained generator, as a distribution; under its conditions, drawn uniformly, if it has any."""
+    """The samples of a trained generator, as a distribution; under its conditions, drawn uniformly, if it has any.
+
+    Images are clipped to [-1, 1], as where they are sampled and judged.
+    """
 
     def __init__(self, generator: TrainedGenerator) -> None:
         self.generator = generator
@@ -129,7 +132,8 @@ class Generated(Distribution):
         if conditions is not None:
             y = conditions.to(generator.device)[y]
         network = self.generator.to(generator.device)
-        return torch.cat([network(*part) for part in zip(z.split(CHUNK), y.split(CHUNK), strict=True)]), y
+        x = torch.cat([network(*part) for part in zip(z.split(CHUNK), y.split(CHUNK), strict=True)])
+        return in_range(x, self.generator.spec), y
 
 
 def open_sides(comparison: Comparison) -> tuple[Side, Side]:

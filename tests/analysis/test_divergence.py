@@ -181,6 +181,14 @@ def test_generator_side_draws_latents_from_its_prior(distribution, largest):
     assert (z.abs().max() > 3) == (distribution == "normal")
 
 
+def test_images_of_a_generator_side_are_clipped_as_they_are_sampled():
+    network = torch.nn.Module()
+    network.forward = lambda z, y: 2 * z.view(-1, 1, 2, 2)
+    side = Side(TrainedGenerator(network, DataSpec((1, 2, 2)), Prior(dim=4)), 0)
+    x, _ = side.part(held_out=False).draw(50, torch.Generator().manual_seed(0))
+    assert x.abs().max() == 1
+
+
 @attrs.frozen
 class Drawn(Dataset):
     """Different points each time it is built."""
