@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import ganframe
+from ganframe.declarations import growth
 from ganframe.engine.algorithm import train
 from ganframe.studies.plan import load_study
 from ganframe.training.prepare import prepare
@@ -68,6 +69,26 @@ def test_every_study_is_described():
     assert STUDIES
     for path in STUDIES:
         assert f"`{path.name}`" in readme
+
+
+def test_study_of_the_packages_can_be_read_and_grows_alike(install_package):
+    """plugins/backbones.toml: each cell is built, its constraints take its discriminator, its terms its networks."""
+    packages = FOLDER.parent / "plugins"
+    for package in ("biggan", "hinge", "progressive", "r3gan", "stylegan2"):
+        install_package(packages / f"ganframe-{package}")
+    study = load_study(packages / "backbones.toml")
+    assert len(study.file.seeds) == 5
+    assert len(study.cells()) == 5
+    for run in study.runs[:5]:
+        recipe, spec = run.recipe, run.recipe.dataset.spec
+        assert recipe.metrics
+        G, D = recipe.generator.build(spec, recipe.latent.dim), recipe.discriminator.build(spec)
+        assert growth(G) == growth(D)
+        assert max(growth(G), default=0) < recipe.train.steps
+        for constraint in recipe.constraints:
+            constraint.check(D)
+        for term in recipe.terms:
+            term.prepare(G, D, spec)
 
 
 def test_dcgan_trains_on_a_folder_of_small_images_of_any_size(tmp_path):
