@@ -73,6 +73,8 @@ class TruncatedInW(nn.Module):
 
     def truncated(self, w: Tensor, y: Tensor) -> Tensor:
         """w̄ + ψ (w - w̄)."""
+        if w.shape[0] == 0:
+            return w  # no class, and so no w̄
         mean = self.mean(y).to(w)
         mean = mean.view(len(w), *[1] * (w.ndim - mean.ndim), *mean.shape[1:])
         return torch.lerp(mean.expand_as(w), w, self.truncation)

@@ -212,7 +212,9 @@ def _write_singly(folder: Path, G: TrainedGenerator, z: Tensor, y: Tensor, under
 @click.argument("run", metavar="RUN")
 @click.option("--between", nargs=2, multiple=True, metavar="A B", help="From sample A to B; may be repeated.")
 @click.option("--steps", default=9, show_default=True, type=click.IntRange(2), help="Samples on a path, ends included.")
-@click.option("--path", type=click.Choice(["spherical", "linear"]), help="By default linear for a uniform prior only.")
+@click.option(
+    "--path", type=click.Choice(["spherical", "linear"]), help="By default linear in w and for a uniform prior."
+)
 @click.option("--label", metavar="CLASS", help="The class of the samples, its name or label; by default that of A.")
 @click.option("--condition", metavar="FILE", help=ONE_CONDITION)
 @click.option("--out", metavar="FILE", help="A picture (.png), an animation (.gif) or an array (.npy).")

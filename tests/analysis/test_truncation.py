@@ -120,6 +120,11 @@ def test_truncation_1_in_w_is_exactly_the_plain_sample():
     assert G.truncated(1.0).network is G.network
 
 
+@pytest.mark.parametrize("classes", [None, 3])
+def test_no_samples_can_be_truncated(classes):
+    assert of_w(classes).sample(0, truncation=0.5).shape == (0, 2)
+
+
 def test_truncation_0_in_w_leaves_one_sample_of_each_class():
     G = of_w(classes=3)
     x, (_, y) = G.sample(60, truncation=0), G.latents(60)
