@@ -197,7 +197,8 @@ def equalized(layer: Layer, gain: float = math.sqrt(2), lr: float = 1.0) -> Laye
     al. 2015 for gain √2, and a step of Adam, whose size does not depend on c, moves w by c times as much. `lr` < 1
     slows the layer: StyleGAN's mapping network has 0.01. The bias is 0, and is slowed as well.
 
-    It is a parametrisation of `layer.weight`, which is w for whatever reads it.
+    It is a parametrisation of `layer.weight`, which is w for whatever reads it. `weight_clipping`, which clamps
+    parameters, clamps v.
     """
     fan_in = layer.weight[0].numel()
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(fan_in))

@@ -46,7 +46,7 @@ class _Discriminator(nn.Module):
         sizes, widths = sizes_and_channels(data, config.width)
         ends, widths = sizes[-2::-1], widths[::-1]
         attention = attention_at(config.attention, ends, widths[:-1])
-        self.blocks = nn.Sequential(
+        blocks = [
             *(
                 _DownBlock(channels, out, attend, first=i == 0)
                 for i, (channels, out, attend) in enumerate(
@@ -54,13 +54,20 @@ class _Discriminator(nn.Module):
                 )
             ),
             _DownBlock(widths[-2], widths[-1], None),
-        )
+        ]
         self.linear = nn.Linear(widths[-1], 1)
         self.embedding = embedding_for(config.condition, widths[-1], data)
-        self.apply(initialise)
+        for part in (*blocks, self.linear, self.embedding):
+            if part is not None:
+                part.apply(initialise)
+        # Numbered from the smallest grid up, as in G: `train.from` a smaller size then finds the same resolutions.
+        self.blocks = nn.ModuleList(reversed(blocks))
 
     def forward(self, x: Tensor, y: Tensor, extras: dict[str, Tensor] | None = None) -> Tensor:
-        h = self.blocks(x).relu().sum((2, 3))
+        h = x
+        for block in reversed(self.blocks):
+            h = block(h)
+        h = h.relu().sum((2, 3))
         if extras is not None:
             extras["features"] = h
         scores = self.linear(h).squeeze(1)

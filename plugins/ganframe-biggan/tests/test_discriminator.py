@@ -17,7 +17,7 @@ def make(data, **options):
 
 
 def channels(D):
-    return [(block.conv1.in_channels, block.conv2.out_channels, block.halves) for block in D.blocks]
+    return [(block.conv1.in_channels, block.conv2.out_channels, block.halves) for block in reversed(D.blocks)]
 
 
 def test_channels_of_the_paper_at_128_pixels():
@@ -28,7 +28,7 @@ def test_channels_of_the_paper_at_128_pixels():
         (32, 32, False),
     ]
     assert all(block.conv1.out_channels == block.conv2.out_channels for block in D.blocks)
-    assert [type(block.attention).__name__ for block in D.blocks] == ["SelfAttention"] + 5 * ["Identity"]
+    assert [type(block.attention).__name__ for block in reversed(D.blocks)] == ["SelfAttention"] + 5 * ["Identity"]
 
 
 def test_channels_at_28_pixels():
@@ -68,7 +68,10 @@ def test_score_is_a_linear_layer_and_a_projection_of_the_sum_of_features():
     D, x, y = make(data, condition="projection"), torch.randn(3, 1, 8, 8), torch.tensor([2, 0, 2])
     extras = {}
     scores = D(x, y, extras)
-    h = D.blocks(x).relu().flatten(2).sum(2)
+    h = x
+    for block in reversed(D.blocks):
+        h = block(h)
+    h = h.relu().flatten(2).sum(2)
     torch.testing.assert_close(extras["features"], h)
     expected = [D.linear(h[n]).item() + (D.embedding.weight[y[n]] @ h[n]).item() for n in range(3)]
     torch.testing.assert_close(scores, torch.tensor(expected), rtol=1e-4, atol=1e-4)
@@ -99,3 +102,20 @@ def test_samples_of_a_batch_are_independent():
 
 def test_component_is_registered():
     assert ganframe.component("discriminator", "biggan") is BigGANDiscriminator
+
+
+def test_blocks_are_numbered_from_the_smallest_grid_up():
+    """So that `train.from` a run at half the size finds the same resolutions under the same names."""
+    seen = []
+    for size in (16, 32):
+        D = BigGANDiscriminator(width=4).build(DataSpec((3, size, size)))
+        heights = [0] * len(D.blocks)
+        for i, block in enumerate(D.blocks):
+            block.register_forward_hook(
+                lambda _, given, __, i=i, heights=heights: heights.__setitem__(i, given[0].shape[2])
+            )
+        D(torch.zeros(4, 3, size, size), torch.zeros(4, dtype=torch.long))
+        seen.append(heights)
+    small, large = seen
+    assert large[: len(small)] == small
+    assert large[-1] == 32

@@ -70,7 +70,9 @@ class _Discriminator(nn.Module):
         widths = config.widths(sizes)
         given = given_for(config.condition, data)
         self.image = equalized(nn.Conv2d(data.shape[0], widths[0], 1))
-        self.blocks = nn.Sequential(*(_Block(a, b, config.residual) for a, b in itertools.pairwise(widths)))
+        blocks = [_Block(a, b, config.residual) for a, b in itertools.pairwise(widths)]
+        # Numbered from the smallest grid up, as in G: `train.from` a smaller size then finds the same resolutions.
+        self.blocks = nn.ModuleList(reversed(blocks))
         size = config.minibatch_stddev
         self.deviation = MinibatchStddev(size) if size else nn.Identity()
         self.conv = equalized(nn.Conv2d(widths[-1] + bool(size), widths[-1], 3, padding=1))
@@ -79,7 +81,9 @@ class _Discriminator(nn.Module):
         self.embedding = None if given is None else Embedding(given, widths[-1])
 
     def forward(self, x: Tensor, y: Tensor, extras: dict[str, Tensor] | None = None) -> Tensor:
-        h = self.blocks(F.leaky_relu(self.image(x), SLOPE))
+        h = F.leaky_relu(self.image(x), SLOPE)
+        for block in reversed(self.blocks):
+            h = block(h)
         h = F.leaky_relu(self.conv(self.deviation(h)), SLOPE)
         h = F.leaky_relu(self.linear(h.flatten(1)), SLOPE)
         if extras is not None:

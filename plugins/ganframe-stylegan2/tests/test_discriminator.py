@@ -126,3 +126,20 @@ def test_option_out_of_range_raises_value_error(options):
 
 def test_discriminator_is_registered():
     assert ganframe.component("discriminator", "stylegan2") is StyleGAN2Discriminator
+
+
+def test_blocks_are_numbered_from_the_smallest_grid_up():
+    """So that `train.from` a run at half the size finds the same resolutions under the same names."""
+    seen = []
+    for size in (16, 32):
+        D = StyleGAN2Discriminator(width=8, full_width_up_to=16).build(DataSpec((3, size, size)))
+        heights = [0] * len(D.blocks)
+        for i, block in enumerate(D.blocks):
+            block.register_forward_hook(
+                lambda _, given, __, i=i, heights=heights: heights.__setitem__(i, given[0].shape[2])
+            )
+        D(torch.zeros(4, 3, size, size), torch.zeros(4, dtype=torch.long))
+        seen.append(heights)
+    small, large = seen
+    assert large[: len(small)] == small
+    assert large[-1] == 32
