@@ -91,7 +91,7 @@ def test_spectral_norm_of_the_recipe_reaches_every_layer_and_the_embedding():
     wrapped = ganframe.component("constraint", "spectral_norm")().wrap(D)
     kinds = (nn.Conv2d, nn.Linear, nn.Embedding)
     layers = {name: module for name, module in wrapped.named_modules() if isinstance(module, kinds)}
-    assert {"embedding", "linear", "blocks.0.conv2", "blocks.0.attention.query"} <= layers.keys()
+    assert {"embedding", "linear", "blocks.0.conv2", "blocks.2.attention.query"} <= layers.keys()
     for name, module in layers.items():
         assert hasattr(module, "parametrizations"), name
 
