@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterator
+
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ganframe.engine.state import Callback, State
@@ -31,8 +34,7 @@ def average_into(averaged: AveragedModel, decay: float | Ramp, warmup: int) -> C
     Where G has spectral normalisation, its vectors u and v are averaged and then scaled to length 1: averages of unit
     vectors that turn are shorter, so σ = uᵀWv would come out too small, and W/σ too large.
     """
-    layers = [module for module in averaged.module.modules() if isinstance(module, parametrizations._SpectralNorm)]
-    vectors = [buffer for layer in layers for buffer in layer.buffers()]
+    vectors = list(_unit_vectors(averaged.module))
 
     def callback(state: State) -> None:
         now = decay_at(decay, state.step)
@@ -47,3 +49,13 @@ def average_into(averaged: AveragedModel, decay: float | Ramp, warmup: int) -> C
             F.normalize(vector, dim=0, out=vector)
 
     return callback
+
+
+def _unit_vectors(network: nn.Module) -> Iterator[Tensor]:
+    """The vectors u and v of both of torch's spectral normalisations, the parametrisation and the older hook."""
+    for module in network.modules():
+        if isinstance(module, parametrizations._SpectralNorm):
+            yield from module.buffers()
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, SpectralNorm):
+                yield from (module.get_buffer(f"{hook.name}_{vector}") for vector in ("u", "v"))
