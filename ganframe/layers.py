@@ -69,7 +69,7 @@ def padded_to_even(h: Tensor) -> Tensor:
 
 
 def downsampled(h: Tensor) -> Tensor:
-    """The mean of each 2×2 pixels, of sizes rounded up: the inverse of `upsampled`."""
+    """The mean of each 2×2 pixels, of sizes rounded up: it undoes `upsampled`."""
     return F.avg_pool2d(padded_to_even(h), 2)
 
 
@@ -141,11 +141,13 @@ class MinibatchStddev(nn.Module):
     It is the standard deviation over the group of each feature at each position, averaged over all of them. Groups are
     of `size` consecutive samples, and batches are multiples of it; a remainder is a smaller group.
 
-    forward(h): (N, C, H, W) -> (N, C + 1, H, W), or (N, F) -> (N, F + 1).
+    forward(h): (N, C, H, W) -> (N, C + 1, H, W), or (N, F) -> (N, F + 1). Raises ValueError for groups of fewer than 2.
     """
 
     def __init__(self, size: int = 4) -> None:
         super().__init__()
+        if size < 2:
+            raise ValueError(f"groups of {size} sample have no deviation; choose 2 or more, or leave the layer out")
         self.mixes_groups_of = size
 
     def forward(self, h: Tensor) -> Tensor:

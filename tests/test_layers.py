@@ -178,6 +178,12 @@ def test_minibatch_stddev_takes_a_smaller_last_group_and_equal_samples():
     assert same.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [0, 1])
+def test_groups_of_one_sample_are_refused(size):
+    with pytest.raises(ValueError, match=f"groups of {size} sample have no deviation; choose 2 or more"):
+        MinibatchStddev(size)
+
+
 def test_pixel_norm_gives_channels_a_root_mean_square_of_1():
     h = 7 * torch.randn(3, 5, 4, 2)
     torch.testing.assert_close(pixel_norm(h).square().mean(1), torch.ones(3, 4, 2))
