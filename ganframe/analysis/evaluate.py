@@ -39,7 +39,7 @@ def evaluate(
     samples: int | None = None,
     against: Against | None = None,
     step: int | None = None,
-    truncation: float | Sequence[float] | None = None,
+    truncation: float | Iterable[float] | None = None,
     standing_statistics: int | None = None,
     device: torch.device | str | None = None,
 ) -> list[Score]:
@@ -65,7 +65,8 @@ def evaluate(
         raise RequestError(f"{path}: there is no such file or folder")
     if not is_run and step is not None:
         raise RequestError(f"{path}: not the folder of a run, so it has no checkpoint of step {step}")
-    truncations = (tuple(truncation) or (None,)) if isinstance(truncation, Sequence) else (truncation,)
+    several = truncation if isinstance(truncation, Iterable) else (truncation,)
+    truncations = tuple(None if psi is None else float(psi) for psi in several) or (None,)
     if not is_run and (truncations != (None,) or standing_statistics is not None):
         raise RequestError(f"{path}: not the folder of a run, so truncation and standing statistics have no generator")
     with provenance.naming_missing_plugins(folder):

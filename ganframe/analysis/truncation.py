@@ -15,10 +15,8 @@ from ganframe.recipes.tables import Prior
 from ganframe.training.networks import in_parts
 
 SEED = 4096  # of the latents whose w are averaged
-LATENTS, OF_A_CONDITION = (
-    4096,
-    256,
-)  # that many for each class, and for each condition: there may be one for each sample
+LATENTS = 4096  # that many for each class
+OF_A_CONDITION = 256  # fewer, as there may be a condition for each sample
 CHUNK = 256  # latents mapped at a time
 
 

@@ -69,12 +69,12 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(scores, indent=2))
         return
-    column = ["truncation"] if truncations else []
-    table = make_table(*column, "metric", "number", "value")
+    table = make_table(*(["truncation"] if truncations else []), "metric", "number", "value")
     for score in scores:
-        first = [*(f"{psi:g}" for psi in [score["protocol"].get("truncation")] if column), score["metric"]]
-        for index, (name, value) in enumerate(numbers(score).items()):
-            table.add_row(*([""] * len(first) if index else first), called(score, name), f"{value:.5g}")
+        first = [f"{score['protocol']['truncation']:g}", score["metric"]] if truncations else [score["metric"]]
+        for name, value in numbers(score).items():
+            table.add_row(*first, called(score, name), f"{value:.5g}")
+            first = [""] * len(first)
     print_table(table)
     protocols = ((score["metric"], {**score["protocol"], "truncation": None}) for score in scores)  # the table has it
     for line in dict.fromkeys(f"{metric}: {described(protocol)}" for metric, protocol in protocols):

@@ -275,7 +275,7 @@ def ganframe_generators():
     )
     text = recipe("use = 'ring'", "[[metrics]]\nuse = 'means'\n")
     folder = ganframe.run(ganframe.load_recipe(text, ["generator={use='scaled'}"])).folder
-    plain, narrow, wide = ganframe.evaluate(folder) + ganframe.evaluate(folder, truncation=(0.01, 3.0))
+    plain, narrow, wide = ganframe.evaluate(folder) + ganframe.evaluate(folder, truncation=np.array([0.01, 3.0]))
     assert "truncation" not in plain["protocol"]
     assert [narrow["protocol"]["truncation"], wide["protocol"]["truncation"]] == [0.01, 3.0]
     (one,) = ganframe.evaluate(folder, truncation=0.01)
