@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
-from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ganframe.engine.state import Callback, State
@@ -57,5 +56,6 @@ def _unit_vectors(network: nn.Module) -> Iterator[Tensor]:
         if isinstance(module, parametrizations._SpectralNorm):
             yield from module.buffers()
         for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, SpectralNorm):
-                yield from (module.get_buffer(f"{hook.name}_{vector}") for vector in ("u", "v"))
+            if type(hook).__name__ == "SpectralNorm":  # by name, as torch is to remove it
+                name = hook.name  # type: ignore[attr-defined]
+                yield from (module.get_buffer(f"{name}_{vector}") for vector in ("u", "v"))
