@@ -139,8 +139,13 @@ def _remedy(label: Tensor, spec: DataSpec) -> str:
 
 
 def in_range(x: Tensor, spec: DataSpec) -> Tensor:
-    """Samples of a generator, images clipped to [-1, 1]: not every network ends in a tanh. Infinite values stay."""
-    return torch.where(x.isfinite(), x.clamp(-1, 1), x) if spec.is_image else x
+    """Samples x of a generator, images clipped to [-1, 1] in place: not every network ends in a tanh.
+
+    Infinite values and NaN stay, so that a network that diverged is found out. x has no graph.
+    """
+    for part in x.split(256) if spec.is_image else ():  # copies of few samples at a time
+        part.copy_(torch.where(part.isfinite(), part.clamp(-1, 1), part))
+    return x
 
 
 def check_samples(x: Tensor, y: Tensor, spec: DataSpec, rows: Sequence[int] | None = None) -> None:
