@@ -1,5 +1,8 @@
 """Tests of SN-GAN's residual networks: sizes, channels and parameter counts of the paper, conditioning."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -144,7 +147,7 @@ def test_networks_for_32_pixels_match_table_4():
     assert [isinstance(block.conv2, ConvThenPool) for block in D.blocks] == [True, True, False, False]
 
 
-def test_channels_for_128_pixels_match_table_5():
+def test_channels_for_128_pixels_match_table_6():
     data = DataSpec((3, 128, 128))
     with torch.device("meta"):
         G, D = ResNetGenerator(width=64).build(data, 128), ResNetDiscriminator(width=64).build(data)
@@ -327,3 +330,15 @@ def test_gradient_penalty_trains_attention():
     for name, parameter in D.attention.named_parameters():
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize(("size", "halvings"), [((25, 13), 2), ((27, 35), 2), ((101, 67), 5)])
+def test_discriminator_halves_odd_sizes_upwards_so_that_no_row_or_column_is_left_out(size, halvings):
+    D = ResNetDiscriminator(width=1).build(DataSpec((1, *size)))
+    sizes = [size]
+    for block in D.blocks:
+        block.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[2:])))
+    D(torch.zeros(2, 1, *size), torch.zeros(2, dtype=torch.long))
+    halved = [(a, b) for a, b in itertools.pairwise(sizes) if a != b]
+    assert len(halved) == halvings
+    assert all(small == tuple(math.ceil(n / 2) for n in large) for large, small in halved)

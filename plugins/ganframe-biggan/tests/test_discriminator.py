@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import ganframe
 from ganframe import DataSpec, mixes_samples
-from ganframe.layers import downsampled
+from ganframe.layers import downsampled, resolutions
 
 
 def make(data, **options):
@@ -119,3 +119,14 @@ def test_blocks_are_numbered_from_the_smallest_grid_up():
     small, large = seen
     assert large[: len(small)] == small
     assert large[-1] == 32
+
+
+@pytest.mark.parametrize("size", [(25, 13), (27, 35), (101, 67)])
+def test_odd_sizes_are_halved_upwards_so_that_no_row_or_column_is_left_out(size):
+    data = DataSpec((1, *size))
+    D, ends = make(data, width=1), []
+    for block in reversed(D.blocks):
+        block.register_forward_hook(lambda _, __, out: ends.append(tuple(out.shape[2:])))
+    D(torch.zeros(2, 1, *size), torch.zeros(2, dtype=torch.long))
+    smaller = resolutions("biggan", data)[-2::-1]
+    assert ends == [*smaller, smaller[-1]]

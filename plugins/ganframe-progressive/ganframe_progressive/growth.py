@@ -30,7 +30,7 @@ class Growing:
     """The options of both networks. Stage k trains the k-th resolution, from the smallest grid to the image."""
 
     width: int = option(
-        128, help="channels of stages up to 32×32, halved by each further doubling; 512 in the paper", validator=ge(1)
+        128, help="channels of the first four stages, halved by each further one; 512 in the paper", validator=ge(1)
     )
     stage_steps: int | tuple[int, ...] = option(
         25_000,
