@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 KINDS = ("generator", "discriminator", "objective", "constraint", "term", "dataset", "metric")
 FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
 WIDTH = 100  # of printed text, in columns
+PATIENCE = 30  # seconds for the first process to print a message that all have
 
 
 @contextmanager
@@ -40,6 +42,8 @@ def _exit_codes() -> Iterator[None]:
     except RequestError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # every process reads the same request
             click.echo(error, err=True)
+        else:  # a launcher stops all processes once one of them ends: the first must have printed by then
+            time.sleep(PATIENCE)
         sys.exit(WRONG_REQUEST)
     except RunError as error:
         click.echo(error, err=True)

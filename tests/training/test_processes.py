@@ -155,6 +155,19 @@ def test_mistake_in_a_recipe_is_reported_once_by_all_processes(tmp_path, overrid
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
+def test_mistake_is_reported_although_the_first_process_finds_it_last(tmp_path):
+    """The launcher stops the others as soon as one process ends with an error."""
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import os, time\nfrom ganframe.cli import main\ntime.sleep(8 * (os.environ['LOCAL_RANK'] == '0'))\nmain()\n"
+    )
+    recipe = RECIPES / "wgan_sn.toml"
+    done = launch(*TORCHRUN, script, "run", recipe, "--set", "train.stepz=3", cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count("train.stepz: unknown option") == 1
+
+
 DYING = """
 import os, sys
 import ganframe
