@@ -169,7 +169,7 @@ def _scores(D: nn.Module, x: Tensor, part: int = 1_000) -> Tensor:
 
 def _objective(trainer: Trainer) -> Objective:
     """The objective with its options as they are at this step."""
-    return trainer.recipe.timing.get("objective", ALWAYS).moved(trainer.state.game.objective, trainer.state.step)
+    return trainer.recipe.timing.get("objective", ALWAYS).moved(trainer.state.game.objective, trainer.state.number)
 
 
 @torch.no_grad()

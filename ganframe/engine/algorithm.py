@@ -15,35 +15,60 @@ from torch import Tensor
 from ganframe.components import Parts, Scored, Term, Turn
 from ganframe.declarations import mean_scores
 from ganframe.engine.scoring import same_parametrized_weights
-from ganframe.engine.state import Batch, Callback, Game, Logs, Player, State
+from ganframe.engine.state import Batch, Callback, Game, Logs, Player, State, itself
 
 NO_PARTS = Parts()
 
 
-def train(state: State, steps: int, critic_steps: int, callbacks: Iterable[Callback] = ()) -> None:
-    """Algorithm 1 from `state.step` to `steps`, with k = `critic_steps`."""
+def train(
+    state: State,
+    steps: int,
+    critic_steps: int,
+    callbacks: Iterable[Callback] = (),
+    iteration: Callable[[State, int], None] | None = None,
+) -> None:
+    """Algorithm 1 from `state.step` to `steps`, with k = `critic_steps`.
+
+    `iteration` may take the place of `training_iteration`, as its compiled form does.
+    """
     callbacks = tuple(callbacks)
     while state.step < steps:  # for number of training iterations do
-        state.latest = {}
-        for buffer in state.step_buffers:
-            buffer.fill_(state.step)
-        for _ in range(critic_steps if state.timetable.starts(state.step) else 0):  # for k steps do
-            discriminator_step(state)  # update D by ascending its stochastic gradient
-        generator_step(state)  # update G by descending its stochastic gradient
+        (iteration or training_iteration)(state, critic_steps)
         state.step += 1
         for callback in callbacks:
             callback(state)
 
 
+def training_iteration(state: State, critic_steps: int) -> None:
+    """k discriminator steps and a generator step, then the moving average of G's weights."""
+    state.latest = {}
+    for buffer in state.step_buffers:
+        buffer.fill_(state.number(itself))
+    k = critic_steps if state.timetable.starts(state.step) else 0
+    for i in range(k):  # for k steps do
+        state.last = i == k - 1
+        discriminator_step(state)  # update D by ascending its stochastic gradient
+    generator_step(state)  # update G by descending its stochastic gradient
+    if state.moving_average is not None:
+        state.moving_average(state)
+
+
 def discriminator_step(state: State) -> None:
-    """One update of D. Adds its logs to `state.latest`: a penalty that is not due does not hide an earlier one."""
+    """One update of D. Adds its logs to `state.latest`: a penalty that is not due does not hide an earlier one.
+
+    With `state.share_fakes` the batch and the fakes of the last one are kept for the generator step.
+    """
     x, y = state.batches()
     batch = Batch(x, y, state.latents(y.shape[0]))
-    game = state.timetable.game(state.game, state.step, state.D.updates)
+    game = state.timetable.game(state.game, state.step, state.D.updates, state.number)
+    if state.share_fakes and state.last:
+        with game.scoring.autocast():
+            batch = batch._replace(fakes=game.G(batch.z, y))
+        state.shared = batch
     with frozen(state.G) if game.terms else nullcontext():
         logs = differentiate(state, state.D, discriminator_loss, game, batch)
         descend(state, state.D)
-    for constraint in state.timetable.constraints(state.game, state.step):
+    for constraint in state.timetable.constraints(state.game, state.number):
         constraint.project(state.D.network)
     state.latest |= logs
     state.labels = y
@@ -55,13 +80,14 @@ def discriminator_loss(game: Game, batch: Batch) -> tuple[Tensor, Logs]:
     G is in training mode, so the running statistics of its BatchNorm follow these fakes too. They then average over
     more samples of the same G, and nothing reads them before evaluation.
     """
-    x, y, z = batch
+    x, y, z, fakes = batch
     assert x is not None
     scoring, logs = game.scoring, {}
-    with torch.no_grad(), scoring.autocast():
-        fakes = game.G(z, y)
+    if fakes is None:
+        with torch.no_grad(), scoring.autocast():
+            fakes = game.G(z, y)
     with scoring.cached_weights():
-        real, fake = scoring.both_sides(game.D, x, fakes, y, z)
+        real, fake = scoring.both_sides(game.D, x, fakes.detach(), y, z)
         loss = game.objective.discriminator_loss(real.scores, fake.scores)
         logs["loss_discriminator"] = loss.detach()
         logs["score_real"] = mean_scores(real.scores.detach())
@@ -79,11 +105,18 @@ def discriminator_loss(game: Game, batch: Batch) -> tuple[Tensor, Logs]:
 def generator_step(state: State) -> None:
     """One update of G. Adds its logs to `state.latest`."""
     n = state.generator_batch_size
-    game = state.timetable.game(state.game, state.step, state.G.updates)
-    x, y = None, state.labels
-    if game.scoring.generator_real or y is None or not game.started:  # D draws no labels before the objective starts
-        x, y = state.batches()
-    batch = Batch(x if game.scoring.generator_real else None, _repeated(y, n), state.latents(n))
+    game = state.timetable.game(state.game, state.step, state.G.updates, state.number)
+    if state.shared is not None:
+        batch, state.shared = state.shared, None
+    else:
+        x, y = None, state.labels
+        if (
+            game.scoring.generator_real or y is None or not game.started
+        ):  # D draws no labels before the objective starts
+            x, y = state.batches()
+        batch = Batch(x, _repeated(y, n), state.latents(n))
+    if not game.scoring.generator_real:
+        batch = batch._replace(x=None)
     with frozen(state.D):
         logs = differentiate(state, state.G, generator_loss, game, batch)
         descend(state, state.G)
@@ -95,11 +128,11 @@ def generator_loss(game: Game, batch: Batch) -> tuple[Tensor, Logs]:
 
     D is in training mode here too: its dropout is active, and the running statistics of a BatchNorm follow these fakes.
     """
-    x, y, z = batch
+    x, y, z, fakes = batch
     scoring, logs = game.scoring, {}
     with scoring.cached_weights():
         with scoring.autocast():
-            fakes = game.G(z, y)
+            fakes = game.G(z, y) if fakes is None else fakes
             real, fake = scoring.generator_sides(game.D, x, fakes, y, z)
         if game.started:
             compared = real.scores if real is not None and game.objective.compares_real else None

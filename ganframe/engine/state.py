@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 import torch
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from ganframe.components import Constraint, Objective, Parts, Term
 from ganframe.engine.scoring import Scoring
-from ganframe.engine.timing import ALWAYS, Timing
+from ganframe.engine.timing import ALWAYS, Numbers, Timing, numbers_at
 
 RealBatches = Callable[[], tuple[Tensor, Tensor]]
 """Draws a real batch: x (N, *shape) and y (N,) or (N, *condition), on the device."""
@@ -24,16 +24,23 @@ LatentBatches = Callable[[int], Tensor]
 Average = Callable[[list[Tensor]], None]
 """Replaces tensors by their averages over all processes, in place."""
 
+Callback = Callable[["State"], None]
+"""A function called after each generator step."""
+
 Logs = dict[str, Tensor]
 """What a step reports: losses, penalties and terms, scalars, and scores (N,). Detached, on the device."""
 
 
 class Batch(NamedTuple):
-    """Real samples x (N, *shape), or None where a loss needs none; y (N,) or (N, *condition); latents z (N, dim)."""
+    """Real samples x (N, *shape), or None where a loss needs none; y (N,) or (N, *condition); latents z (N, dim).
+
+    `fakes` are G's samples of z and y where they are made already.
+    """
 
     x: Tensor | None
     y: Tensor
     z: Tensor
+    fakes: Tensor | None = None
 
     def parts(self, n: int) -> Iterator[Batch]:
         """The batch in n equal parts."""
@@ -64,7 +71,7 @@ class Game:
     parts: dict[str, Parts] = attrs.field(factory=dict)
     factors: Mapping[str, int] = attrs.field(factory=dict)
     started: bool = True
-    step: int = 0
+    step: Any = 0
     scoring: Scoring = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -86,29 +93,35 @@ class Timetable:
         self.full: Game | None = None
         self.games: dict[tuple[str, ...], Game] = {}
 
-    def game(self, full: Game, step: int, update: int) -> Game:
-        """The game at a generator step, for the `update`-th update of a player."""
+    def game(self, full: Game, step: int, update: int, number: Numbers | None = None) -> Game:
+        """The game at a generator step, for the `update`-th update of a player. `number` is that of `State`."""
+        number = number or numbers_at(step)
+        now = number(itself)
         if not self.timings:
-            full.step = step
+            full.step = now
             return full
         if full is not self.full:  # a callback may have replaced it
             self.full, self.games = full, {}
-        due = tuple(name for name, timing in self.timings.items() if timing.is_due(step, update))
+        due = self.due(step, update)
         if due not in self.games:  # decided once for each combination
             self.games[due] = self._reduced(full, due)
         game = self.games[due]
-        game.step = step
-        game.objective = self._timing("objective").moved(full.objective, step)
+        game.step = now
+        game.objective = self._timing("objective").moved(full.objective, number)
         for name in game.constraints:
-            game.constraints[name] = self._timing(f"penalty_{name}").moved(full.constraints[name], step)
+            game.constraints[name] = self._timing(f"penalty_{name}").moved(full.constraints[name], number)
         for name in game.terms:
-            game.terms[name] = self._timing(f"term_{name}").moved(full.terms[name], step)
+            game.terms[name] = self._timing(f"term_{name}").moved(full.terms[name], number)
         return game
 
-    def constraints(self, full: Game, step: int) -> Iterator[Constraint]:
+    def due(self, step: int, update: int) -> tuple[str, ...]:
+        """The names of the timings that are due at a generator step, for the `update`-th update of a player."""
+        return tuple(name for name, timing in self.timings.items() if timing.is_due(step, update))
+
+    def constraints(self, full: Game, number: Numbers) -> Iterator[Constraint]:
         """All constraints as they are at a step: a projection is never left out."""
         for name, constraint in full.constraints.items():
-            yield self._timing(f"penalty_{name}").moved(constraint, step) if self.timings else constraint
+            yield self._timing(f"penalty_{name}").moved(constraint, number) if self.timings else constraint
 
     def starts(self, step: int) -> bool:
         """Whether the objective acts at this step, and so D is trained."""
@@ -158,7 +171,11 @@ class State:
 
     `average` is None in a run of one process; `scaler` is None except in fp16. `labels` are the y of the last real
     batch; `latest` is what the last steps of D and G reported. Gradients are computed in `accumulate` parts of a batch.
-    `step_buffers` are the buffers `training_step` of networks that look at the step.
+    `step_buffers` are the buffers `training_step` of networks that look at the step. `moving_average` averages G's
+    weights at the end of an iteration. With `share_fakes` G's step has the batch and the fakes of the `last` step of D,
+    which are in `shared` meanwhile.
+
+    `stand_in` is None, except while an iteration is recorded: see `number`.
     """
 
     game: Game
@@ -176,7 +193,21 @@ class State:
     timetable: Timetable = attrs.field(factory=Timetable)
     accumulate: int = 1
     step_buffers: list[Tensor] = attrs.field(factory=list)
+    moving_average: Callback | None = None
+    share_fakes: bool = False
+    last: bool = False
+    shared: Batch | None = None
+    stand_in: Numbers | None = None
+
+    def number(self, of_step: Callable[[int], Any]) -> Any:
+        """A number of this step, `of_step(step)`, or the tensor that stands for it while an iteration is recorded.
+
+        Every number that changes from step to step and is computed with, not decided by, is asked for here. In a
+        compiled iteration it would otherwise be the constant of one step.
+        """
+        return of_step(self.step) if self.stand_in is None else self.stand_in(of_step)
 
 
-Callback = Callable[[State], None]
-"""A function called after each generator step."""
+def itself(step: int) -> int:
+    """The step as a number of the step, for `State.number`."""
+    return step

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 import attrs
 from attrs.validators import ge
+from torch import Tensor
 
 from ganframe.components import option
 
 C = TypeVar("C")
+
+Numbers = Callable[[Callable[[int], Any]], Any]
+"""Gives a number of a step from a function of the step; see `State.number`."""
+
+
+def numbers_at(step: int) -> Numbers:
+    """The numbers of a generator step."""
+    return lambda of_step: of_step(step)
 
 
 @attrs.frozen
@@ -54,11 +64,16 @@ class Timing:
     def is_due(self, step: int, update: int) -> bool:
         return step >= self.start and update % self.every == 0
 
-    def moved(self, component: C, step: int) -> C:
-        """The component with its options as they are at this step."""
+    def moved(self, component: C, number: Numbers) -> C:
+        """The component with its options as they are at a step, whose numbers `number` gives."""
         if not self.ramps:
             return component
-        values: dict[str, Any] = {name: ramp.at(step) for name, ramp in self.ramps.items()}
+        values: dict[str, Any] = {name: number(ramp.at) for name, ramp in self.ramps.items()}
+        if any(isinstance(value, Tensor) for value in values.values()):  # checks of options need numbers
+            moved = copy.copy(component)
+            for name, value in values.items():
+                object.__setattr__(moved, name, value)
+            return moved
         return attrs.evolve(component, **values)  # type: ignore[misc]
 
 

@@ -108,6 +108,15 @@ class Train:
     accumulate: int = option(
         1, help="parts of a batch whose gradients are added up, so that it needs less memory", validator=ge(1)
     )
+    compile: bool | Literal["auto"] = option(
+        False,
+        help="one compiled graph for the whole step: true, false, or 'auto', which compiles where that repays its time",
+    )
+    share_fakes: bool = option(
+        False,
+        help="the generator's step has the batch and the fakes of the last discriminator step, which saves making new "
+        "ones: one z for both, so no longer Algorithm 1",
+    )
     from_: str | None = option(None, help="run folder whose weights this run starts from")
     freeze: tuple[str, ...] = option(
         (), help="modules whose weights and statistics stay as they are, as in generator.blocks.0"

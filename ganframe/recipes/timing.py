@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from ganframe.components import BASES, Constraint
-from ganframe.engine.timing import ALWAYS, Ramp, Timing
+from ganframe.engine.timing import ALWAYS, Ramp, Timing, numbers_at
 from ganframe.errors import RequestError
 from ganframe.plugins.registry import Registry
 from ganframe.recipes.strict import join, make_converter, problems, toml_name
@@ -69,7 +69,7 @@ def moved_mistakes(recipe: Any) -> Iterator[tuple[str, str]]:
         ends = {ramp.steps for ramp in timing.ramps.values()}
         for step in sorted(ends | {end // 2 for end in ends}):
             try:
-                timing.moved(parts[place], step)
+                timing.moved(parts[place], numbers_at(step))
             except Exception as error:  # a component may raise anything in __attrs_post_init__
                 yield from ((place, f"at step {step}: {text}") for _, text in problems(error))
                 break

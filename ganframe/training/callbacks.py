@@ -1,4 +1,4 @@
-"""What happens between steps: health, schedules, moving average, log, pictures, checkpoints."""
+"""What happens between steps: health, schedules, log, pictures, checkpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from ganframe.storage.run_folder import RunFolder
 from ganframe.training import health
 from ganframe.training.compatibility import refuse_late_state
 from ganframe.training.log import write_line
-from ganframe.training.moving_average import average_into
 from ganframe.training.networks import evaluation, in_parts
 from ganframe.training.scores import Scores
 from ganframe.training.trainer import Trainer
@@ -43,7 +42,7 @@ def standard_callbacks(
     save: Callback,
     scores: Scores | None,
 ) -> list[Callback]:
-    """What a recipe wants done between steps: watch, schedules, moving average, log, scores, pictures, checkpoints."""
+    """What a recipe wants done between steps: watch, schedules, log, scores, pictures, checkpoints."""
     accelerator, settings, log_settings = trainer.accelerator, trainer.recipe.train, trainer.recipe.log
     main = accelerator.is_main_process
     append = functools.partial(log.append_record, folder) if main else lambda record: None
@@ -52,8 +51,6 @@ def standard_callbacks(
         due.append(advance(trainer.schedules.values()))
     if any(config.ramps for config, _ in trainer.optimizers):
         due.append(move_options(trainer.optimizers))
-    if trainer.averaged is not None and settings.ema is not None:
-        due.append(average_into(trainer.averaged, settings.ema, settings.ema_warmup))
     write = write_line(trainer.means, records, append, accelerator.log)
     due.append(every(log_settings.every, settings.steps, write))
     if scores is not None:

@@ -19,7 +19,7 @@ from ganframe.components import DataSpec, Objective
 from ganframe.declarations import group_size
 from ganframe.engine.algorithm import discriminator_loss, generator_loss
 from ganframe.engine.state import Batch, Game
-from ganframe.engine.timing import ALWAYS
+from ganframe.engine.timing import ALWAYS, numbers_at
 from ganframe.recipes.problems import unexpected
 from ganframe.recipes.tables import Recipe
 from ganframe.training.networks import copied
@@ -159,7 +159,7 @@ def _moved(recipe: Recipe, game: Game) -> Iterator[Game]:
     for step in sorted({0, last // 2, last}) if ramps else (0,):
         G, D, parts = copied((game.G, game.D, game.parts), game.G, game.D)
         terms = {
-            name: recipe.timing.get(f"terms[{index}]", ALWAYS).moved(term, step)
+            name: recipe.timing.get(f"terms[{index}]", ALWAYS).moved(term, numbers_at(step))
             for index, (name, term) in enumerate(game.terms.items())
         }
         yield attrs.evolve(game, G=G, D=D, parts=parts, constraints={}, terms=terms)

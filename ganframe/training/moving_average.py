@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ganframe.engine.state import Callback, State
 from ganframe.engine.timing import Ramp
@@ -27,27 +29,43 @@ def decay_at(decay: float | Ramp, step: int) -> float:
 def average_into(averaged: AveragedModel, decay: float | Ramp, warmup: int) -> Callback:
     """The exponential moving average of G's weights and of its BatchNorm statistics, which belong to the weights.
 
-    The decay at step t is min(decay, (1 + t) / (warmup + t)), so that an average over few steps forgets the initial
-    weights. With warmup ≤ 1 it is `decay` from the start. A ramp gives the decay of each step.
+    It is called at the end of an iteration. The decay after t iterations is min(decay, (1 + t) / (warmup + t)), so
+    that an average over few steps forgets the initial weights. With warmup ≤ 1 it is `decay` from the start. A ramp
+    gives the decay of each step. After the first iteration the average is G itself.
 
     Where G has spectral normalisation, its vectors u and v are averaged and then scaled to length 1: averages of unit
     vectors that turn are shorter, so σ = uᵀWv would come out too small, and W/σ too large.
     """
+    held = [*averaged.module.parameters(), *averaged.module.buffers()]
     vectors = list(_unit_vectors(averaged.module))
+    step_weight = functools.partial(_step_weight, decay, warmup)
 
     def callback(state: State) -> None:
-        now = decay_at(decay, state.step)
-        if warmup > 1:
-            now = min(now, (1 + state.step) / (warmup + state.step))
-        averaged.multi_avg_fn = get_ema_multi_avg_fn(now)
-        averaged.update_parameters(state.G.network)
-        for buffer, live in zip(averaged.module.buffers(), state.G.network.buffers(), strict=True):
-            if not buffer.is_floating_point():
-                buffer.copy_(live)
-        for vector in vectors:
-            F.normalize(vector, dim=0, out=vector)
+        live = [*state.G.network.parameters(), *state.G.network.buffers()]
+        pairs = [(a, b.detach()) for a, b in zip(held, live, strict=True)]
+        moved = [(a, b) for a, b in pairs if a.is_floating_point() and state.step > 0]
+        weight = state.number(step_weight)
+        with torch.no_grad():
+            if isinstance(weight, Tensor):
+                for a, b in moved:
+                    a.lerp_(b, weight.to(a.dtype))
+            elif moved:
+                torch._foreach_lerp_([a for a, _ in moved], [b for _, b in moved], weight)
+            for a, b in pairs:
+                if state.step == 0 or not a.is_floating_point():
+                    a.copy_(b)
+            for vector in vectors:
+                vector.copy_(F.normalize(vector, dim=0))
+            averaged.n_averaged += 1
 
     return callback
+
+
+def _step_weight(decay: float | Ramp, warmup: int, step: int) -> float:
+    """How far the average moves towards the weights after the iteration of a step: 1 - decay."""
+    done = step + 1
+    now = decay_at(decay, done)
+    return 1 - (min(now, (1 + done) / (warmup + done)) if warmup > 1 else now)
 
 
 def _unit_vectors(network: nn.Module) -> Iterator[Tensor]:

@@ -32,7 +32,7 @@ from ganframe.training import compatibility, terms
 from ganframe.training.cautions import cautions
 from ganframe.training.heeding import heeding
 from ganframe.training.log import LogMeans
-from ganframe.training.moving_average import moving_average
+from ganframe.training.moving_average import average_into, moving_average
 from ganframe.training.networks import (
     check_constraints,
     check_ramps,
@@ -152,8 +152,12 @@ def prepare(recipe: Recipe, start: bool = True) -> Trainer:
         timetable=terms.timetable(recipe),
         accumulate=recipe.train.accumulate,
         step_buffers=step_buffers,
+        share_fakes=recipe.train.share_fakes,
     )
-    averaged = moving_average(G) if recipe.train.ema is not None else None
+    averaged = None
+    if recipe.train.ema is not None:
+        averaged = moving_average(G)
+        state.moving_average = average_into(averaged, recipe.train.ema, recipe.train.ema_warmup)
     # What the global generators are used for (dropout, a penalty's ε) must differ between processes.
     seed_all(derive_seeds(recipe.seed, share.rank).torch)
     return Trainer(
@@ -274,6 +278,11 @@ def _batch_sizes(recipe: Recipe, share: Share, problems: Problems) -> tuple[int,
             f"train.generator_batch_size: {comparing[0]} compares each fake with a real sample; "
             f"it must be batch_size, {batch}"
         )
+    if recipe.train.share_fakes:
+        if generator_batch != batch:
+            problems.add(f"train.share_fakes: both players see the same fakes; generator_batch_size must be {batch}")
+        if parts > 1:
+            problems.add("train.share_fakes: a batch in parts has no fakes to share; train.accumulate must be 1")
     start = recipe.timing["objective"].start if "objective" in recipe.timing else 0
     if start and not recipe.terms:
         problems.add("objective.start: until then only terms train the generator, and this recipe has no [[terms]]")

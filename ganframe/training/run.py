@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from ganframe.engine.algorithm import train
+from ganframe.engine.recording import NotCompilable
 from ganframe.engine.state import Callback, State
 from ganframe.errors import RecipeError, RequestError, RunError, counted, note, warn
 from ganframe.recipes.problems import is_out_of_memory, lost_worker, no_memory
@@ -27,6 +28,7 @@ from ganframe.training import changes, checkpoint, health
 from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import make_watch, refuse_late_state_of_first_step, standard_callbacks
 from ganframe.training.compatibility import LateState
+from ganframe.training.compiling import compiled_iteration
 from ganframe.training.describe import describe_run, first_line
 from ganframe.training.interrupts import Interrupted, interrupts
 from ganframe.training.prepare import prepare
@@ -69,10 +71,11 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
                 run_folder.refuse_begun(folder)
                 describe_run(trainer, folder)
             return _train(trainer, folder, [], callbacks)
-    except LateState as fault:
+    except (LateState, NotCompilable) as fault:
         if main:
             run_folder.remove(folder)
-        raise RecipeError([f"{recipe.title}: {fault}"]) from None
+        place = "" if isinstance(fault, LateState) else "train.compile: "
+        raise RecipeError([f"{recipe.title}: {place}{fault}"]) from None
 
 
 @process_state_kept()
@@ -182,6 +185,7 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
 
     agree = functools.partial(_any_process, accelerator, state)
     due = [*standard_callbacks(trainer, folder, records, watch, save, scores), *others]
+    iteration = compiled_iteration(trainer, folder)
     if state.step == 0:
         due.insert(0, refuse_late_state_of_first_step(trainer))
     try:
@@ -190,7 +194,7 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
                 text = scores.text if scores is not None else str
                 with progress(settings.steps, state.step, records, main, text) as bar:
                     try:
-                        train(state, settings.steps, settings.critic_steps, [*due, bar, stop])
+                        train(state, settings.steps, settings.critic_steps, [*due, bar, stop], iteration)
                         break
                     except health.NotFinite as error:
                         _roll_back(trainer, folder, records, error, rollbacks)

@@ -176,7 +176,7 @@ def test_losses_are_pure(make_state, loss_of, constraint, objective):
     """Same game, batch and random state: same loss. Nothing else changes, and no graph remains in the logs."""
     state = make_state(objective, [constraint] if constraint else [], D={"dropout": 0.5})
     game, batch = state.game, Batch(*state.batches(), state.latents(8))
-    players, kept = (state.G, state.D), Batch(*(tensor.clone() for tensor in batch))
+    players, kept = (state.G, state.D), Batch(*(tensor if tensor is None else tensor.clone() for tensor in batch))
     for player in players:
         for p in player.parameters:
             p.grad = torch.ones_like(p)

@@ -51,7 +51,8 @@ def trainer(make_recipe, request):
 
 
 def advance_by(trainer, steps):
-    due = [trainer.means, advance(trainer.schedules.values()), average_into(trainer.averaged, 0.9, 10)]
+    trainer.state.moving_average = average_into(trainer.averaged, 0.9, 10)
+    due = [trainer.means, advance(trainer.schedules.values())]
     train(trainer.state, trainer.state.step + steps, 1, due)
 
 
@@ -118,8 +119,9 @@ def test_checkpoint_holds_every_stateful_part_of_trainer_and_state(trainer):
     assert {a.name for a in attrs.fields(State)} == {
         *("game", "G", "D", "batches", "latents", "scaler", "step"),  # saved
         *("generator_batch_size", "device", "average"),  # decided by the recipe and the launch
-        *("timetable", "accumulate", "step_buffers"),  # decided by the recipe and the launch
+        *("timetable", "accumulate", "step_buffers", "share_fakes", "moving_average"),  # decided by the recipe
         *("labels", "latest"),  # set anew in each discriminator step
+        *("last", "shared", "stand_in"),  # within an iteration only
     }
     assert {a.name for a in attrs.fields(Trainer)} == {
         *("recipe", "spec", "accelerator", "state_keys", "optimizers", "judged", "heeding"),

@@ -32,7 +32,8 @@ def test_moving_average_warms_up_its_decay(state, decay, warmup, decays):
     def note(state):
         seen.append([p.detach().double().clone() for p in state.G.network.parameters()])
 
-    train(state, 4, 1, [note, average_into(averaged, decay, warmup)])
+    state.moving_average = average_into(averaged, decay, warmup)
+    train(state, 4, 1, [note])
     expected = seen[0]
     for d, weights in zip(decays, seen[1:], strict=True):
         expected = [d * a + (1 - d) * w for a, w in zip(expected, weights, strict=True)]
@@ -60,7 +61,7 @@ def test_recipe_option_ema_warmup(tiny, tmp_path, warmup, full):
 
 def test_batch_norm_statistics_are_averaged_and_counts_copied(state):
     averaged = moving_average(state.G.network)
-    average = average_into(averaged, 0.999, 10)
+    state.moving_average = average_into(averaged, 0.999, 10)
     live = dict(state.G.network.named_buffers())
     expected: dict[str, torch.Tensor] = {}
 
@@ -72,7 +73,7 @@ def test_batch_norm_statistics_are_averaged_and_counts_copied(state):
             else:
                 expected[name].lerp_(buffer, 1 - decay)
 
-    train(state, 3, 2, [average, follow])
+    train(state, 3, 2, [follow])
     kept = dict(averaged.module.named_buffers())
     assert kept.keys() == live.keys()
     for name, buffer in kept.items():
@@ -83,7 +84,8 @@ def test_batch_norm_statistics_are_averaged_and_counts_copied(state):
 
 def test_moving_average_is_a_frozen_copy_in_evaluation_mode(state):
     averaged = moving_average(state.G.network)
-    train(state, 2, 1, [average_into(averaged, 0.9, 10)])
+    state.moving_average = average_into(averaged, 0.9, 10)
+    train(state, 2, 1)
     assert not any(module.training for module in averaged.modules())
     assert not any(p.requires_grad for p in averaged.parameters())
     assert state.G.network.training
@@ -102,10 +104,8 @@ def test_average_with_a_ramp_follows_its_formula(tiny):
     overrides = ["train.ema={from=0.2, to=0.8, steps=4}", "train.ema_warmup=0"]
     trainer = prepare(load_recipe(tiny(), overrides))
     expected = [p.detach().clone() for p in trainer.state.G.network.parameters()]
-    average = average_into(trainer.averaged, trainer.recipe.train.ema, 0)
 
     def follow(state):
-        average(state)
         for mean, weight in zip(expected, state.G.network.parameters(), strict=True):
             mean.lerp_(weight.detach(), 1 - trainer.recipe.train.ema.at(state.step) if state.step > 1 else 1.0)
 
@@ -124,7 +124,8 @@ def test_averaged_weights_under_spectral_normalisation_have_norm_1(state, normal
     G = state.G.network
     averaged = moving_average(G)
     average = average_into(averaged, 0.9, 0)
-    for _ in range(60):
+    for step in range(60):
+        state.step = step
         with torch.no_grad():
             for name, parameter in G.named_parameters():
                 if name.endswith(("original", "weight_orig")):
@@ -166,7 +167,8 @@ def test_network_and_its_average_find_the_step_in_their_buffer(make_recipe):
     G, seen = Stepping(), []
     trainer = prepare(attrs.evolve(make_recipe(train={"steps": 7, "ema": 0.9}), generator=Given(G)))
     trainer.state.G.network.register_forward_pre_hook(lambda network, _: seen.append(network.training_step.item()))
-    train(trainer.state, 7, 2, [average_into(trainer.averaged, 0.9, 1)])
+    trainer.state.moving_average = average_into(trainer.averaged, 0.9, 1)
+    train(trainer.state, 7, 2)
     assert seen == [step for step in range(7) for _ in range(3)]  # for two updates of D, and one of G
     assert trainer.averaged.module.training_step.item() == 6
     assert not prepare(make_recipe()).state.step_buffers

@@ -1,0 +1,255 @@
+"""The iterations of Algorithm 1 as compiled graphs: losses, gradients, penalties and optimisers, each in one call.
+
+Which parts are due, and so which graph an iteration has, is decided in Python as ever. Batches and latents are drawn
+outside. The first two iterations by each graph are compared with the same ones as they are without: it is used only if
+losses agree and the same weights move.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from ganframe.engine.algorithm import training_iteration
+from ganframe.engine.recording import (
+    NotCompilable,
+    Recording,
+    Rehearsal,
+    numbers_now,
+    rates_now,
+    record,
+    refuse_optimizers,
+    tensors_of,
+)
+from ganframe.engine.state import State
+
+GRAPHS = 8
+"""Different iterations that are compiled at most; others run as they are."""
+
+COMPARED = 2
+"""Iterations by each graph that are compared with the same ones without it."""
+
+MOVES = 0.5
+"""Relative difference of all changes of weights. Adam turns a gradient that is 0 but for rounding into a whole step."""
+
+Key = tuple[Any, ...]
+
+
+@attrs.define
+class Graph:
+    """A compiled recording, and the tensors of the training that it was last called on."""
+
+    recording: Recording
+    call: Callable[..., Sequence[Tensor]]
+    others: Sequence[nn.Module]
+    held: list[Tensor] = attrs.field(factory=list)
+    tensors: list[Tensor] = attrs.field(factory=list)
+    places: list[int] = attrs.field(factory=list)
+    owners: tuple[Any, ...] = ()
+    compared: int = 0
+
+    def __call__(self, state: State, drawn: Sequence[Tensor]) -> None:
+        """An iteration on the tensors `drawn`."""
+        self._look_again(state)
+        recording = self.recording
+        numbers = numbers_now(state, recording.numbers)
+        with torch.no_grad():
+            found = self.call(*self.tensors, *drawn, numbers, rates_now(state))
+        count = len(recording.names)
+        state.latest = dict(zip(recording.names, found[:count], strict=True))
+        for p, gradient in zip(recording.graded, found[count:], strict=True):
+            p.grad = gradient
+        if recording.labels is not None:
+            state.labels = drawn[recording.labels]
+        state.G.updates += recording.updates[0]
+        state.D.updates += recording.updates[1]
+
+    def _look_again(self, state: State) -> None:
+        """Finds the training's tensors again where they are others: a checkpoint was restored, or memory replaced."""
+        owners = (state.G.optimizer.state, state.D.optimizer.state)
+        same = len(self.owners) == 2 and all(a is b for a, b in zip(self.owners, owners, strict=True))
+        if same and self.places == [tensor.data_ptr() for tensor in self.held]:
+            return
+        self.owners, self.held = owners, tensors_of(state, self.others)
+        self.tensors = [tensor.detach() for tensor in self.held]
+        self.places = [tensor.data_ptr() for tensor in self.held]
+
+
+class CompiledIteration:
+    """Takes the place of `training_iteration` in `train`.
+
+    `others` are modules, besides the networks, that an iteration reads or changes. `say` prints a line. `worthwhile`
+    decides from the recording whether it is compiled: a line says why not. Without `required`, what has no graph runs
+    as it is, after a line that says why; with it, NotCompilable is raised where that is the first graph. `tolerance` is
+    the relative difference of logs that is taken for rounding. `compiled` is told the seconds of each compilation.
+    """
+
+    def __init__(
+        self,
+        others: Sequence[nn.Module],
+        say: Callable[[str], None],
+        required: bool = True,
+        worthwhile: Callable[[torch.fx.GraphModule], str] = lambda graph: "",
+        compiled: Callable[[float], None] = lambda seconds: None,
+        tolerance: float = 1e-4,
+    ) -> None:
+        self.others, self.say, self.required, self.tolerance = others, say, required, tolerance
+        self.worthwhile, self.compiled = worthwhile, compiled
+        self.graphs: dict[Key, Graph | None] = {}
+
+    def __call__(self, state: State, critic_steps: int) -> None:
+        key = _key(state, critic_steps)
+        graph = self.graphs.get(key)
+        if graph is not None and graph.compared >= COMPARED:
+            graph(state, [tensor for draw in graph.recording.draws for tensor in draw(state)])
+        elif graph is None and key in self.graphs:
+            training_iteration(state, critic_steps)
+        else:
+            self._compare(state, critic_steps, key, graph)
+
+    def _compare(self, state: State, critic_steps: int, key: Key, graph: Graph | None) -> None:
+        """An iteration as it is, then the same by its graph, which is made if there is none. The second one counts.
+
+        Where it creates state of an optimiser, as the first one does, it has no graph yet, and the first one counts.
+        """
+        before = _Snapshot(state, self.others)
+        try:
+            if graph is None:
+                refuse_optimizers(state)
+            rehearsal = Rehearsal(state, critic_steps, self.others)
+        except NotCompilable as fault:
+            if (state.G.updates, state.D.updates) == before.updates:
+                training_iteration(state, critic_steps)
+            return self._refuse(state, key, fault)
+        after = _Snapshot(state, self.others)
+        if len(after.tensors) != len(before.tensors):
+            return None
+        before.restore(state)
+        try:
+            graph = graph or self._made(state, critic_steps, rehearsal, before)
+            graph(state, rehearsal.drawn)
+            compiled = _Snapshot(state, self.others)
+            if (apart := _difference(before, after, compiled, self.tolerance)) != "":
+                raise NotCompilable(f"the compiled step is not the same: {apart}")
+        except NotCompilable as fault:
+            after.restore(state)
+            return self._refuse(state, key, fault)
+        graph.compared += 1
+        self.graphs[key] = graph
+        return None
+
+    def _made(self, state: State, critic_steps: int, rehearsal: Rehearsal, before: _Snapshot) -> Graph:
+        if len(self.graphs) >= GRAPHS:
+            raise NotCompilable(f"{GRAPHS} different iterations are compiled already")
+        recording = record(state, critic_steps, self.others, rehearsal)
+        before.restore(state)
+        if (reason := self.worthwhile(recording.graph)) != "":
+            raise NotCompilable(reason)
+        self.say("compiling the training step")
+        begun = time.monotonic()
+        given = [*tensors_of(state, self.others), *rehearsal.drawn, numbers_now(state, recording.numbers)]
+        call = _compiled(recording.graph, [tensor.detach() for tensor in (*given, rates_now(state))])
+        seconds = time.monotonic() - begun
+        self.say(f"compiled in {seconds:.0f} s")
+        self.compiled(seconds)
+        return Graph(recording, call, self.others)
+
+    def _refuse(self, state: State, key: Key, fault: NotCompilable) -> None:
+        first = not any(self.graphs.values())
+        if self.required and first:
+            raise fault
+        self.graphs[key] = None
+        self.say(f"step {state.step + 1}: not compiled: {fault}")
+
+
+def _key(state: State, critic_steps: int) -> Key:
+    """What decides which operations an iteration has: the parts that are due, and the options of optimisers."""
+    table, k = state.timetable, critic_steps if state.timetable.starts(state.step) else 0
+    due: tuple[Any, ...] = ()
+    if table.timings:
+        updates = [state.D.updates + i for i in range(k)]
+        due = (*(table.due(state.step, update) for update in updates), table.due(state.step, state.G.updates))
+    options = tuple(
+        tuple(value) if isinstance(value, list) else value
+        for player in (state.G, state.D)
+        for group in player.optimizer.param_groups
+        for name, value in group.items()
+        if name not in ("params", "lr")
+    )
+    return (k, due, id(state.game), options)
+
+
+def _compiled(graph: torch.fx.GraphModule, example: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """The graph by inductor, with torch's own random numbers. Raises NotCompilable."""
+    log = logging.getLogger("torch.utils.cpp_extension")  # warns where CUDA is installed and there is no GPU
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        import torch._inductor as inductor
+
+        return inductor.compile(graph, example, options={"fallback_random": True})  # type: ignore[arg-type]
+    except Exception as error:
+        if "CxxCompiler" in type(error).__name__ or "CxxCompiler" in str(error):
+            raise NotCompilable("no C++ compiler is installed (g++ or clang++)") from error
+        line = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise NotCompilable(f"torch's compiler: {type(error).__name__}: {line[:160]}") from error
+    finally:
+        log.setLevel(level)
+
+
+# ----------------------------------------------------------------------------------------------------------- comparison
+
+
+class _Snapshot:
+    """A copy of what an iteration changes."""
+
+    def __init__(self, state: State, others: Sequence[nn.Module]) -> None:
+        self.tensors = tensors_of(state, others)
+        self.values = [tensor.detach().clone() for tensor in self.tensors]
+        self.gradients = [(p, p.grad) for player in (state.G, state.D) for p in player.parameters]
+        self.random = torch.get_rng_state()
+        self.cuda = torch.cuda.get_rng_state(state.device) if state.device.type == "cuda" else None
+        self.updates = state.G.updates, state.D.updates
+        self.latest, self.labels = state.latest, state.labels
+
+    def restore(self, state: State) -> None:
+        for tensor, value in zip(self.tensors, self.values, strict=True):
+            tensor.detach().copy_(value)
+        for p, gradient in self.gradients:
+            p.grad = gradient
+        torch.set_rng_state(self.random)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda, state.device)
+        state.G.updates, state.D.updates = self.updates
+        state.latest, state.labels = self.latest, self.labels
+
+
+def _difference(before: _Snapshot, plain: _Snapshot, compiled: _Snapshot, tolerance: float) -> str:
+    """What differs between an iteration as it is and the same one compiled, by more than rounding; or nothing."""
+    if plain.latest.keys() != compiled.latest.keys():
+        return "it reports other values"
+    scale = max((value.detach().abs().max().item() for value in plain.latest.values()), default=0.0)
+    if not math.isfinite(scale):  # a training that has failed
+        return ""
+    for name, value in plain.latest.items():
+        apart = (compiled.latest[name] - value).abs().max().item()
+        if not apart <= tolerance * scale:
+            return f"{name} differs by {apart:.1e}, of {scale:.1e}"
+    moved = apart = size = 0.0
+    for old, new, other in zip(before.values, plain.values, compiled.values, strict=True):
+        if new.is_floating_point():
+            moved += (new - old).double().square().sum().item()
+            apart += (other - new).double().square().sum().item()
+            size += new.double().square().sum().item()
+        elif not torch.equal(new, other):
+            return "another tensor of counts changes"
+    if not apart <= MOVES**2 * moved + 1e-12 * size:
+        return f"weights move otherwise: a change of {moved**0.5:.1e} differs by {apart**0.5:.1e}"
+    return ""
