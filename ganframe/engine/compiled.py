@@ -36,8 +36,8 @@ GRAPHS = 8
 COMPARED = 2
 """Iterations by each graph that are compared with the same ones without it."""
 
-MOVES = 0.5
-"""Relative difference of all changes of weights. Adam turns a gradient that is 0 but for rounding into a whole step."""
+NOISE = 1e-5
+"""Share of the largest gradient below which one may be rounding, which Adam turns into a whole step."""
 
 Key = tuple[Any, ...]
 
@@ -103,13 +103,14 @@ class CompiledIteration:
         self.others, self.say, self.required, self.tolerance = others, say, required, tolerance
         self.worthwhile, self.compiled = worthwhile, compiled
         self.graphs: dict[Key, Graph | None] = {}
+        self.said: set[str] = set()
 
     def __call__(self, state: State, critic_steps: int) -> None:
         key = _key(state, critic_steps)
         graph = self.graphs.get(key)
         if graph is not None and graph.compared >= COMPARED:
             graph(state, [tensor for draw in graph.recording.draws for tensor in draw(state)])
-        elif graph is None and key in self.graphs:
+        elif state.step == 0 or (graph is None and key in self.graphs):  # the first one creates what others move
             training_iteration(state, critic_steps)
         else:
             self._compare(state, critic_steps, key, graph)
@@ -117,16 +118,12 @@ class CompiledIteration:
     def _compare(self, state: State, critic_steps: int, key: Key, graph: Graph | None) -> None:
         """An iteration as it is, then the same by its graph, which is made if there is none. The second one counts.
 
-        Where it creates state of an optimiser, as the first one does, it has no graph yet, and the first one counts.
+        Where it creates state of an optimiser, it has no graph yet, and the first one counts.
         """
         before = _Snapshot(state, self.others)
         try:
-            if graph is None:
-                refuse_optimizers(state)
             rehearsal = Rehearsal(state, critic_steps, self.others)
         except NotCompilable as fault:
-            if (state.G.updates, state.D.updates) == before.updates:
-                training_iteration(state, critic_steps)
             return self._refuse(state, key, fault)
         after = _Snapshot(state, self.others)
         if len(after.tensors) != len(before.tensors):
@@ -146,8 +143,9 @@ class CompiledIteration:
         return None
 
     def _made(self, state: State, critic_steps: int, rehearsal: Rehearsal, before: _Snapshot) -> Graph:
-        if len(self.graphs) >= GRAPHS:
+        if sum(graph is not None for graph in self.graphs.values()) >= GRAPHS:
             raise NotCompilable(f"{GRAPHS} different iterations are compiled already")
+        refuse_optimizers(state)
         recording = record(state, critic_steps, self.others, rehearsal)
         before.restore(state)
         if (reason := self.worthwhile(recording.graph)) != "":
@@ -166,7 +164,9 @@ class CompiledIteration:
         if self.required and first:
             raise fault
         self.graphs[key] = None
-        self.say(f"step {state.step + 1}: not compiled: {fault}")
+        if str(fault) not in self.said:  # a line for each reason
+            self.said.add(str(fault))
+            self.say(f"step {state.step + 1}: not compiled: {fault}")
 
 
 def _key(state: State, critic_steps: int) -> Key:
@@ -242,14 +242,44 @@ def _difference(before: _Snapshot, plain: _Snapshot, compiled: _Snapshot, tolera
         apart = (compiled.latest[name] - value).abs().max().item()
         if not apart <= tolerance * scale:
             return f"{name} differs by {apart:.1e}, of {scale:.1e}"
-    moved = apart = size = 0.0
-    for old, new, other in zip(before.values, plain.values, compiled.values, strict=True):
-        if new.is_floating_point():
-            moved += (new - old).double().square().sum().item()
-            apart += (other - new).double().square().sum().item()
-            size += new.double().square().sum().item()
-        elif not torch.equal(new, other):
-            return "another tensor of counts changes"
-    if not apart <= MOVES**2 * moved + 1e-12 * size:
-        return f"weights move otherwise: a change of {moved**0.5:.1e} differs by {apart**0.5:.1e}"
+    for new, other in zip(plain.values, compiled.values, strict=True):
+        if not new.is_floating_point() and not torch.equal(new, other):
+            return "another count changes"
+    both = [(p, g, h) for (p, g), (_, h) in zip(plain.gradients, compiled.gradients, strict=True)]
+    if any((g is None) != (h is None) for _, g, h in both):
+        return "other weights have gradients"
+    pairs = [(p, g, h) for p, g, h in both if g is not None and h is not None]
+    largest = max((g.abs().max().item() for _, g, _ in pairs), default=0.0)
+    places = {id(tensor): i for i, tensor in enumerate(before.tensors)}
+    rest = set(range(len(before.values)))
+    gradients, weights, others = _Apart(), _Apart(), _Apart()
+    for p, g, h in pairs:
+        i = places[id(p)]
+        rest.discard(i)
+        real = g.abs() > NOISE * largest
+        gradients.add(g, h)
+        weights.add((plain.values[i] - before.values[i])[real], (compiled.values[i] - before.values[i])[real])
+    for i in rest:  # averages, statistics, moments of optimisers
+        if plain.values[i].is_floating_point():
+            others.add(plain.values[i] - before.values[i], compiled.values[i] - before.values[i])
+    if (share := gradients.share()) > 100 * tolerance:
+        return f"gradients differ by {share:.0e} of their size"
+    if (share := weights.share()) > max(0.05, 15 * tolerance):
+        return f"weights move otherwise, by {share:.0e} of their change"
+    if (share := others.share()) > 0.5:
+        return f"averages, statistics or moments move otherwise, by {share:.0e} of their change"
     return ""
+
+
+class _Apart:
+    """How far tensors are from others, as a share of their size."""
+
+    def __init__(self) -> None:
+        self.apart = self.size = 0.0
+
+    def add(self, a: Tensor, b: Tensor) -> None:
+        self.apart += (a - b).double().square().sum().item()
+        self.size += a.double().square().sum().item()
+
+    def share(self) -> float:
+        return (self.apart / max(self.size, 1e-12)) ** 0.5

@@ -73,7 +73,7 @@ def tensors_of(state: State, others: Sequence[nn.Module]) -> list[Tensor]:
 
 
 class Rehearsal:
-    """An iteration that is run as it is, to learn what it draws, and that nothing but tensors changes.
+    """An iteration that is run as it is, to its end, to learn what it draws, and that nothing but tensors changes.
 
     Afterwards `draws`, the drawn tensors `drawn` and the `numbers` of the step are known, and `logs`, what it reported.
     """
@@ -82,6 +82,7 @@ class Rehearsal:
         self.draws: list[Draw] = []
         self.drawn: list[Tensor] = []
         self.numbers: list[Callable[[int], Any]] = []
+        self.other_randomness = False
         before, self.generators = _watched(state, others), _other_generators()
         batches, latents = state.batches, state.latents
         state.batches = lambda: self._noted(Draw(None), batches)  # type: ignore[assignment,return-value]
@@ -92,7 +93,9 @@ class Rehearsal:
             training_iteration(state, critic_steps)
         finally:
             state.batches, state.latents, state.stand_in = batches, latents, None
-        self._refuse_other_randomness()
+        self._look_at_other_generators()
+        if self.other_randomness:
+            raise NotCompilable("a network or a loss draws from Python's or numpy's random generator")
         self.updates = state.G.updates - updates[0], state.D.updates - updates[1]
         self.logs: Logs = dict(state.latest)
         for place, value in _watched(state, others).items():
@@ -108,7 +111,7 @@ class Rehearsal:
         return number
 
     def _noted(self, draw: Draw, source: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        self._refuse_other_randomness()
+        self._look_at_other_generators()
         # Other objects than the source's, which may return one object several times.
         found = tuple(tensor.detach() for tensor in source())
         self.generators = _other_generators()
@@ -116,9 +119,8 @@ class Rehearsal:
         self.drawn += found
         return found
 
-    def _refuse_other_randomness(self) -> None:
-        if _other_generators() != self.generators:
-            raise NotCompilable("a network or a loss draws from Python's or numpy's random generator")
+    def _look_at_other_generators(self) -> None:
+        self.other_randomness |= _other_generators() != self.generators
 
 
 def _other_generators() -> tuple[Any, ...]:
