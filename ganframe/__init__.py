@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ganframe.analysis.arithmetic import arithmetic
+    from ganframe.analysis.bench import bench
     from ganframe.analysis.evaluate import evaluate
     from ganframe.analysis.interpolation import interpolate
     from ganframe.analysis.inversion import invert
@@ -59,6 +60,7 @@ _HOME = {
     "Recipe": "recipes.tables",
     "load_generator": "analysis.trained",
     "arithmetic": "analysis.arithmetic",
+    "bench": "analysis.bench",
     "evaluate": "analysis.evaluate",
     "study": "studies.study",
     "interpolate": "analysis.interpolation",
@@ -113,6 +115,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "run",
     "resume",
     "load_generator",
+    "bench",
     "evaluate",
     "study",
     "interpolate",

@@ -3,6 +3,7 @@
 Heavy modules are imported inside the commands, so that --help answers at once.
 """
 
+from ganframe.cli.bench import bench
 from ganframe.cli.common import main
 from ganframe.cli.evaluate import evaluate
 from ganframe.cli.invert import invert
@@ -15,6 +16,7 @@ from ganframe.cli.train import check, run
 for _command in (
     run,
     check,
+    bench,
     evaluate,
     study,
     divergence,

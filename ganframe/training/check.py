@@ -6,6 +6,8 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from ganframe.training.describe import device_name, parameters
 from ganframe.training.heeding import Heeding
 from ganframe.training.moving_average import decay_at
 from ganframe.training.prepare import prepare
+from ganframe.training.trainer import Trainer
 
 
 @attrs.frozen
@@ -65,29 +68,17 @@ def check(recipe: Recipe) -> CheckResult:
         with tempfile.TemporaryDirectory() as folder:
             draw_pictures(trainer, lambda step: Path(folder) / "picture.png")(state)
 
-    try:
+    with failures(recipe):
         first = steps(1)
-        starts = [timing.start for timing in recipe.timing.values()]
-        grown = [step for network in (state.game.G, state.game.D) for step in growth(network)]
-        start = max([*starts, *(step for step in grown if step < recipe.train.steps)], default=0)
+        start = step_with_all_parts(trainer)
         if start:  # parts that start later are tried too, and the time is that with all of them
             state.step = start
             first = max(first, steps(1))
         refuse_late_state(trainer.state_keys, state.game)
         draw()
-    except LateState as fault:
-        raise RecipeError([f"{recipe.title}: {fault}"]) from None
-    except (MemoryError, RuntimeError) as error:
-        if (lost := lost_worker(error)) is not None:
-            raise RunError(f"{recipe.title}: {lost}") from error
-        if not is_out_of_memory(error):
-            raise
-        raise RunError(f"{recipe.title}: {no_memory(recipe.train.batch_size)}") from error
     each = first if first > 2 else min(steps(2) / 2 for _ in range(3))
-    try:
+    with failures(recipe):
         health.Watch(trainer.means, 1, lambda step: True, lambda found: found)(state)
-    except health.NotFinite as fault:
-        raise RunError(f"{recipe.title}: {fault}") from None
     return CheckResult(
         spec=trainer.spec,
         device=device_name(state.device),
@@ -95,10 +86,40 @@ def check(recipe: Recipe) -> CheckResult:
         discriminator_parameters=parameters(state.D.network),
         seconds_per_step=each,
         seconds=each * recipe.train.steps,
-        memory=torch.cuda.max_memory_allocated() if state.device.type == "cuda" else _largest_memory(),
+        memory=peak_memory(state.device),
         full_decay_at=_full_decay_at(recipe),
         heeding=trainer.heeding,
     )
+
+
+def step_with_all_parts(trainer: Trainer) -> int:
+    """The first generator step with every part of the recipe, and with networks as large as they grow in the run."""
+    recipe, game = trainer.recipe, trainer.state.game
+    starts = [timing.start for timing in recipe.timing.values()]
+    grown = [step for network in (game.G, game.D) for step in growth(network) if step < recipe.train.steps]
+    return max([*starts, *grown], default=0)
+
+
+@contextmanager
+def failures(recipe: Recipe) -> Iterator[None]:
+    """Turns what trial steps fail for into RecipeError or RunError, with the recipe's name."""
+    try:
+        yield
+    except LateState as fault:
+        raise RecipeError([f"{recipe.title}: {fault}"]) from None
+    except health.NotFinite as fault:
+        raise RunError(f"{recipe.title}: {fault}") from None
+    except (MemoryError, RuntimeError) as error:
+        if (lost := lost_worker(error)) is not None:
+            raise RunError(f"{recipe.title}: {lost}") from error
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(f"{recipe.title}: {no_memory(recipe.train.batch_size)}") from error
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most memory, in bytes, that torch has held on a GPU, or the process on a CPU; None where it is unknown."""
+    return torch.cuda.max_memory_allocated() if device.type == "cuda" else _largest_memory()
 
 
 def _largest_memory() -> int | None:
