@@ -94,7 +94,7 @@ def milliseconds(begin: Any, end: Any) -> float:
 
 @contextmanager
 def timed(state: State, clock: Clock) -> Iterator[None]:
-    """Has the steps of the engine on this state timed by phase meanwhile. The rest of the process is left alone."""
+    """Has the steps of the engine on this state timed by phase meanwhile. No other run may be in progress in this process."""
     game, batches, latents = state.game, state.batches, state.latents
     differentiate, descend = algorithm.differentiate, algorithm.descend
 
@@ -106,8 +106,8 @@ def timed(state: State, clock: Clock) -> Iterator[None]:
         with clock.within(OPTIMISER):
             descend(state, player)
 
-    hooks = _time_fakes(game, clock)
     state.game = timed_game(game, clock)
+    hooks = _time_fakes(game, clock)
     state.batches, state.latents = _Timed(batches, clock), _Timed(latents, clock)
     algorithm.differentiate, algorithm.descend = timed_differentiate, timed_descend
     try:
