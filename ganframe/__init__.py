@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         option,
     )
     from ganframe.data.image_files import read_image, read_image_header
-    from ganframe.data.image_listing import find_images, is_hidden
+    from ganframe.data.image_listing import find_images, is_hidden, list_images
     from ganframe.declarations import (
         group_size,
         mean_scores,
@@ -68,7 +68,7 @@ _HOME = {
     **dict.fromkeys(("Run", "resume", "run"), "training.run"),
     **dict.fromkeys(("RecipeError", "RequestError", "RunError", "warn"), "errors"),
     **dict.fromkeys(("read_image", "read_image_header"), "data.image_files"),
-    **dict.fromkeys(("find_images", "is_hidden"), "data.image_listing"),
+    **dict.fromkeys(("find_images", "is_hidden", "list_images"), "data.image_listing"),
     **dict.fromkeys(
         ("Constraint", "Dataset", "DataSpec", "Discriminator", "Distribution", "Generator", "Objective", "option"),
         "components",
@@ -101,6 +101,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "group_size",
     "hookimpl",
     "is_hidden",
+    "list_images",
     "mean_scores",
     "mixes_samples",
     "option",

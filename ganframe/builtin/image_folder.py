@@ -5,30 +5,22 @@ from __future__ import annotations
 import collections
 import functools
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from attrs.validators import ge, gt, optional
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
-from ganframe import (
-    Dataset,
-    DataSpec,
-    RunError,
-    find_images,
-    is_hidden,
-    option,
-    read_image,
-    read_image_header,
-    warn,
-)
+from ganframe import Dataset, DataSpec, RunError, option, read_image, read_image_header, warn
+from ganframe.builtin import kept_images
 from ganframe.builtin.files import file_fingerprint
+from ganframe.builtin.image_index import Headers, Index, counted, index_of
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _warn_once = functools.cache(warn)  # a dataset may be built several times, as by `divergence`
@@ -102,89 +94,79 @@ class ImageFolder(Dataset):
 
     @property
     def spec(self) -> DataSpec:
-        files, names = self._files()
-        shape = self._shape(files, [] if self.size else self._headers(files))
-        return DataSpec(shape, None if names is None else len(names), class_names=names)
+        index = self._index()
+        shape = self._sized() if self.size is not None else self._headers(index).shape
+        return DataSpec(shape, None if index.names is None else len(index.names), class_names=index.names)
 
     def build(self) -> TorchDataset[Any]:
-        left_out = collections.Counter[str]()
-        files, _ = self._files(left_out)
-        headers = self._headers(files)
-        shape, deep = self._shape(files, headers), any(header.deep for header in headers)
-        self._tell(left_out, sum(header.unread > 0 for header in headers))
+        index = self._index()
+        headers = self._headers(index)
+        shape, deep = headers.shape, headers.deep
+        self._tell(index.left_out, headers.paged)
         if self.white is not None and not deep:
             _warn_once(f"{self.root}: no image has more than 8 bits, so dataset.white does nothing")
-        lazy = _Files([file for file, _ in files], [label for _, label in files], self, deep)
-        if len(files) * math.prod(shape) * (4 if deep else 1) > self.memory * 2**30:
+        lazy = _Files(index.files, index.labels, self, deep)
+        if len(lazy) * math.prod(shape) * (4 if deep else 1) > self.memory * 2**30:
             return lazy
-        images, broken, reasons = [], [], []
-        for index, (file, _) in enumerate(files):
-            try:
-                images.append(lazy[index][0])
-            except RunError as error:
-                broken.append(file)
-                reasons.append(str(error).removeprefix(f"{file}: "))
-        if broken:
-            named = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
-            raise ValueError(
-                f"{len(broken)} of {len(files)} images cannot be read: {named} ({reasons[0]}); remove or replace them"
-            )
-        x = torch.stack(images)
-        if deep and (largest := x.max().item()) < -0.75:
+        kept = kept_images.Kept(index, "images", self.size, self.channels, self.background, self.white, deep)
+        x = kept.array((len(lazy), *shape), np.float32 if deep else np.uint8)
+        if x is None:
+            with kept.timed():
+                x = _read_all(lazy, shape).numpy()
+            self._keep(kept, lambda: kept.keep_array(x))
+        pixels = torch.from_numpy(x)
+        if deep and (largest := pixels.max().item()) < -0.75:
             share = (largest + 1) / 2
             _warn_once(
                 f"{self.root}: no value is above {share:.1%} of white, so all images are dark; if they hold fewer bits "
                 "than their files declare, set dataset.white to the value that is white"
             )
-        return TensorDataset(x, torch.tensor(lazy.labels))
+        return TensorDataset(pixels, torch.tensor(lazy.labels))
 
     def fingerprint(self) -> dict[str, str]:
-        return file_fingerprint(Path(self.root).expanduser(), self._files()[0])
+        index = self._index()
+        return file_fingerprint(index.root, index.files, index.stats[:, 0].tolist(), index.labels)
 
-    def _files(
-        self, left_out: collections.Counter[str] | None = None
-    ) -> tuple[list[tuple[Path, int]], tuple[str, ...] | None]:
-        """Image files with their labels, sorted by name, and the names of classes. Adds to `left_out` by kind."""
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise ValueError(f"{root}: no such folder")
-        left_out = collections.Counter() if left_out is None else left_out
+    def _index(self) -> Index:
+        return index_of(Path(self.root).expanduser(), self.channels)
 
-        def images_in(folder: Path, deep: bool = False) -> list[Path]:
-            found, others = find_images(folder, self.channels, deep)
-            left_out.update(others)
-            return found
+    def _sized(self) -> tuple[int, int, int]:
+        assert self.size is not None
+        return self.channels, *height_and_width(self.size)
 
-        files = [(file, 0) for file in images_in(root)]
-        folders = [p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name) and not _is_above(p, root)]
-        folders.sort(key=lambda folder: _natural(folder.name))
-        inside = [images_in(folder, deep=True) for folder in folders]
-        if files and any(inside):
-            raise ValueError(
-                f"{root}: images both in the folder itself and in its subfolders; move one of the two groups"
+    def _headers(self, index: Index) -> Headers:
+        """What the headers of all images say: known already, kept from an earlier start, or read."""
+        if self.size not in index.headers:
+            kept = kept_images.Kept(index, "headers", self.size, self.channels)
+            found = kept.headers()
+            if found is None:
+                with kept.timed():
+                    headers = self._read_headers(index.files)
+                    deep, paged = any(header.deep for header in headers), sum(header.unread > 0 for header in headers)
+                    found = Headers(self._shape(index.files, headers), deep, paged)
+                self._keep(kept, functools.partial(kept.keep_headers, found))
+            index.headers[self.size] = found
+        return index.headers[self.size]
+
+    def _keep(self, kept: kept_images.Kept, keep: Callable[[], object]) -> None:
+        """Keeps what was read for the next start, where it took long."""
+        try:
+            if kept.worth_it():
+                keep()
+        except OSError as error:
+            _warn_once(
+                f"{self.root}: what was read is not kept for the next start: {error}; set GANFRAME_CACHE to a folder "
+                'that can be written, or to "off"'
             )
-        if files or not folders:
-            names = None
-        else:
-            files = [(file, label) for label, found in enumerate(inside) for file in found]
-            names = tuple(folder.name for folder in folders)
-        if not files:
-            kinds = ".png, .jpg, .webp, .tif, .npy and others" if self.channels in (1, 3, 4) else ".npy, .npz, .tif"
-            there = f"; the folder has {_counted(left_out)}" if left_out else ""
-            raise ValueError(f"{root}: no images found; image names end in {kinds}{there}")
-        if names is not None and (empty := {*range(len(names))} - {label for _, label in files}):
-            named = ", ".join(names[label] for label in sorted(empty))
-            raise ValueError(f"{root}: classes without images: {named}; fill these folders or remove them")
-        return files, names
 
-    def _headers(self, files: list[tuple[Path, int]]) -> list[Any]:
+    def _read_headers(self, files: list[str]) -> list[Any]:
         """The header of each image. With a `size`, of those that have one: reading the others says what is wrong.
 
         With a `size` those of JPEG files are not read: they have 8 bits and one page, and a folder may have a million.
         """
         headers = []
-        for file, _ in files:
-            if self.size is not None and file.suffix.lower() in _JPEG:
+        for file in files:
+            if self.size is not None and file.lower().endswith(_JPEG):
                 continue
             try:
                 headers.append(read_image_header(file, self.channels))
@@ -193,16 +175,16 @@ class ImageFolder(Dataset):
                     raise ValueError(f"{error}; remove or replace it") from error
         return headers
 
-    def _shape(self, files: list[tuple[Path, int]], headers: list[Any]) -> tuple[int, int, int]:
+    def _shape(self, files: list[str], headers: list[Any]) -> tuple[int, int, int]:
         """(C, H, W) of all images."""
         if self.size is not None:
-            return self.channels, *height_and_width(self.size)
-        sizes: dict[tuple[int, int], list[Path]] = collections.defaultdict(list)
-        for (file, _), header in zip(files, headers, strict=True):
+            return self._sized()
+        sizes: dict[tuple[int, int], list[str]] = collections.defaultdict(list)
+        for file, header in zip(files, headers, strict=True):
             sizes[header.width, header.height].append(file)
         if len(sizes) > 1:
             common = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
-            shown = ", ".join(f"{len(paths)} of {w}×{h} ({paths[0].name})" for (w, h), paths in common)
+            shown = ", ".join(f"{len(paths)} of {w}×{h} ({Path(paths[0]).name})" for (w, h), paths in common)
             raise ValueError(
                 f"{self.root}: images have {len(sizes)} different sizes: {shown}; set `size` to resize them"
             )
@@ -211,33 +193,38 @@ class ImageFolder(Dataset):
 
     def _tell(self, left_out: collections.Counter[str], paged: int) -> None:
         """Counts in one line what the folder has and is not read."""
-        parts = [_counted(left_out)] if left_out else []
+        parts = [counted(left_out)] if left_out else []
         if paged:
             parts.append(f"all but the first page or frame of {paged} {'image' if paged == 1 else 'images'}")
         if parts:
             _warn_once(f"{self.root}: not read: {'; '.join(parts)}")
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """A key that sorts names with numbers by their numbers: kind2 before kind10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
-
-
-def _is_above(link: Path, root: Path) -> bool:
-    return root.resolve().is_relative_to(link.resolve())
-
-
-def _counted(left_out: collections.Counter[str]) -> str:
-    """ "5 files that are no images (3 .txt, 2 .mp4)"."""
-    kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common(5))
-    total = left_out.total()
-    return f"{total} {'file that is no image' if total == 1 else 'files that are no images'} ({kinds})"
+def _read_all(images: _Files, shape: tuple[int, int, int]) -> Tensor:
+    """All images as x (N, *shape). Raises ValueError that counts those which cannot be read."""
+    x = torch.empty(len(images), *shape, dtype=torch.float32 if images.deep else torch.uint8)
+    broken, reasons = [], []
+    for index, file in enumerate(map(Path, images.files)):
+        try:
+            image = images[index][0]
+            if image.shape != shape:
+                raise RunError(f"{file}: its shape is {tuple(image.shape)}, and its header says {shape}")
+            x[index] = image
+        except RunError as error:
+            broken.append(file)
+            reasons.append(str(error).removeprefix(f"{file}: "))
+    if broken:
+        named = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
+        raise ValueError(
+            f"{len(broken)} of {len(images)} images cannot be read: {named} ({reasons[0]}); remove or replace them"
+        )
+    return x
 
 
 class _Files(TorchDataset[tuple[Tensor, int]]):
     """Images read from disk at each access: x (C, H, W), uint8 or floats if one is deep; y the index of the folder."""
 
-    def __init__(self, files: list[Path], labels: list[int], options: ImageFolder, deep: bool) -> None:
+    def __init__(self, files: list[str], labels: list[int], options: ImageFolder, deep: bool) -> None:
         self.files, self.labels, self.options, self.deep = files, labels, options, deep
 
     def __len__(self) -> int:

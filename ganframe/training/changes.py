@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import tomli
 
-from ganframe.data.fingerprint import OF_ANY_DATA, VALUES
+from ganframe.data.fingerprint import OF_ANY_DATA, VALUES, comparable
 from ganframe.errors import RecipeError, RequestError, warn
 from ganframe.recipes.reading import load_generator_recipe, load_recipe
 from ganframe.recipes.tables import GeneratorRecipe, Recipe
@@ -99,7 +99,7 @@ def other_data(folder: RunFolder, checkpoint: Path, resumed: Resumed, now: Mappi
     """
     then = checkpoints.read_manifest(checkpoint).get("data")
     then = then if isinstance(then, dict) else {}
-    common = [name for name in then if name in now]
+    common = [name for name in then if name in now and comparable(then[name], now[name])]
     if resumed.moved and not {*common} - {*OF_ANY_DATA}:
         named = ", ".join(resumed.moved)
         warn(
