@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+from torch.utils.flop_counter import FlopCounterMode
 
 from ganframe import DataSpec, group_size
 from ganframe.layers import (
@@ -85,22 +87,32 @@ def upsample_then_conv(x, weight, bias):
     return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias, padding=1)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (2, 2), (7, 7), (6, 9), (9, 4), (3, 3)])
-@pytest.mark.parametrize(("fast", "plain"), [(ConvThenPool, conv_then_pool), (UpsampleThenConv, upsample_then_conv)])
-def test_resampling_convolution_equals_two_steps_with_gradients(fast, plain, size):
-    torch.manual_seed(0)
-    layer = fast(3, 5).double()
-    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
-    got, expected = layer(x), plain(x, layer.weight, layer.bias)
-    assert got.shape == expected.shape
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+RESAMPLING = pytest.mark.parametrize(
+    ("fast", "plain"), [(ConvThenPool, conv_then_pool), (UpsampleThenConv, upsample_then_conv)]
+)
 
-    cotangent = torch.randn_like(expected)
-    inputs = (x, layer.weight, layer.bias)
-    got_gradients = torch.autograd.grad(got, inputs, cotangent)
-    expected_gradients = torch.autograd.grad(expected, inputs, cotangent)
-    for one, other in zip(got_gradients, expected_gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+def gradients(function, x, weight, bias):
+    """Of a function's output by all inputs, and of a penalty on its slope, which needs second derivatives."""
+    inputs = [tensor for tensor in (x, weight, bias) if tensor is not None]
+    out = function(x, weight, bias)
+    cotangent = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+    first = torch.autograd.grad(out, inputs, cotangent)
+    (slope,) = torch.autograd.grad(function(x, weight, bias).tanh().sum(), x, create_graph=True)
+    return [out, *first, *torch.autograd.grad(slope.square().sum(), inputs)]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(8, 8), (2, 2), (7, 7), (6, 9), (9, 4), (3, 3)])
+@RESAMPLING
+def test_resampling_convolution_equals_two_steps_up_to_second_derivatives(fast, plain, size, bias):
+    torch.manual_seed(0)
+    layer = fast(3, 5, bias).double()
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    got = gradients(lambda x, *_: layer(x), x, layer.weight, layer.bias)
+    expected = gradients(plain, x, layer.weight, layer.bias)
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("layer", [ConvThenPool(2, 3), UpsampleThenConv(2, 3)])
@@ -108,6 +120,35 @@ def test_resampling_convolutions_have_second_derivatives(layer):
     layer = layer.double()
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(layer, x)
+
+
+@RESAMPLING
+def test_resampling_convolutions_multiply_a_quarter_as_often(fast, plain):
+    def products(function):
+        with FlopCounterMode(display=False) as counted:
+            function(torch.randn(2, 3, 16, 16, requires_grad=True)).square().sum().backward()
+        return counted.get_total_flops()
+
+    layer = fast(3, 5)
+    of_plain = products(lambda x: plain(x, layer.weight, layer.bias))
+    # A transposed convolution makes one row and column more than is kept.
+    assert products(layer) == pytest.approx(of_plain / 4, rel=0.01)
+
+
+@pytest.mark.parametrize("layer", [ConvThenPool, UpsampleThenConv])
+def test_weights_of_resampling_convolutions_are_those_of_a_3x3_convolution(layer):
+    torch.manual_seed(0)
+    made = layer(3, 5)
+    torch.manual_seed(0)
+    plain = nn.Conv2d(3, 5, 3, padding=1)
+    assert made.state_dict().keys() == plain.state_dict().keys()
+    assert all(torch.equal(a, b) for a, b in zip(made.parameters(), plain.parameters(), strict=True))
+    # σ is that of the 3×3 weight, so the layer computes with weight / σ.
+    torch.manual_seed(1)
+    of_made = parametrizations.spectral_norm(made)
+    torch.manual_seed(1)
+    of_plain = parametrizations.spectral_norm(plain)
+    assert torch.equal(of_made.eval().weight, of_plain.eval().weight)
 
 
 def test_self_attention_is_the_identity_at_first_and_its_gamma_has_a_gradient():

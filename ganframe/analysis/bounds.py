@@ -227,6 +227,7 @@ _SLOPES = {
 _AFFINE = {
     *(f"{kind}{dims}d" for kind in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool") for dims in (1, 2, 3)),
     *("batch_norm", "interpolate", "linear", "pad"),
+    *("conv_then_pool2d", "upsample_then_conv2d"),  # of ganframe.layers
 }
 
 # Functions that do not read the numbers.

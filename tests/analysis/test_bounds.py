@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations
 import ganframe
 from ganframe import DataSpec
 from ganframe.analysis.bounds import NoBound, operator_norm, upper_bound
+from ganframe.layers import ConvThenPool, UpsampleThenConv
 
 R3GAN = Path(__file__).parents[2] / "plugins" / "ganframe-r3gan"
 ROUNDING = 1 + 1e-4  # more than the 1e-5 of the iteration for an operator norm
@@ -146,6 +147,8 @@ AFFINE = {
     "padding by replication": (nn.ReplicationPad2d(2), (2, 4, 4)),
     "padding by zeros": (nn.ZeroPad2d(2), (2, 4, 4)),
     "cropping": (nn.ZeroPad2d(-1), (2, 4, 4)),
+    "convolution then pooling": (ConvThenPool(2, 3), (2, 6, 5)),
+    "upsampling then convolution": (UpsampleThenConv(3, 2), (3, 4, 3)),
     "batch norm": (nn.BatchNorm2d(3), (3, 4, 4)),
     "batch norm of features": (nn.BatchNorm1d(3, affine=False), (3,)),
 }

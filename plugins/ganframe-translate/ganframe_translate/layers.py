@@ -63,23 +63,6 @@ class Layer(nn.Module):
         return self.activation(h)
 
 
-class UpsampleThenConv(nn.Conv2d):
-    """Nearest-neighbour upsampling by 2 and a 3×3 convolution, computed as one 4×4 transposed convolution.
-
-    Each weight reaches every pixel equally often, so there is no checkerboard (Odena et al. 2016), at the cost of the
-    transposed convolution that the papers use. (N, C, H, W) -> (N, C', 2H, 2W).
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        kernel = self.weight.flip(2, 3).transpose(0, 1)
-        box = sum(F.pad(kernel, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1))
-        assert isinstance(box, Tensor)
-        return F.conv_transpose2d(x, box, self.bias, stride=2, padding=1)
-
-
 def make_norm(norm: Norm, channels: int) -> nn.Module:
     """BatchNorm, instance normalisation with learnt scale and shift, or identity, for (N, C, H, W).
 

@@ -7,7 +7,8 @@ from attrs.validators import ge
 from torch import Tensor, nn
 
 from ganframe import DataSpec, Generator, option
-from ganframe_translate.layers import Layer, Norm, UpsampleThenConv, Z, damp, even, init_weights, same_size
+from ganframe.layers import UpsampleThenConv
+from ganframe_translate.layers import Layer, Norm, Z, damp, even, init_weights, same_size
 
 
 def _check_blocks(_: object, __: object, blocks: int | None) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ganframe_translate import Patch, Residual, SRResNet, UNet
-from ganframe_translate.layers import FromLatent, Layer, UpsampleThenConv, even, init_weights, make_norm
+from ganframe_translate.layers import FromLatent, Layer, even, init_weights, make_norm
 from torch import nn
 from torch.export import Dim, export
 from torch.nn import functional as F
@@ -15,13 +15,6 @@ GENERATORS = {
     "residual": (Residual(width=4, blocks=2), DataSpec((1, 16, 16), condition=(1, 16, 16))),
     "srresnet": (SRResNet(width=4, blocks=2), DataSpec((1, 32, 32), condition=(1, 8, 8))),
 }
-
-
-def test_upsampling_is_nearest_neighbours_and_a_convolution():
-    layer = UpsampleThenConv(3, 5)
-    x = torch.randn(2, 3, 4, 7)
-    expected = F.conv2d(F.interpolate(x, scale_factor=2), layer.weight, layer.bias, padding=1)
-    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_shift_by_z_is_what_a_convolution_makes_of_constant_channels():
