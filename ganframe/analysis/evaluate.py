@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ganframe.analysis.standing_statistics import BATCH_SIZE
-from ganframe.analysis.trained import load_generator
+from ganframe.analysis.trained import Precision, load_generator
 from ganframe.components import DataSpec
 from ganframe.data.arrays import as_samples, in_order_of_axes, open_array
 from ganframe.data.checks import check_data, check_samples
@@ -41,6 +41,7 @@ def evaluate(
     step: int | None = None,
     truncation: float | Iterable[float] | None = None,
     standing_statistics: int | None = None,
+    precision: Precision = "no",
     device: torch.device | str | None = None,
 ) -> list[Score]:
     """The scores of a run by its own data, or of a file or folder of samples by the data of the recipe `data`.
@@ -52,7 +53,8 @@ def evaluate(
     are too few real samples for that. `samples` is the number of generated samples, `against` the split of real ones
     ("test" where there is one). `step` is that of a checkpoint of a run. `truncation` is a ψ of its generator's
     `truncated`, or several, each judged in turn; with `standing_statistics` its BatchNorm has those of so many batches.
-    Both stand in the protocol. Scores of a run are also added to its evaluations.jsonl.
+    `precision` is that of its `with_precision`. All three stand in the protocol. Scores of a run are also added to its
+    evaluations.jsonl.
 
     Raises RequestError where anything does not fit, or a metric finds no score; then nothing is written.
     """
@@ -67,8 +69,9 @@ def evaluate(
         raise RequestError(f"{path}: not the folder of a run, so it has no checkpoint of step {step}")
     several = truncation if isinstance(truncation, Iterable) else (truncation,)
     truncations = tuple(None if psi is None else float(psi) for psi in several) or (None,)
-    if not is_run and (truncations != (None,) or standing_statistics is not None):
-        raise RequestError(f"{path}: not the folder of a run, so truncation and standing statistics have no generator")
+    if not is_run and (truncations != (None,) or standing_statistics is not None or precision != "no"):
+        unused = "truncation, standing statistics and precision"
+        raise RequestError(f"{path}: not the folder of a run, so {unused} have no generator")
     with provenance.naming_missing_plugins(folder):
         recipe = load_recipe(folder.recipe if data is None else data, registry=registry)
     judged = _open(recipe)
@@ -86,7 +89,7 @@ def evaluate(
     try:
         if is_run:
             own_recipe = recipe if data is None else None
-            scores = _of_run(folder, judge, step, own_recipe, truncations, standing_statistics)
+            scores = _of_run(folder, judge, step, own_recipe, truncations, standing_statistics, precision)
         else:
             scores = _of_files(folder.path, judge)
     except (MemoryError, RuntimeError) as error:
@@ -155,13 +158,14 @@ def _of_run(
     recipe: Recipe | None,
     truncations: Sequence[float | None],
     batches: int | None,
+    precision: Precision,
 ) -> list[Score]:
     """The scores of a run's generator, at each truncation, with standing statistics of so many batches if given.
 
     `recipe` is its own, or None where it is judged by other data.
     """
     own = recipe or load_recipe(folder.recipe, registry=judge.registry)
-    generator = load_generator(folder.path, judge.registry, step).to(judge.device)
+    generator = load_generator(folder.path, judge.registry, step).to(judge.device).with_precision(precision)
     _refuse_other_shape(str(folder.path), generator.spec.shape, judge.data.spec)
     heeds_y = generator.heeds_y and generator.spec.classes == judge.data.spec.classes
     heeds_y = heeds_y and generator.spec.condition == judge.data.spec.condition
@@ -186,6 +190,7 @@ def _of_run(
         more: dict[str, Any] = {"chosen_by": chosen["by"] if chosen else None}
         more |= {} if psi is None else {"truncation": psi}
         more |= {} if batches is None else {"standing_statistics": {"batches": batches, "batch_size": BATCH_SIZE}}
+        more |= {} if precision == "no" else {"precision": precision}
         scores += [
             {**score, "protocol": {**score["protocol"], **more}, "judged": about} for score in judge.scores(x, y)
         ]

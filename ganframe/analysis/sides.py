@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Subset, TensorDataset
 
-from ganframe.analysis.trained import CHUNK, TrainedGenerator, load_generator
+from ganframe.analysis.trained import TrainedGenerator, load_generator
 from ganframe.components import Dataset, DataSpec, Distribution, Generator
 from ganframe.data.checks import check_data, in_range
 from ganframe.data.feed import Feed, Share, check_batch, open_feed
@@ -22,6 +22,7 @@ from ganframe.data.seeds import derive_seeds
 from ganframe.errors import RecipeError
 from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Comparison, FromRun, Recipe
+from ganframe.training.networks import samples_at_a_time
 
 HELD_OUT = 0.2  # of a finite set
 
@@ -132,7 +133,8 @@ class Generated(Distribution):
         if conditions is not None:
             y = conditions.to(generator.device)[y]
         network = self.generator.to(generator.device)
-        x = torch.cat([network(*part) for part in zip(z.split(CHUNK), y.split(CHUNK), strict=True)])
+        size = samples_at_a_time(self.generator.spec, generator.device)
+        x = torch.cat([network(*part) for part in zip(z.split(size), y.split(size), strict=True)])
         return in_range(x, self.generator.spec), y
 
 

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ganframe.analysis.standing_statistics import BATCH_SIZE
-from ganframe.analysis.trained import CHUNK, Classes, TrainedGenerator
-from ganframe.data.real import at_most
+from ganframe.analysis.trained import Classes, TrainedGenerator
 from ganframe.declarations import has_w
 from ganframe.errors import RequestError
-from ganframe.training.networks import in_parts
+from ganframe.training.networks import in_parts, samples_at_a_time
 
 Space = Literal["z", "w"]
 
@@ -37,7 +36,7 @@ class GeneratorOfW(TrainedGenerator):
             raise RequestError(
                 "this generator has no latents w: its network offers no map(z, y) and synthesize(w, y); use z"
             )
-        super().__init__(_Synthesis(G.network), G.spec, G.prior, G.registry, G.conditions)
+        super().__init__(_Synthesis(G.network), G.spec, G.prior, G.registry, G.conditions, G.precision)
         self.of_z = G
 
     @functools.cached_property
@@ -64,8 +63,8 @@ class GeneratorOfW(TrainedGenerator):
     @torch.no_grad()
     def map(self, z: Tensor, y: Tensor) -> Tensor:
         """w (n, *shape of w) of latents z (n, dim) and their y, on the CPU."""
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))
-        return in_parts(self.of_z.network.map, at_most(CHUNK, self.spec), device, z, y)  # type: ignore[arg-type]
+        size = samples_at_a_time(self.spec, self._device)
+        return in_parts(self.of_z.network.map, size, self._device, z, y)  # type: ignore[arg-type]
 
 
 def in_space(G: TrainedGenerator, space: Space) -> TrainedGenerator:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import platform
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,7 @@ from ganframe.data.checks import check_condition, in_range
 from ganframe.data.classes import label_of
 from ganframe.data.feed import as_y
 from ganframe.data.latents import fixed_latents, sample_prior
-from ganframe.data.real import at_most
-from ganframe.errors import RequestError
+from ganframe.errors import RequestError, note
 from ganframe.plugins.registry import Registry
 from ganframe.recipes.problems import Problems
 from ganframe.recipes.reading import load_generator_recipe
@@ -30,13 +30,13 @@ from ganframe.storage.weights import generator_spec, load_generator_weights, loa
 from ganframe.training.changes import refuse_edits
 from ganframe.training.heeding import can_differ, heeds
 from ganframe.training.moving_average import moving_average
-from ganframe.training.networks import build_discriminator, in_parts
+from ganframe.training.networks import build_discriminator, channels_last, in_parts, samples_at_a_time
 
-CHUNK = 256  # samples made at a time
 HEEDING = 4  # latents that show whether a network heeds y
 
 Classes = int | str | Sequence[int | str]
 """One class, or several: labels, or names."""
+Precision = Literal["no", "bf16"]
 AVERAGE = "average.safetensors"
 
 
@@ -54,6 +54,7 @@ class TrainedGenerator(nn.Module):
         prior: Prior,
         registry: Registry | None = None,
         conditions: Tensor | None = None,
+        precision: Precision = "no",
     ) -> None:
         super().__init__()
         self.network = network
@@ -61,21 +62,25 @@ class TrainedGenerator(nn.Module):
         self.prior = prior
         self.registry = registry
         self.conditions = conditions
+        self.precision = precision
         self.eval()
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z (N, latent_dim), y (N,) or (N, *condition) -> (N, *shape)."""
-        return self.network(z, self.spec.blank(z.shape[0], z.device) if y is None else y)  # len(z) is fixed by tracing
+        y = self.spec.blank(z.shape[0], z.device) if y is None else y  # len(z) is fixed by tracing
+        if self.precision == "no":
+            return self.network(z, y)
+        with torch.autocast(z.device.type, torch.bfloat16):
+            return self.network(z, y).float()
 
     @functools.cached_property
     def heeds_y(self) -> bool:
         """Whether the samples can depend on y: whether the network heeds it, or all samples have the same."""
         if not can_differ(self.spec):
             return self.spec.classes is not None
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))
         z = sample_prior(self.prior, HEEDING, torch.Generator().manual_seed(0))
         try:
-            return heeds(truncation.whole(self.network), z.to(device), self.spec)
+            return heeds(truncation.whole(self.network), z.to(self._device), self.spec)
         except Exception:  # a network without gradients or copies, which may sample all the same
             return True
 
@@ -108,7 +113,26 @@ class TrainedGenerator(nn.Module):
     def with_conditions(self, conditions: Tensor) -> TrainedGenerator:
         """The same generator with other conditions (k, *condition) to take in turn. ValueError where it heeds none."""
         self._refuse_if_deaf("condition")
-        return TrainedGenerator(self.network, self.spec, self.prior, self.registry, conditions)
+        return self._with(self.network, conditions)
+
+    def with_precision(self, precision: Precision) -> TrainedGenerator:
+        """The same generator, whose network runs in bf16 as in mixed-precision training; its samples stay float32.
+
+        Raises RequestError where the GPU of its weights has no bf16. Notes where a processor has to emulate it.
+        """
+        if precision == "bf16":
+            _refuse_without_bf16(self._device)
+        return self._with(self.network, self.conditions, precision)
+
+    def _with(
+        self, network: nn.Module, conditions: Tensor | None, precision: Precision | None = None
+    ) -> TrainedGenerator:
+        precision = precision or self.precision
+        return TrainedGenerator(network, self.spec, self.prior, self.registry, conditions, precision)
+
+    @property
+    def _device(self) -> torch.device:
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     @functools.cached_property
     def _mean_w(self) -> truncation.MeanW:
@@ -122,7 +146,7 @@ class TrainedGenerator(nn.Module):
         to [-ψ, ψ]. A second ψ takes the place of the first. Raises RequestError for other networks and numbers.
         """
         network = truncation.truncated(truncation.whole(self.network), self._mean_w, self.prior, psi)
-        return TrainedGenerator(network, self.spec, self.prior, self.registry, self.conditions)
+        return self._with(network, self.conditions)
 
     def with_standing_statistics(
         self, batches: int, batch_size: int = standing_statistics.BATCH_SIZE
@@ -132,12 +156,11 @@ class TrainedGenerator(nn.Module):
         Running means of training lag behind the weights, and fit neither a moving average of them nor truncated
         latents. Raises RequestError where the network has no BatchNorm.
         """
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))
         seeds = range(standing_statistics.SEED, standing_statistics.SEED + batches)
         of_seeds = (self.latents(batch_size, seed) for seed in seeds)
-        drawn = ((z.to(device), y.to(device)) for z, y in of_seeds)
+        drawn = ((z.to(self._device), y.to(self._device)) for z, y in of_seeds)
         network = standing_statistics.with_standing_statistics(self.network, drawn)
-        return TrainedGenerator(network, self.spec, self.prior, self.registry, self.conditions)
+        return self._with(network, self.conditions)
 
     def under_one_condition(self) -> TrainedGenerator:
         """The same generator with the first of its conditions for all samples; itself where there are none."""
@@ -153,9 +176,9 @@ class TrainedGenerator(nn.Module):
         """
         if y is not None and not (isinstance(y, Tensor) and not y.any()):
             y = self.as_y(y, len(z))
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))
         y = self.spec.blank(len(z)) if y is None else y
-        return in_range(in_parts(self, at_most(CHUNK, self.spec), device, z, y), self.spec)
+        size = samples_at_a_time(self.spec, self._device)
+        return in_range(in_parts(self, size, self._device, z, y), self.spec)
 
     @torch.no_grad()
     def translate(
@@ -233,6 +256,15 @@ class TrainedGenerator(nn.Module):
             )
 
 
+def _refuse_without_bf16(device: torch.device) -> None:
+    """Raises RequestError on a GPU without bf16, and notes where a processor is slower with it."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise RequestError(f"precision bf16: {torch.cuda.get_device_name(device)} does not support it; leave it out")
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    if device.type == "cpu" and platform.machine() in ("x86_64", "AMD64") and not has_bf16():
+        note("precision bf16: this processor has no instructions for it, so samples take longer than without it")
+
+
 def _numbers(y: Classes | Tensor, spec: DataSpec) -> Any:
     """y with labels in the place of names."""
     if isinstance(y, str):
@@ -262,6 +294,7 @@ def load_generator(path: str | Path, registry: Registry | None = None, step: int
     else:
         checkpoint = checkpoints.of_step(folder, step)
         network = _load_from_checkpoint(checkpoint, network, (checkpoint / AVERAGE).is_file())
+    network = channels_last(network, spec)
     for line in provenance.changed_versions(folder, with_nested(recipe.generator), recipe.registry):
         warnings.warn(line, stacklevel=2)
     conditions = None if spec.condition is None else load_conditions(folder.conditions, spec)
@@ -302,7 +335,7 @@ def load_networks(
     Opens no data. Raises RequestError where the weights are missing, damaged or of other networks.
     """
     G = _build_generator(recipe.name, recipe.generator, spec, recipe.latent).to(device)
-    G = _load_from_checkpoint(checkpoint, G, recipe.train.ema is not None)
+    G = channels_last(_load_from_checkpoint(checkpoint, G, recipe.train.ema is not None), spec)
     D = build_discriminator(recipe, spec, device)
     load_weights(checkpoint / "discriminator.safetensors", D)
     generator = TrainedGenerator(G, spec, recipe.latent, recipe.registry)

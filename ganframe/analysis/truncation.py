@@ -46,7 +46,8 @@ class MeanW:
         return self.of_classes[label]
 
     def _computed(self, y: Tensor) -> Tensor:
-        w = in_parts(self.network.map, CHUNK, y.device, self.z, y.expand(len(self.z), *y.shape))  # type: ignore[arg-type]
+        with torch.autocast(y.device.type, enabled=False):  # w̄ is kept, for any precision
+            w = in_parts(self.network.map, CHUNK, y.device, self.z, y.expand(len(self.z), *y.shape))  # type: ignore[arg-type]
         return w.double().mean(0).to(w)
 
 

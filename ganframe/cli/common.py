@@ -129,6 +129,12 @@ def options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
 blocking = click.option(
     "--block", multiple=True, metavar="PLUGIN", expose_value=False, callback=_block, help="Do not load this plugin."
 )
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["no", "bf16"]),
+    default="no",
+    help="bf16: the network runs in bf16, which is faster where the device has it. Samples stay float32.",
+)
 setting = click.option(
     "--set", "overrides", multiple=True, metavar="K=V", help="Override an option, as in train.steps=10."
 )

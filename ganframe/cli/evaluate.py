@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ganframe.cli.common import Command, blocking, make_table, options, print_table, say
+from ganframe.cli.common import Command, blocking, make_table, options, precision_option, print_table, say
 
 
 @click.command(cls=Command)
@@ -38,7 +38,7 @@ from ganframe.cli.common import Command, blocking, make_table, options, print_ta
     help="Judge a generator whose BatchNorm has the statistics of N batches of 64 latents.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a list of scores with their protocol.")
-@options(blocking)
+@options(precision_option, blocking)
 def evaluate(
     target: str,
     data: str | None,
@@ -48,6 +48,7 @@ def evaluate(
     step: int | None,
     truncations: tuple[float, ...],
     standing_statistics: int | None,
+    precision: Any,
     as_json: bool,
 ) -> None:
     """Judge how good the samples of a run are, or those in a file (.npy) or a folder of images."""
@@ -65,6 +66,7 @@ def evaluate(
         step=step,
         truncation=truncations,
         standing_statistics=standing_statistics,
+        precision=precision,
     )
     if as_json:
         click.echo(json.dumps(scores, indent=2))

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ganframe.cli.common import Command, as_request_error, blocking, options, require_suffix, tell_left_out, writing
+from ganframe.cli.common import (
+    Command,
+    as_request_error,
+    blocking,
+    options,
+    precision_option,
+    require_suffix,
+    tell_left_out,
+    writing,
+)
 from ganframe.errors import RequestError, counted, noted_if_slow
 
 if TYPE_CHECKING:
@@ -14,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ganframe.analysis.trained import TrainedGenerator
+    from ganframe.analysis.trained import Precision, TrainedGenerator
 
 CONDITION = "An image (.png, .jpg), an array (.npy) or a folder of images; by default those that the run keeps."
 ONE_CONDITION = "The condition of all samples, in a file as for `sample`; by default the first that the run keeps."
@@ -108,7 +117,7 @@ def _of_class(G: TrainedGenerator, label: int | None) -> str:
     type=click.IntRange(1),
     help="BatchNorm's statistics are those of N batches of 64 latents, and not those of training.",
 )
-@options(truncation, checkpoint_step, blocking)
+@options(truncation, precision_option, checkpoint_step, blocking)
 def sample(
     run: str,
     count: int | None,
@@ -120,6 +129,7 @@ def sample(
     out: str | None,
     batches: int | None,
     truncation: float | None,
+    precision: Precision,
     step: int | None,
 ) -> None:
     """Draw samples of the generator of RUN.
@@ -149,18 +159,20 @@ def sample(
     keep_freed_memory()
     if condition is not None:
         of = Path(condition).resolve()
-        name = f"seed-{seed}-condition-{of.name if of.is_dir() else of.stem}{_of(step, truncation, batches)}.png"
+        under = of.name if of.is_dir() else of.stem
+        name = f"seed-{seed}-condition-{under}{_of(step, truncation, batches, precision=precision)}.png"
         file = Path(out) if out else Path(run) / "samples" / name
-        G = ganframe.load_generator(run, step=step)
+        G = ganframe.load_generator(run, step=step).with_precision(precision)
         G = G if truncation is None else G.truncated(truncation)
         G = G if batches is None else G.with_standing_statistics(batches)
         click.echo(sample_under(G, condition, count, seed, file, singly, tile, overlap))
         return
     G, asked = _load(run, label, None, step, truncation)
     G = G if batches is None else G.with_standing_statistics(batches)
+    G = G.with_precision(precision)
     count = count or _number(None)
     under = "" if asked is None else f"-label-{asked}"  # a name may hold any character
-    under += _of(step, truncation, batches)
+    under += _of(step, truncation, batches, precision=precision)
     file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{under}.png"
     z, y = G.latents(count, seed)
     y = y if asked is None else G.labels(asked, count)
@@ -187,10 +199,16 @@ def _number(condition: str | None) -> int:
     return 64 if condition is None else ONE
 
 
-def _of(step: int | None, truncation: float | None = None, batches: int | None = None, space: str | None = None) -> str:
+def _of(
+    step: int | None,
+    truncation: float | None = None,
+    batches: int | None = None,
+    space: str | None = None,
+    precision: Precision = "no",
+) -> str:
     """The part of a file's name that says what is not as by default."""
-    said = {"space": space, "truncation": truncation, "standing-statistics": batches, "step": step}
-    return "".join(f"-{name}-{value}" for name, value in said.items() if value is not None)
+    said = {"space": space, "truncation": truncation, "standing-statistics": batches, "precision": precision}
+    return "".join(f"-{name}-{value}" for name, value in {**said, "step": step}.items() if value not in (None, "no"))
 
 
 def _write_singly(folder: Path, G: TrainedGenerator, z: Tensor, y: Tensor, under: str) -> None:

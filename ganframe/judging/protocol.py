@@ -22,7 +22,7 @@ OWN = ("metric", "error", "protocol", "judged")
 """Keys of a score that are not numbers of the metric."""
 
 
-ALTERED = ("truncation", "standing_statistics")
+ALTERED = ("truncation", "standing_statistics", "precision")
 """Keys of a protocol, where the generator that was judged is not as it was trained."""
 
 
@@ -32,7 +32,7 @@ def numbers(score: Score) -> dict[str, float]:
 
 
 def is_of_training(score: Score) -> bool:
-    """Whether what was judged is the generator as it was trained, without truncation or standing statistics."""
+    """Whether what was judged is the generator as it was trained: without truncation, standing statistics or bf16."""
     return all(score["protocol"].get(key) is None for key in ALTERED)
 
 
@@ -55,6 +55,8 @@ def described(protocol: Mapping[str, Any]) -> str:
         parts.append(f"truncation {protocol['truncation']:g}")
     if standing := protocol.get("standing_statistics"):
         parts.append(f"standing statistics of {standing['batches']:,} batches of {standing['batch_size']}")
+    if protocol.get("precision") is not None:
+        parts.append(f"the generator in {protocol['precision']}")
     return "; ".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ganframe.components import Constraint, DataSpec
+from ganframe.data.real import FEW, at_most
 from ganframe.declarations import group_size
 from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Comparison, Recipe
@@ -20,6 +22,8 @@ from ganframe.recipes.tables import Comparison, Recipe
 T = TypeVar("T")
 SIZES = (8, 16, 32, 64, 128, 256, 28, 48, 96)
 """Pixels of each side for which networks of images are made."""
+MADE_AT_A_TIME = 256
+MADE_NUMBERS = 2**16  # that the samples made at a time on a CPU have together, unless there are few
 
 
 def build_discriminator(recipe: Recipe | Comparison, spec: DataSpec, device: torch.device) -> nn.Module:
@@ -113,17 +117,39 @@ def wrap(recipe: Recipe | Comparison, D: nn.Module, problems: Problems) -> nn.Mo
 
 def place(network: nn.Module, spec: DataSpec, device: torch.device) -> nn.Module:
     """The network on its device, in training mode, with channels-last weights where samples are images."""
-    network = network.to(device).train()
+    return channels_last(network.to(device).train(), spec)
+
+
+def channels_last(network: nn.Module, spec: DataSpec) -> nn.Module:
+    """The network, with channels-last weights where samples are images: convolutions are faster, at any time."""
     return network.to(memory_format=torch.channels_last) if spec.is_image else network
 
 
+def samples_at_a_time(spec: DataSpec, device: torch.device) -> int:
+    """How many samples a generator makes at a time: not so few that calls cost more than they compute.
+
+    On a CPU fewer images than elsewhere. Features have some hundred times the numbers of an image, and memory of more
+    than 32 MiB is asked of the system anew by each layer, which clears every page of it.
+    """
+    if device.type != "cpu":
+        return at_most(MADE_AT_A_TIME, spec)
+    return min(MADE_AT_A_TIME, max(FEW, MADE_NUMBERS // math.prod(spec.shape)))
+
+
+@torch.no_grad()
 def in_parts(network: Callable[..., Tensor], size: int, device: torch.device, *inputs: Tensor) -> Tensor:
     """network(*inputs), computed on `device` for at most `size` samples at a time, so that it needs little memory.
 
-    The result is on the CPU. For networks that treat samples independently, as in evaluation mode.
+    The result is on the CPU, contiguous. For networks that treat samples independently, as in evaluation mode.
     """
-    parts = zip(*(tensor.split(size) for tensor in inputs), strict=True)
-    return torch.cat([network(*(tensor.to(device) for tensor in part)).cpu() for part in parts])
+    out, begin = torch.empty(0), 0
+    for part in zip(*(tensor.split(size) for tensor in inputs), strict=True):
+        made = network(*(tensor.to(device) for tensor in part))
+        if begin == 0:
+            out = torch.empty(len(inputs[0]), *made.shape[1:], dtype=made.dtype)
+        out[begin : begin + len(made)] = made
+        begin += len(made)
+    return out[:begin]
 
 
 @contextmanager

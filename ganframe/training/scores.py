@@ -10,7 +10,6 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from ganframe.data.real import at_most
 from ganframe.engine.state import State
 from ganframe.errors import warn
 from ganframe.judging.best import headline
@@ -20,10 +19,8 @@ from ganframe.storage import provenance
 from ganframe.storage.evaluations import append_evaluations, keep_evaluations
 from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import load_generator_weights
-from ganframe.training.networks import evaluation, in_parts
+from ganframe.training.networks import evaluation, in_parts, samples_at_a_time
 from ganframe.training.trainer import Trainer
-
-CHUNK = 256  # samples made at a time
 
 
 class Scores:
@@ -114,7 +111,8 @@ class Scores:
         heeds_y = trainer.heeding is not None and trainer.heeding.generator
 
         def decode(z: Tensor, y: Tensor) -> Tensor:
-            return in_parts(network, at_most(CHUNK, trainer.spec), trainer.state.device, z, y)
+            device = trainer.state.device
+            return in_parts(network, samples_at_a_time(trainer.spec, device), device, z, y)
 
         with evaluation(network), torch.no_grad():
             x, y = generate(judge, trainer.recipe.latent, decode, judge.wanted(names), heeds_y)

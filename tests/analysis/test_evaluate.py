@@ -8,7 +8,7 @@ import torch
 from torchvision.io import write_png
 
 import ganframe
-from ganframe.judging.protocol import described, differences, numbers
+from ganframe.judging.protocol import described, differences, is_of_training, numbers
 from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.run_folder import RunFolder
 from ganframe.studies.outcomes import final_scores
@@ -292,8 +292,17 @@ def ganframe_generators():
     assert found["mean"] == plain["mean"]
 
 
+def test_precision_of_the_generator_stands_in_the_protocol(recipe, tmp_path):
+    folder = ganframe.run(ganframe.load_recipe(recipe("use = 'ring'")), tmp_path / "run").folder
+    plain, half = (ganframe.evaluate(folder, ["modes"], precision=precision)[0] for precision in ("no", "bf16"))
+    assert "precision" not in plain["protocol"]
+    assert half["protocol"] == {**plain["protocol"], "precision": "bf16"}
+    assert described(half["protocol"]).endswith("the generator in bf16")
+    assert not is_of_training(half)
+
+
 def test_files_have_no_generator_to_truncate(recipe, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((9, 2), np.float32))
-    for options in ({"truncation": 0.5}, {"standing_statistics": 3}):
+    for options in ({"truncation": 0.5}, {"standing_statistics": 3}, {"precision": "bf16"}):
         with pytest.raises(ganframe.RequestError, match="not the folder of a run, so truncation"):
             ganframe.evaluate(tmp_path / "x.npy", data=recipe("use = 'ring'"), **options)

@@ -1,6 +1,8 @@
 """Loading the networks of a run: samples depend on the seed alone, and no dataset is needed."""
 
+import copy
 import importlib.metadata
+import platform
 import shutil
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from ganframe.analysis.trained import TrainedGenerator, load_generator, load_net
 from ganframe.data.latents import fixed_latents
 from ganframe.plugins.registry import load
 from ganframe.recipes.tables import Prior
+from ganframe.training.networks import samples_at_a_time
 
 RECIPE = """
 [dataset]
@@ -267,10 +270,20 @@ def test_decoding_in_chunks_equals_one_batch(generators):
     G.network.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     z, y = G.latents(600, seed=1)
     torch.testing.assert_close(G.decode(z, y), G(z, y).detach(), atol=1e-5, rtol=1e-5)
-    assert max(sizes[:-1]) <= 256
+    assert max(sizes[:-1]) <= samples_at_a_time(G.spec, torch.device("cpu"))
     for n in (0, 1, 255, 256, 257):
         assert G.decode(z[:n], y[:n]).shape == (n, 1, 8, 8)
         torch.testing.assert_close(G.decode(z[:n], y[:n]), G.decode(z, y)[:n], atol=1e-5, rtol=1e-5)
+
+
+def test_weights_for_images_are_channels_last_and_samples_are_not(image_runs, G):
+    weights = [p for p in G.parameters() if p.ndim == 4]
+    assert weights
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    x = G.sample(20, seed=2)
+    assert x.is_contiguous()
+    other = copy.deepcopy(G).to(memory_format=torch.contiguous_format)
+    torch.testing.assert_close(other.sample(20, seed=2), x)
 
 
 def test_decoded_samples_have_no_gradient(generators):
@@ -286,6 +299,41 @@ def test_decoding_without_labels_uses_class_0(generators):
     zeros = torch.zeros(300, dtype=torch.long)
     assert torch.equal(G.decode(z), G.decode(z, zeros))
     assert not torch.equal(G.decode(z), G.decode(z, zeros + 1))
+
+
+# ---------------------------------------------------------------------------------------------------------- precision
+
+
+def test_bf16_changes_what_the_network_computes_in_and_not_the_samples_type(labelled):
+    seen = []
+    labelled.network.last.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    plain = labelled.sample(8, seed=1)
+    assert seen[-1] == torch.float32
+    half = labelled.with_precision("bf16").sample(8, seed=1)
+    assert seen[-1] == torch.bfloat16
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, plain)
+    torch.testing.assert_close(half, plain, atol=0.05, rtol=0.05)
+    assert torch.equal(labelled.with_precision("bf16").with_precision("no").sample(8, seed=1), plain)
+
+
+def test_precision_is_that_of_generators_made_of_it(labelled):
+    half = labelled.with_precision("bf16")
+    for made in (half.with_standing_statistics(2, 4), half.under_one_condition()):
+        assert made.precision == "bf16"
+
+
+def test_bf16_is_refused_on_a_gpu_without_it_and_noted_on_a_processor_without_it(labelled, monkeypatch, capsys):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    for has_it in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it, raising=False)
+        labelled.with_precision("bf16")
+        assert ("no instructions for it" in capsys.readouterr().err) is not has_it
+    monkeypatch.setattr(TrainedGenerator, "_device", torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old GPU")
+    with pytest.raises(RequestError, match=r"^precision bf16: an old GPU does not support it; leave it out$"):
+        labelled.with_precision("bf16")
 
 
 def test_sample_command_refuses_unknown_labels_and_writes_nothing(refused):

@@ -41,6 +41,18 @@ def test_sample_writes_into_the_run_by_default(call, tiny):
     assert Path("run/samples/seed-9.png").exists()
 
 
+def test_sample_in_bf16_is_named_and_near(call, tiny):
+    call("run", tiny(), "--out", "run", "--set", "train.steps=1")
+    result = call("sample", "run", "--precision", "bf16")
+    assert result.stdout == "64 samples: run/samples/seed-0-precision-bf16.png\n"
+    call("sample", "run", "--precision", "bf16", "--out", "half.npy")
+    call("sample", "run", "--out", "plain.npy")
+    half, plain = np.load("half.npy"), np.load("plain.npy")
+    assert half.dtype == np.float32
+    assert (half != plain).any()
+    np.testing.assert_allclose(half, plain, atol=0.05, rtol=0.05)
+
+
 @pytest.fixture
 def three(call, tiny):
     """three(*changes): a run with the checkpoints of steps 2, 4 and 6."""

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from ganframe import DataSpec
 from ganframe.training.moving_average import moving_average
-from ganframe.training.networks import copied
+from ganframe.training.networks import copied, in_parts, samples_at_a_time
 
 R3GAN = Path(__file__).parents[2] / "plugins" / "ganframe-r3gan"
 
@@ -60,3 +61,31 @@ def test_networks_with_the_older_normalisations_of_torch_are_copied(normalise):
     torch.testing.assert_close(averaged(x), network(x))
     copy(x).sum().backward()
     assert all(p.grad is not None for p in copy.parameters())
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("shape", "on_cpu", "elsewhere"),
+    [((2,), 256, 256), ((1, 16, 16), 256, 256), ((3, 32, 32), 21, 256), ((3, 256, 256), 16, 21)],
+)
+def test_samples_at_a_time_are_fewer_where_they_are_large(shape, on_cpu, elsewhere):
+    spec = DataSpec(shape)
+    assert samples_at_a_time(spec, CPU) == on_cpu
+    assert samples_at_a_time(spec, torch.device("cuda")) == elsewhere
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 5, 9])
+def test_parts_are_those_of_one_call_in_order_and_contiguous(n):
+    x, y, sizes = torch.randn(n, 2, 3, 3), torch.randn(n, 1, 1, 1), []
+
+    def network(x, y):
+        sizes.append(len(x))
+        return (x * y).contiguous(memory_format=torch.channels_last)
+
+    found = in_parts(network, 4, CPU, x, y)
+    assert torch.equal(found, x * y)
+    assert found.is_contiguous()
+    assert max(sizes) <= 4
+    assert sum(sizes) == n
