@@ -10,7 +10,6 @@ from typing import Literal
 
 import attrs
 import torch
-from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from ganframe.analysis.interpolation import choose
@@ -236,6 +235,8 @@ def _of_class(run: str | Path, G: TrainedGenerator, text: str, seed: int, n: int
 
 def _nearest_classes(run: str | Path, G: TrainedGenerator, z: Tensor, y: Tensor) -> Tensor:
     """The classes (n,) of the real samples that are nearest to the generated ones, by a vote of NEIGHBOURS."""
+    from sklearn.neighbors import KNeighborsClassifier  # it takes as long to import as torch
+
     recipe = load_recipe(run_folder.existing(run).recipe, registry=G.registry)
     most = min(LOOKED_AT[0], max(NEIGHBOURS, LOOKED_AT[1] // math.prod(G.spec.shape)))
     problems = Problems(str(run))

@@ -18,7 +18,6 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
 
@@ -59,6 +58,8 @@ def operator_norm(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
     By Lanczos iteration of AᵀA, which approaches the norm from below. The transpose comes from autograd. NaN where A
     has non-finite values.
     """
+    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
+
     with torch.no_grad():
         offset, transpose, *_ = torch.func.vjp(function, torch.zeros_like(like))
 

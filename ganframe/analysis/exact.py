@@ -6,7 +6,6 @@ from typing import Any
 
 import attrs
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ganframe.components import DataSpec, Distribution, Objective
@@ -100,6 +99,8 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
 
 def optimal_cost(costs: Tensor) -> float:
     """The mean cost of the cheapest assignment of rows to columns, of costs (n, n)."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     rows, columns = linear_sum_assignment(costs.numpy())
     return costs[rows, columns].mean().item()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gzip
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -72,11 +73,9 @@ class Digits(Dataset):
         return DataSpec((1, *height_and_width(self.size)), classes=10, class_names=NAMES["digits"])
 
     def build(self) -> TensorDataset:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        images = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
-        labels = torch.from_numpy(digits.target).long()
+        scans, classes = _scans()
+        images = torch.from_numpy(np.rint(scans * (255 / 16)).astype(np.uint8))
+        labels = torch.from_numpy(classes).long()
         if self.split != "all":
             test = np.random.RandomState(0).permutation(len(images))[: len(images) // 5]
             rows = torch.from_numpy(np.isin(np.arange(len(images)), test) == (self.split == "test"))
@@ -86,6 +85,24 @@ class Digits(Dataset):
     def held_out(self) -> TensorDataset | None:
         """The test split, for training on the rest; None for the other splits."""
         return attrs.evolve(self, split="test").build() if self.split == "train" else None
+
+
+def _scans() -> tuple[np.ndarray, np.ndarray]:
+    """The images (1797, 8, 8), from 0 to 16, and labels (1797,) of scikit-learn's `load_digits`.
+
+    They are read from its file where that is as expected: importing scikit-learn takes as long as importing torch.
+    """
+    package = find_spec("sklearn")
+    file = Path(package.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if package else None
+    if file is not None and file.is_file():
+        with gzip.open(file, "rt", encoding="ascii") as lines:
+            table = np.loadtxt(lines, delimiter=",", dtype=np.float64)
+        if table.shape == (1797, 65):
+            return table[:, :64].reshape(-1, 8, 8), table[:, 64].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images, digits.target
 
 
 def _pixels(image: Image, size: Size | None) -> Tensor:

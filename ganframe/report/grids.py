@@ -19,19 +19,39 @@ PANELS = 16  # images of one condition at most
 
 def grid(images: Tensor, columns: int | None) -> Image:
     """A grid of images. Small ones are enlarged without smoothing, so that their pixels can be seen."""
-    from torchvision.transforms.functional import to_pil_image
-    from torchvision.utils import make_grid
-
     images = _with_channels(images, _channels(images))
     factor = max(1, SMALL // max(images.shape[-2:]))
     images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     columns = columns or math.ceil(math.sqrt(len(images)))
-    colours, alpha = images[:, :3], images[:, 3:]
-    joined = make_grid(colours, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=0.5)
-    if alpha.shape[1]:
-        opacity = make_grid(alpha, nrow=columns, normalize=True, value_range=(-1, 1), pad_value=1.0)[:1]
-        joined = torch.cat([joined, opacity])
-    return to_pil_image(joined.mul(255).add(0.5).clamp(0, 255).byte())
+    pixels = images.clamp(-1, 1).add(1).div(2).mul(255).add(0.5).byte()
+    pixels = pixels.expand(-1, max(3, pixels.shape[1]), -1, -1)  # grey ones in colours, as the lines between them
+    lines = torch.full((pixels.shape[1],), 128, dtype=torch.uint8)
+    lines[3:] = 255  # opaque
+    return to_image(_joined(pixels, columns, lines))
+
+
+def to_image(pixels: Tensor) -> Image:
+    """uint8 (C, H, W) as an image of PIL: grey, grey and opacity, red, green and blue, or those and opacity."""
+    from PIL import Image
+
+    array = pixels.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+def _joined(images: Tensor, columns: int, lines: Tensor) -> Tensor:
+    """Images (N, C, H, W) in rows, as one (C, H, W), with lines (C,) between and around them; one image has none."""
+    number, channels, height, width = images.shape
+    if number == 1:
+        return images[0]
+    columns = min(columns, number)
+    rows = math.ceil(number / columns)
+    size = rows * (height + LINE) + LINE, columns * (width + LINE) + LINE
+    joined = lines.view(-1, 1, 1).expand(channels, *size).clone()
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        top, left = row * (height + LINE) + LINE, column * (width + LINE) + LINE
+        joined[:, top : top + height, left : left + width] = image
+    return joined
 
 
 def _channels(images: Tensor) -> int:

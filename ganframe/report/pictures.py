@@ -1,6 +1,6 @@
 """Pictures of samples, images as a grid and points as scatters or densities, and of curves and histograms.
 
-matplotlib and torchvision are imported only when something is drawn.
+PIL draws images; matplotlib, which is slow to import, is imported only where points or curves are drawn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ganframe.components import DataSpec
-from ganframe.report.grids import LINE, PANELS, channels_of_panels, grid, panels, side_by_side
+from ganframe.report.grids import LINE, PANELS, channels_of_panels, grid, panels, side_by_side, to_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -99,9 +99,7 @@ def is_picture(spec: DataSpec) -> bool:
 
 def save_image(file: Path, image: Tensor) -> None:
     """Writes one image (C, H, W) in [-1, 1], of 1 to 4 channels, pixel by pixel."""
-    from torchvision.transforms.functional import to_pil_image
-
-    to_pil_image(image.detach().float().cpu().add(1).mul(127.5).add(0.5).clamp(0, 255).byte()).save(file)
+    to_image(image.detach().float().cpu().add(1).mul(127.5).add(0.5).clamp(0, 255).byte()).save(file)
 
 
 def shows_conditions(spec: DataSpec) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy
-from scipy import stats
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # a spread below this, relative to the values, is that of floating-point numbers
@@ -59,6 +58,8 @@ def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Differ
     mean = math.fsum(differences) / len(seeds)
     p: float | None = None
     if half_width:
+        from scipy import stats  # slow to import
+
         p = float(stats.ttest_1samp(differences, 0.0).pvalue)
     elif half_width == 0 and abs(mean) <= ROUNDING * scale:
         p = 1.0
@@ -82,4 +83,6 @@ def _half_width(values: Sequence[float], scale: float) -> float | None:
     spread = float(numpy.std(values, ddof=1))
     if spread <= ROUNDING * scale:
         return 0.0
+    from scipy import stats  # slow to import
+
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * spread / math.sqrt(len(values))

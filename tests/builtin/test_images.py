@@ -63,6 +63,14 @@ def test_digits_match_scikit_learn():
     assert np.abs(x[:, 0].numpy() / 255 - scans.images / 16).max() <= 0.5 / 255 + 1e-6
 
 
+def test_digits_are_asked_of_scikit_learn_where_its_file_is_not_as_expected(monkeypatch):
+    """The file is read without importing scikit-learn, which may keep it elsewhere some day."""
+    x, y = Digits().build().tensors
+    monkeypatch.setattr(images, "find_spec", lambda name: None)
+    for got, expected in zip(Digits().build().tensors, (x, y), strict=True):
+        assert torch.equal(got, expected)
+
+
 def test_digits_of_two_sides_are_scaled_and_cropped_at_the_centre():
     whole = Digits(size=20).build().tensors[0]
     assert Digits(size=(20, 12)).spec == DataSpec((1, 20, 12), classes=10)
