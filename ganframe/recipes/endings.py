@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from ganframe.recipes.eager_optimizers import eager
 from ganframe.recipes.optimizers import Optimizer, Schedule
 
 
@@ -43,7 +44,7 @@ def _rates(config: Optimizer) -> Iterator[tuple[str, Callable[[int], float]]]:
 
 
 def _closed_form(schedule: Schedule) -> Callable[[int], float] | None:
-    built = schedule.build(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9))
+    built = schedule.build(eager(torch.optim.SGD)([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9))
     form = getattr(built, "_get_closed_form_lr", None)
     if form is None:
         return None

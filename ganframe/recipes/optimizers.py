@@ -13,6 +13,7 @@ import torch
 from ganframe.engine.timing import Ramp
 from ganframe.errors import RequestError, did_you_mean
 from ganframe.plugins.registry import OPTIMIZER, Registry
+from ganframe.recipes.eager_optimizers import eager
 from ganframe.recipes.signatures import checked_options
 from ganframe.recipes.strict import Problem, as_table, join, make_converter, problems, split_index
 from ganframe.recipes.timing import is_ramp_table
@@ -35,7 +36,7 @@ class Schedule:
 
     def lasts(self, steps: int) -> None:
         """Raises ValueError where the schedule ends before the training does."""
-        trial = self.build(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9))
+        trial = self.build(eager(torch.optim.SGD)([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9))
         trial.optimizer.step()
         trial.last_epoch = steps - 1
         trial.step()
@@ -76,7 +77,7 @@ class Optimizer:
         options = dict(self.options)
         if self.cls in (torch.optim.Adam, torch.optim.AdamW) and not options.keys() & {"fused", "foreach"}:
             options["fused"] = True
-        return self.cls(parameters, **options)
+        return eager(self.cls)(parameters, **options)
 
     def move(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Sets the options that move to their values at a generator step."""
@@ -153,7 +154,7 @@ def _trial(cls: type[torch.optim.Optimizer], name: str, options: Mapping[str, An
     weight = torch.zeros(1, 1, requires_grad=True)
     weight.grad = torch.zeros(1, 1)
     try:
-        trial = cls([weight], **options)
+        trial = eager(cls)([weight], **options)
     except (ValueError, RuntimeError):  # torch's way to refuse a value
         raise
     except Exception as error:  # the class of a plugin may raise anything
