@@ -16,28 +16,26 @@ from torch.optim import Optimizer
 
 T = TypeVar("T", bound=Optimizer)
 _KEPT_FROM_COMPILER = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+_made: dict[type, Any] = {}
 
 
 def eager(cls: type[T]) -> type[T]:
-    """The subclass of a class of torch.optim that does the same without torch._dynamo.
+    """The subclass of a class of torch.optim that does the same without torch._dynamo, made once.
 
     Its methods are the functions beneath torch's decorators. A class of a plugin is returned as it is: what it calls
     of its base class is not known.
     """
-    made: type[T] = _subclass(cls) if cls.__module__.startswith("torch.optim") else cls
-    return made
-
-
-@functools.cache
-def _subclass(cls: Any) -> Any:
-    members: dict[str, Any] = {
-        name: getattr(method, "__wrapped__", method)
-        for name in _KEPT_FROM_COMPILER
-        if (method := getattr(cls, name, None)) is not None
-    }
-    members["step"] = _step(cls)
-    # Named as torch's own class is, in what it prints and in the profiler.
-    return type(cls.__name__, (cls,), {**members, "__module__": cls.__module__, "__doc__": cls.__doc__})
+    if not cls.__module__.startswith("torch.optim"):
+        return cls
+    if cls not in _made:
+        members: dict[str, Any] = {
+            name: getattr(method, "__wrapped__", method)
+            for name in _KEPT_FROM_COMPILER
+            if (method := getattr(cls, name, None)) is not None
+        }
+        members |= {"step": _step(cls), "__module__": cls.__module__, "__doc__": cls.__doc__}
+        _made[cls] = type(cls.__name__, (cls,), members)  # prints itself as torch's own class does
+    return _made[cls]
 
 
 def _step(cls: type[Optimizer]) -> Any:
