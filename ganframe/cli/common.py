@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -11,13 +10,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ganframe import __version__
-from ganframe.cli.process import print_any_character
+from ganframe.cli.process import import_torch, print_any_character
 from ganframe.errors import RequestError, RunError, noted_if_slow
 
 if TYPE_CHECKING:
@@ -78,9 +77,9 @@ class Command(click.Command):
 
     def invoke(self, context: click.Context) -> Any:
         with _exit_codes():
-            if sys.stderr.isatty():  # every command needs torch, whose import may take seconds
-                with noted_if_slow("loading torch", 1.0):
-                    importlib.import_module("torch")
+            # Every command needs torch, whose import may take seconds.
+            with noted_if_slow("loading torch", 1.0) if sys.stderr.isatty() else nullcontext():
+                import_torch()
             return super().invoke(context)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
+import gc
+import importlib
 import io
 import os
 import platform
@@ -17,6 +20,23 @@ def print_any_character() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # not where a test or a notebook replaces it
         sys.stdout.reconfigure(errors="replace")
+
+
+def import_torch() -> None:
+    """Imports torch, of whose objects nearly all stay for good: Python's search for garbage leaves them out.
+
+    It would look through them during the import, in training, and twice when the program ends. Nothing is done where
+    torch is imported already: then this is not the first thing that the process does.
+    """
+    if "torch" in sys.modules:
+        return
+    gc.disable()
+    try:
+        importlib.import_module("torch")
+    finally:
+        gc.enable()
+    gc.freeze()
+    atexit.register(gc.freeze)
 
 
 @functools.cache

@@ -91,3 +91,19 @@ class Sorted(Term):
 def ganframe_terms():
     return {"sorted": Sorted}
 """
+
+
+def test_torch_is_imported_once_and_left_out_of_the_search_for_garbage(python):
+    source = """
+import gc, sys
+from ganframe.cli.process import import_torch
+import_torch()
+assert "torch" in sys.modules and gc.isenabled()
+frozen = gc.get_freeze_count()
+assert frozen > 100_000, frozen
+gc.unfreeze()
+import_torch()
+assert gc.get_freeze_count() == 0
+"""
+    done = python("-c", source)
+    assert done.returncode == 0, done.stderr
