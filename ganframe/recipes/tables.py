@@ -131,8 +131,14 @@ class Log:
     """The table [log]: what a run writes, and how often, in generator steps."""
 
     every: int = option(50, help="steps between two lines of log.jsonl", validator=ge(1))
-    samples_every: int = option(500, help="steps between two pictures", validator=ge(1))
-    checkpoint_every: int = option(500, help="steps between two checkpoints", validator=ge(1))
+    samples_every: int | None = option(
+        None, help="steps between two pictures; by default at least 500, and at least 30 s", validator=optional(ge(1))
+    )
+    checkpoint_every: int | None = option(
+        None,
+        help="steps between two checkpoints; by default at least 500, and at least 30 s; 500 with rollbacks",
+        validator=optional(ge(1)),
+    )
     keep: int = option(3, help="number of newest checkpoints that are kept", validator=ge(1))
     keep_best: str | None = option(
         None,

@@ -5,6 +5,7 @@ PIL draws images; matplotlib, which is slow to import, is imported only where po
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ def draw(
     scores: Scores | None = None,
     columns: int | None = None,
     conditions: Tensor | None = None,
+    later: Callable[[Callable[[], None]], None] = lambda write: write(),
 ) -> None:
     """Writes a picture of fakes (N, *shape) to `file`, with real samples and the discriminator's scores where given.
 
@@ -42,15 +44,19 @@ def draw(
     `conditions` are the y of the fakes. If they are images too, each is drawn to the left of its fake, and the real
     sample of the same place to the right. Conditions of other channels than 1, 3 or those of samples, as past frames
     or an image with a mask, are several images side by side.
+
+    What writes a picture of images is given to `later`, which may call it in a thread. Points are drawn by matplotlib:
+    at once, as it is not made for threads and keeps Python's lock, so that a thread would not help.
     """
     fake = fake.detach().float().cpu()
     real = None if real is None else real.detach().float().cpu()
     if conditions is not None and shows_conditions(spec):
         kinds = [*panels(conditions, fake.shape[1]), fake, *([] if real is None else [real[: len(fake)]])]
-        grid(*side_by_side(kinds, max(1, round(math.sqrt(len(fake) / len(kinds)))))).save(file)
+        columns = max(1, round(math.sqrt(len(fake) / len(kinds))))
+        later(functools.partial(grid(*side_by_side(kinds, columns)).save, file))
         return
     if spec.is_image:
-        grid(fake, columns).save(file)
+        later(functools.partial(grid(fake, columns).save, file))
         return
     fake, real = fake.flatten(1), None if real is None else real.flatten(1)
     fake = fake[fake.isfinite().all(1)]  # a run that diverged has others

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ganframe.errors import RequestError
+from ganframe.storage.copies import Weights
 from ganframe.storage.files import checksum, delete, first_line, removed_on_failure, sync
 from ganframe.storage.run_folder import RunFolder, step_of
 from ganframe.storage.weights import as_os_error, load_weights, save_weights
@@ -27,7 +28,7 @@ RECIPE = "recipe.toml"
 def save_checkpoint(
     folder: RunFolder,
     step: int,
-    networks: Mapping[str, nn.Module],
+    networks: Mapping[str, Weights],
     training: dict[str, Any],
     keep: int,
     about: Mapping[str, Any] | None = None,

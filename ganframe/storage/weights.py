@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -17,13 +17,14 @@ from torch import nn
 
 from ganframe.components import DataSpec
 from ganframe.errors import RequestError
+from ganframe.storage.copies import Weights
 from ganframe.storage.files import first_line, write_atomically
 
 
-def save_weights(network: nn.Module, file: Path, metadata: dict[str, str] | None = None) -> None:
+def save_weights(network: Weights, file: Path, metadata: dict[str, str] | None = None) -> None:
     """Writes a network's weights. Raises OSError where they cannot be written."""
     with as_os_error(file):
-        save_model(network, str(file), metadata)
+        save_model(cast(nn.Module, network), str(file), metadata)  # which asks it for its `state_dict` alone
 
 
 def load_weights(file: Path, network: nn.Module) -> None:
@@ -42,7 +43,7 @@ def read_weights(file: Path) -> dict[str, torch.Tensor]:
         raise RequestError(f"{file}: cannot be loaded: {first_line(error)}") from None
 
 
-def save_generator(file: Path, network: nn.Module, spec: DataSpec, chosen: Mapping[str, Any] | None = None) -> None:
+def save_generator(file: Path, network: Weights, spec: DataSpec, chosen: Mapping[str, Any] | None = None) -> None:
     """Writes generator.safetensors atomically, with the data's spec, so that sampling needs no dataset.
 
     `chosen` says by which metric, and at which step, where the run keeps its best.
@@ -94,7 +95,7 @@ def _metadata(file: Path) -> dict[str, Any]:
         return json.loads((opened.metadata() or {})["spec"])
 
 
-def _checksum_of(network: nn.Module) -> str:
+def _checksum_of(network: Weights) -> str:
     found = hashlib.sha256()
     for name, value in network.state_dict().items():
         found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())

@@ -24,6 +24,7 @@ from ganframe.storage import log
 from ganframe.storage.log import Record
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training import health
+from ganframe.training.background import Writer
 from ganframe.training.compatibility import refuse_late_state
 from ganframe.training.log import write_line
 from ganframe.training.networks import evaluation, in_parts
@@ -41,8 +42,12 @@ def standard_callbacks(
     watch: health.Watch,
     save: Callback,
     scores: Scores | None,
+    writer: Writer | None = None,
 ) -> list[Callback]:
-    """What a recipe wants done between steps: watch, schedules, log, scores, pictures, checkpoints."""
+    """What a recipe wants done between steps: watch, schedules, log, scores, pictures, checkpoints.
+
+    With a `writer`, the files of pictures are written in its thread where that helps.
+    """
     accelerator, settings, log_settings = trainer.accelerator, trainer.recipe.train, trainer.recipe.log
     main = accelerator.is_main_process
     append = functools.partial(log.append_record, folder) if main else lambda record: None
@@ -55,9 +60,9 @@ def standard_callbacks(
     due.append(every(log_settings.every, settings.steps, write))
     if scores is not None:
         due.append(scores)
-    if main:
-        due.append(every(log_settings.samples_every, settings.steps, draw_pictures(trainer, folder.samples)))
-    due.append(every(log_settings.checkpoint_every, settings.steps, save))
+    draw = draw_pictures(trainer, folder.samples, writer) if main else _nothing
+    due.append(when(trainer.cadences.pictures, draw))  # asked in every process, which agree on the answer
+    due.append(when(trainer.cadences.checkpoints, save))
     return due
 
 
@@ -74,18 +79,18 @@ def refuse_late_state_of_first_step(trainer: Trainer) -> Callback:
 def make_watch(trainer: Trainer) -> health.Watch:
     """The watch that checks wherever anything of a step is stored."""
     steps, log_settings = trainer.recipe.train.steps, trainer.recipe.log
-    often = [log_settings.every, log_settings.samples_every, log_settings.checkpoint_every]
-    often += [entry.every for entry in trainer.recipe.metrics if entry.every is not None]
+    often = {log_settings.every, *(entry.every for entry in trainer.recipe.metrics if entry.every is not None)}
+    pictures, saved = trainer.cadences
 
     def stored(step: int) -> bool:
-        return step == steps or any(step % every == 0 for every in often)
+        return any(step % every == 0 for every in often) or step == steps or pictures(step) or saved(step)
 
     agree = functools.partial(trainer.accelerator.reduce, reduction="sum")
     tell = trainer.accelerator.is_main_process
     return health.Watch(trainer.means, log_settings.every, stored, agree, tell)
 
 
-def draw_pictures(trainer: Trainer, file: Callable[[int], Path]) -> Callback:
+def draw_pictures(trainer: Trainer, file: Callable[[int], Path], writer: Writer | None = None) -> Callback:
     """Draws samples of the same latents each time, beside real samples; where data has conditions, of the same ones.
 
     `file` is the picture of a step. Samples are made in parts no larger than a training step's, and fewer are drawn
@@ -109,7 +114,7 @@ def draw_pictures(trainer: Trainer, file: Callable[[int], Path]) -> Callback:
     part = max(1, state.generator_batch_size // state.accumulate)
     with torch.no_grad(), own_random_state(seed, state.device), evaluation(trainer.sampled):
         watch = health.CollapseWatch(in_parts(trainer.sampled, part, state.device, z, y))
-    return draw_samples(trainer.sampled, spec, z, y, real, file, watch, part, seed)
+    return draw_samples(trainer.sampled, spec, z, y, real, file, watch, part, seed, writer)
 
 
 def number_shown(spec: DataSpec) -> int:
@@ -130,6 +135,20 @@ def every(n: int, last: int, act: Callback) -> Callback:
             act(state)
 
     return callback
+
+
+def when(due: Callable[[int], bool], act: Callback) -> Callback:
+    """Calls `act` at the steps for which `due` says so."""
+
+    def callback(state: State) -> None:
+        if due(state.step):
+            act(state)
+
+    return callback
+
+
+def _nothing(state: State) -> None:
+    pass
 
 
 def advance(schedules: Iterable[LRScheduler]) -> Callback:
@@ -164,13 +183,17 @@ def draw_samples(
     inspect: Callable[[Tensor, Tensor, int], None] = lambda fake, real, step: None,
     part: int = 256,
     seed: int = 0,
+    writer: Writer | None = None,
 ) -> Callback:
     """Draws `network`'s samples of fixed latents and y, with D's scores for blank y in the plane or on the line.
 
     `inspect` is called with the samples, real samples and the step. Networks are called for at most `part` samples at
     a time. `seed` is that of noise inside the networks: it is the same in each picture, and training's random state
-    stays as it is.
+    stays as it is. Images are written in the thread of a `writer`, if it is given.
     """
+
+    def later(write: Callable[[], None]) -> None:
+        write() if writer is None else writer.give("picture", write)
 
     def callback(state: State) -> None:
         D = state.D.network
@@ -182,6 +205,6 @@ def draw_samples(
             fakes = in_parts(network, part, state.device, z, y)
             inspect(fakes, real, state.step)
             shown = scores if group_size(D) == 1 else None  # a point has no score of its own
-            pictures.draw(file(state.step), spec, fakes, real, shown, conditions=y)
+            pictures.draw(file(state.step), spec, fakes, real, shown, conditions=y, later=later)
 
     return callback

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import gather_object
 
 from ganframe.data.randomness import random_state, set_random_state
 from ganframe.errors import RequestError, RunError
 from ganframe.recipes.strict import split_index
-from ganframe.recipes.writing import to_toml
-from ganframe.storage import checkpoints, provenance
+from ganframe.storage import checkpoints
+from ganframe.storage.copies import Copies, Weights
 from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import save_generator
+from ganframe.training.background import Writer
 from ganframe.training.compatibility import LateState, refuse_late_state
 from ganframe.training.health import Watch
 from ganframe.training.scores import Scores
@@ -21,13 +23,19 @@ from ganframe.training.trainer import Trainer
 DRAWN = ("data", "latents")
 """The parts of `Trainer.stateful` that decide which data and noise come next."""
 
+KIND = "checkpoint"
+"""What a checkpoint is called in the background writer."""
 
-def save(trainer: Trainer, folder: RunFolder, watch: Watch, scores: Scores | None = None) -> None:
+
+def save(
+    trainer: Trainer, folder: RunFolder, watch: Watch, scores: Scores | None = None, writer: Writer | None = None
+) -> None:
     """Writes a checkpoint and generator.safetensors. Called in every process; the first one writes.
 
-    Where `scores` have a best step, generator.safetensors is that of it.
+    Where `scores` have a best step, generator.safetensors is that of it. With a `writer`, everything is copied to host
+    memory and written later, in its thread; no second copy is made before the first has been written.
 
-    Raises NotFinite, and writes nothing, where a value or weight is not finite.
+    Raises NotFinite, and writes nothing, where a value or weight is not finite, and what an earlier writing raised.
     """
     watch.check(trainer.state)
     try:
@@ -38,19 +46,27 @@ def save(trainer: Trainer, folder: RunFolder, watch: Watch, scores: Scores | Non
     random_states = gather_object([random_state(trainer.state.device)])
     if not trainer.accelerator.is_main_process:
         return
-    # The checkpoint last: a run has finished when its last checkpoint exists, and then it must have its generator.
-    best = None if scores is None else scores.best
-    if best in (None, trainer.state.step):
-        chosen = None if best is None else {"by": trainer.recipe.log.keep_best, "step": best}
-        save_generator(folder.generator, trainer.sampled, trainer.spec, chosen)
+    step, recipe = trainer.state.step, trainer.recipe
     updates = {"generator": trainer.state.G.updates, "discriminator": trainer.state.D.updates}
-    training = {"step": trainer.state.step, "updates": updates, "parts": parts, "random_states": random_states}
-    recipe = trainer.recipe
-    versions = provenance.versions(recipe.components(), recipe.registry, recipe.optimizer.of_plugins())
-    about = {**versions, "data": trainer.fingerprint}
-    checkpoints.save_checkpoint(
-        folder, trainer.state.step, trainer.networks, training, recipe.log.keep, about, to_toml(recipe), best
-    )
+    training: dict[str, Any] = {"step": step, "updates": updates, "parts": parts, "random_states": random_states}
+    networks: dict[str, Weights] = {**trainer.networks}
+    sampled: Weights = trainer.sampled
+    best = None if scores is None else scores.best
+    about = {**trainer.versions, "data": trainer.fingerprint}
+    if writer is not None:
+        writer.wait(KIND)
+        copies = Copies()
+        networks = {name: copies.weights(network) for name, network in networks.items()}
+        sampled, training = copies.weights(sampled), copies.tables(training)
+
+    def write() -> None:
+        # The checkpoint last: a run has finished when its last one exists, and then it must have its generator.
+        if best in (None, step):
+            chosen = None if best is None else {"by": recipe.log.keep_best, "step": best}
+            save_generator(folder.generator, sampled, trainer.spec, chosen)
+        checkpoints.save_checkpoint(folder, step, networks, training, recipe.log.keep, about, trainer.toml, best)
+
+    write() if writer is None else writer.give(KIND, write)
 
 
 def restore(trainer: Trainer, checkpoint: Path, randomness: bool = True) -> None:

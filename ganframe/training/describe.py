@@ -11,8 +11,6 @@ from ganframe.components import Distribution
 from ganframe.data.real import conditions
 from ganframe.data.seeds import derive_seeds
 from ganframe.errors import counted
-from ganframe.recipes.writing import to_toml
-from ganframe.storage import provenance
 from ganframe.storage.conditions import save_conditions
 from ganframe.storage.files import write_text
 from ganframe.storage.run_folder import RunFolder
@@ -25,14 +23,14 @@ def describe_run(trainer: Trainer, folder: RunFolder) -> None:
     """Writes recipe.toml and environment.json, and conditions.safetensors where the data has conditions."""
     recipe = trainer.recipe
     environment = {
-        **provenance.versions(recipe.components(), recipe.registry, recipe.optimizer.of_plugins()),
+        **trainer.versions,
         "device": device_name(trainer.state.device),
         "processes": trainer.accelerator.num_processes,
         "precision": recipe.train.precision,
     }
     if trainer.spec.class_names is not None:
         environment["classes"] = list(trainer.spec.class_names)  # label 0 is the first
-    write_text(folder.recipe, to_toml(recipe))
+    write_text(folder.recipe, trainer.toml)
     write_text(folder.environment, json.dumps(environment, indent=2) + "\n")
     if trainer.spec.condition is not None and not folder.conditions.is_file():
         seed = derive_seeds(recipe.seed).judging

@@ -20,12 +20,13 @@ from ganframe.engine.state import Callback, State
 from ganframe.errors import RecipeError, RequestError, RunError, counted, note, warn
 from ganframe.recipes.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.recipes.tables import Recipe
-from ganframe.recipes.writing import to_toml
 from ganframe.storage import checkpoints, evaluations, log, provenance, run_folder
 from ganframe.storage.log import Record
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training import changes, checkpoint, health
 from ganframe.training.accelerator import process_state_kept
+from ganframe.training.background import Writer
+from ganframe.training.cadence import STEPS
 from ganframe.training.callbacks import make_watch, refuse_late_state_of_first_step, standard_callbacks
 from ganframe.training.compatibility import LateState
 from ganframe.training.compiling import compiled_iteration
@@ -52,14 +53,15 @@ class Run:
 def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callback] = ()) -> Run:
     """Trains as the recipe says, in `out` or the next runs/<name>/<number>/.
 
-    `callbacks` are functions of the engine's State, called after each generator step. torch's random state and other
+    `callbacks` are functions of the engine's State, called after each generator step. Checkpoints and pictures are
+    written in a thread meanwhile, so those of a step may appear after its callbacks. torch's random state and other
     state of the process are restored at the end.
 
     Raises RequestError before anything is written where the recipe cannot be built or the folder cannot be used;
     KeyboardInterrupt after an interrupted run has saved.
     """
     trainer = prepare(recipe)
-    to_toml(recipe)  # raises for a component that no plugin offers, before a folder is made
+    _ = trainer.toml  # raises for a component that no plugin offers, before a folder is made
     main = trainer.accelerator.is_main_process
     if main:
         _ = trainer.fingerprint  # of the data as it is at the start, for the checkpoints
@@ -129,9 +131,7 @@ def _restore_newest(trainer: Trainer, folder: RunFolder, resumed: changes.Resume
             raise RequestError(problem)
         if main:
             _say([*damages, f"resuming from {newest}"])
-            recipe = trainer.recipe
-            now = provenance.versions(recipe.components(), recipe.registry, recipe.optimizer.of_plugins())
-            for line in provenance.differences(checkpoints.read_manifest(newest), now):
+            for line in provenance.differences(checkpoints.read_manifest(newest), trainer.versions):
                 warn(f"{newest}: {line}")
         checkpoint.restore(trainer, newest)
     records = [record for record in log.read_log(folder) if record["step"] <= step]
@@ -166,10 +166,10 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
     _start_trackers(trainer, folder)
     if accelerator.is_main_process:
         note(first_line(trainer, folder))
-    main, watch = accelerator.is_main_process, make_watch(trainer)
+    main, watch, writer = accelerator.is_main_process, make_watch(trainer), Writer()
 
     def save(state: State) -> None:
-        checkpoint.save(trainer, folder, watch, scores)
+        checkpoint.save(trainer, folder, watch, scores, writer)
 
     scores = None if trainer.judge is None else Scores(trainer, folder, save)
 
@@ -177,6 +177,7 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
         """Saves before an interruption. A resumed run will meet non-finite values again, and then roll back."""
         try:
             save(state)
+            writer.wait()
         except health.NotFinite as error:
             if settings.on_nonfinite == "stop":
                 raise
@@ -184,7 +185,7 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
             raise KeyboardInterrupt(said) from None
 
     agree = functools.partial(_any_process, accelerator, state)
-    due = [*standard_callbacks(trainer, folder, records, watch, save, scores), *others]
+    due = [*standard_callbacks(trainer, folder, records, watch, save, scores, writer), *others]
     iteration = compiled_iteration(trainer, folder)
     if state.step == 0:
         due.insert(0, refuse_late_state_of_first_step(trainer))
@@ -197,9 +198,11 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
                         train(state, settings.steps, settings.critic_steps, [*due, bar, stop], iteration)
                         break
                     except health.NotFinite as error:
+                        writer.wait()
                         _roll_back(trainer, folder, records, error, rollbacks)
                         if scores is not None:
                             scores.return_to(state.step)
+            writer.wait()
         if scores is not None:
             scores.judge_chosen()
     except Interrupted:
@@ -207,6 +210,7 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
         how = "the last step" if last else f"resume with: ganframe run --resume {folder.path}"
         raise KeyboardInterrupt(f"saved at step {state.step}; {how}") from None
     finally:
+        writer.close()
         for tracker in accelerator.trackers:  # not `end_training`, which destroys the caller's process group
             tracker.finish()
     return Run(folder.path, records)
@@ -223,7 +227,7 @@ def _roll_back(
         raise RunError(f"{folder.path}: {error}") from None
     # A checkpoint that an interruption left between the regular ones is passed by: without the interruption there
     # would be none.
-    regular = _newest(trainer, folder, trainer.recipe.log.checkpoint_every)[0]
+    regular = _newest(trainer, folder, trainer.recipe.log.checkpoint_every or STEPS)[0]
     newest = regular or _newest(trainer, folder)[0]
     wanted = trainer.recipe.train.on_nonfinite == "rollback"
     if newest is None or not wanted or rollbacks == ROLLBACKS:

@@ -15,7 +15,6 @@ from ganframe.errors import warn
 from ganframe.judging.best import headline
 from ganframe.judging.generated import generate
 from ganframe.judging.protocol import Score, numbers, recipe_hash
-from ganframe.storage import provenance
 from ganframe.storage.evaluations import append_evaluations, keep_evaluations
 from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import load_generator_weights
@@ -40,7 +39,7 @@ class Scores:
             "recipe": recipe_hash(recipe),
             "seed": recipe.seed,
             "averaged": trainer.averaged is not None,
-            "versions": provenance.versions(recipe.components(), recipe.registry, recipe.optimizer.of_plugins()),
+            "versions": trainer.versions,
         }
         self.scores: list[Score] = []
         self.return_to(trainer.state.step)
@@ -96,7 +95,7 @@ class Scores:
         return "  ".join(headline(entries[name].metric, score) for name, score in self.latest.items())
 
     def _is_saved_anyway(self, step: int) -> bool:
-        return step % self.trainer.recipe.log.checkpoint_every == 0 or step == self.trainer.recipe.train.steps
+        return self.trainer.cadences.checkpoints(step)
 
     def _add(self, scores: list[Score]) -> None:
         self.scores += scores

@@ -22,7 +22,10 @@ from ganframe.judging.judge import Judge
 from ganframe.recipes.optimizers import Optimizer
 from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Recipe
+from ganframe.recipes.writing import to_toml
+from ganframe.storage import provenance
 from ganframe.training import terms
+from ganframe.training.cadence import Cadences, cadences
 from ganframe.training.heeding import Heeding
 from ganframe.training.log import LogMeans
 
@@ -68,6 +71,22 @@ class Trainer:
         found = problems.attempt("dataset", lambda: fingerprint(self.recipe.dataset, self.spec, self.data))
         problems.raise_any()
         return found
+
+    @functools.cached_property
+    def toml(self) -> str:
+        """The recipe with every option, as the run folder and its checkpoints keep it."""
+        return to_toml(self.recipe)
+
+    @functools.cached_property
+    def versions(self) -> dict[str, Any]:
+        """The versions of all that the run uses."""
+        recipe = self.recipe
+        return provenance.versions(recipe.components(), recipe.registry, recipe.optimizer.of_plugins())
+
+    @functools.cached_property
+    def cadences(self) -> Cadences:
+        """When pictures and checkpoints are due. Their clock starts where they are first asked for."""
+        return cadences(self.recipe.train, self.recipe.log)
 
     @property
     def sampled(self) -> nn.Module:

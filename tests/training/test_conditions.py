@@ -60,7 +60,7 @@ def test_picture_shows_each_sample_between_its_condition_and_its_real_sample(con
     monkeypatch.setattr(
         callbacks.pictures,
         "draw",
-        lambda file, spec, fake, real, scores, conditions: (
+        lambda file, spec, fake, real, scores, conditions, **others: (
             drawn.update(fake=fake, real=real, y=conditions),
             plain(file, spec, fake, real, scores, conditions=conditions),
         ),
