@@ -2,9 +2,9 @@
 
 Kills runs with -9 at random moments and resumes them until there have been KILLS kills (100); each run must end with
 the bytes of one that was never interrupted. `--moments` instead dies, and then has a full disk, at each file-system
-operation between two steps in turn. `--mutations N` damages N files of a run folder, one or two at a time: resuming and
-loading must give a message or a right result. Each prints its figures and what went wrong, and exits with 1 where
-anything did.
+operation of two steps in turn, of the loop and of its writer. `--mutations N` damages N files of a run folder, one or
+two at a time: resuming and loading must give a message or a right result. Each prints its figures and what went wrong,
+and exits with 1 where anything did.
 
 A process that has imported everything is forked for each attempt, so that an attempt takes a tenth of a second.
 """
@@ -23,6 +23,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -44,6 +45,7 @@ from ganframe.engine.state import State
 from ganframe.plugins import registry
 from ganframe.recipes.writing import to_toml
 from ganframe.storage import weights
+from ganframe.training import background
 
 RECIPE = """
 seed = 3
@@ -258,7 +260,8 @@ class Operations:
 
     def __init__(self, folder: Path, act: Callable[[int, str, Path, bool], None]) -> None:
         self.folder, self.act = str(folder), act
-        self.count, self.on, self.inside = 0, False, False
+        self.count, self.on = 0, False
+        self.lock, self.inside = threading.Lock(), threading.local()  # the loop and its writer are two threads
         sys.addaudithook(self._hook)
         self._wrap(weights, "save_model", 1)
         self._wrap(torch, "save", 1)
@@ -271,17 +274,18 @@ class Operations:
         os.fsync = synced
 
     def seen(self, event: str, path: Path, writes: bool) -> None:
-        if not self.on or self.inside:
+        if not self.on or getattr(self.inside, "now", False):
             return
-        self.inside = True
+        self.inside.now = True
         try:
-            self.count += 1
-            self.act(self.count, event, path, writes)
+            with self.lock:
+                self.count += 1
+                self.act(self.count, event, path, writes)
         finally:
-            self.inside = False
+            self.inside.now = False
 
     def _hook(self, event: str, arguments: tuple[object, ...]) -> None:
-        if event not in self.EVENTS or not self.on or self.inside:
+        if event not in self.EVENTS or not self.on or getattr(self.inside, "now", False):
             return
         path = os.fsdecode(arguments[0]) if isinstance(arguments[0], (str, bytes, os.PathLike)) else ""
         # What rmtree removes has a name relative to its folder's descriptor.
@@ -332,10 +336,10 @@ def _lack_room(at: int, torn: bool) -> Callable[[int, str, Path, bool], None]:
     return act
 
 
-def moments(where: Path, every: int = 1, first: int = 2, last: int = 3) -> tuple[dict[str, int], list[str]]:
+def moments(where: Path, every: int = 1, first: int = 2, last: int = 4) -> tuple[dict[str, int], list[str]]:
     """Dies, or has a full disk from then on, at each `every`-th file-system operation from step `first` to `last`."""
     recipe, log = where / "moments.toml", where / "log"
-    recipe.write_text(ganframe_recipe(["train.steps=4", "log.keep=1"]))
+    recipe.write_text(ganframe_recipe(["train.steps=5", "log.keep=1"]))
     assert call(log, "run", recipe, "--out", where / "straight") == 0, log.read_text()
     expected = result(where / "straight")
     count = _count(recipe, where / "counted", log, first, last)
@@ -370,13 +374,26 @@ def moments(where: Path, every: int = 1, first: int = 2, last: int = 3) -> tuple
 def _watched(
     recipe: Path, folder: Path, act: Callable[[int, str, Path, bool], None], first: int, last: int
 ) -> Callable[[], None]:
-    """A run whose operations between the ends of two steps' saving are seen by `act`."""
+    """A run whose operations after the saving of step `first`, up to that of step `last`, are seen by `act`.
+
+    They are those of two threads, so that the n-th may be another one each time; their number is always the same.
+    """
 
     def begin() -> None:
         operations = Operations(folder, act)
         step = algorithm.generator_step
+        writers: list[background.Writer] = []
+        made = background.Writer.__init__
+
+        def kept(writer: background.Writer) -> None:
+            made(writer)
+            writers.append(writer)
+
+        background.Writer.__init__ = kept  # type: ignore[method-assign]
 
         def watched(state: State) -> None:  # state.step is that of the last one
+            if state.step in (first, last):
+                writers[0].wait()
             operations.on = first <= state.step < last
             step(state)
 

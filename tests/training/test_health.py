@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import signal
+import time
 from pathlib import Path
 
 import attrs
@@ -228,6 +229,13 @@ def assert_finite(read_records):
 
 def checkpoints(folder):
     return sorted(int(p.name.removeprefix("step-")) for p in (folder / "checkpoints").glob("step-*"))
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def steps_of(run):
@@ -468,6 +476,7 @@ def test_rollback_skips_a_damaged_checkpoint(faulty, tmp_path, assert_finite):
     def damage(state):
         seen.append(state.step)
         if len(seen) == 12:
+            wait_for(tmp_path / "run/checkpoints/step-000010")  # it is written in a thread
             (tmp_path / "run/checkpoints/step-000010/generator.safetensors").write_bytes(b"")
 
     run = ganframe.run(faulty(*ONCE), "run", callbacks=[damage])
