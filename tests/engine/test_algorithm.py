@@ -352,3 +352,56 @@ def test_scaler_skips_a_step_with_infinite_gradients(make_state):
     discriminator_step(state)
     assert same(before, weights(state.D))
     assert state.scaler.get_scale() == 2.0**15
+
+
+# --------------------------------------------------------------------------------------------------------- shared fakes
+
+
+@pytest.mark.parametrize("objective", ["non_saturating", "relativistic"])
+def test_shared_fakes_are_those_of_the_last_discriminator_step(make_state, objective):
+    """G's step descends its loss on the z, y and x of D's last step, by the D that this step has left."""
+    state = make_state(objective, share_fakes=True)
+    drawn, seen = [], []
+    latents, batches = state.latents, state.batches
+    state.latents = lambda n: drawn.append(latents(n)) or drawn[-1]
+    state.batches = lambda: seen.append(batches()) or seen[-1]
+    expected = []
+
+    def look(network, args):  # called before each of the generator's forward passes
+        expected.append((args[0], args[1]))
+
+    state.game.G.register_forward_pre_hook(look)
+    for p in state.G.parameters:
+        p.grad = None
+    before = weights(state.G)
+    train(state, 1, 3)
+    assert len(drawn) == len(seen) == 3  # not one more for G
+    assert len(expected) == 3  # G has made no other samples
+    assert expected[-1][0] is drawn[-1]
+    moved = gradients(state.G)
+    for p, value in zip(state.G.parameters, before, strict=True):
+        p.data.copy_(value)
+        p.grad = None
+    x = seen[-1][0] if objective == "relativistic" else None
+    loss, _ = generator_loss(state.game, Batch(x, seen[-1][1], drawn[-1]))
+    loss.backward()
+    for p, gradient in zip(state.G.parameters, moved, strict=True):
+        torch.testing.assert_close(p.grad, gradient)
+    assert state.shared is None
+
+
+def test_without_shared_fakes_the_generator_draws_its_own(make_state):
+    state = make_state()
+    drawn = []
+    latents = state.latents
+    state.latents = lambda n: drawn.append(n) or latents(n)
+    train(state, 2, 3)
+    assert len(drawn) == 8
+
+
+def test_shared_fakes_leave_no_gradient_of_the_discriminators_loss_in_g(make_state):
+    state = make_state(share_fakes=True)
+    state.last = True
+    discriminator_step(state)
+    assert all(p.grad is None for p in state.G.parameters)
+    assert state.shared.fakes.requires_grad

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
+import pytest
 import torch
 
 import ganframe
@@ -95,3 +96,18 @@ def test_faults_of_networks_and_of_the_data_are_reported_together(make_recipe, r
     recipe = attrs.evolve(make_recipe(train={"steps": 1, "batch_size": 5000}), generator=Flat())
     places = [problem.split(": ")[1] for problem in refused(recipe)]
     assert places == ["dataset", "generator"]
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (
+            {"generator_batch_size": 32},
+            "train.share_fakes: both players see the same fakes; generator_batch_size must be",
+        ),
+        ({"accumulate": 2}, "train.share_fakes: a batch in parts has no fakes to share; train.accumulate must be 1"),
+    ],
+)
+def test_shared_fakes_need_one_batch_for_both_players(make_recipe, refused, train, message):
+    assert any(message in line for line in refused(make_recipe(train={"steps": 1, "share_fakes": True, **train})))
+    assert prepare(make_recipe(train={"steps": 1, "share_fakes": True})).state.share_fakes
