@@ -174,8 +174,8 @@ def _key(state: State, critic_steps: int) -> Key:
     table, k = state.timetable, critic_steps if state.timetable.starts(state.step) else 0
     due: tuple[Any, ...] = ()
     if table.timings:
-        updates = [state.D.updates + i for i in range(k)]
-        due = (*(table.due(state.step, update) for update in updates), table.due(state.step, state.G.updates))
+        own = [name for name in table.due(state.step, state.G.updates) if not name.startswith("penalty_")]
+        due = (*(table.due(state.step, state.D.updates + i) for i in range(k)), tuple(own))
     options = tuple(
         tuple(value) if isinstance(value, list) else value
         for player in (state.G, state.D)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ganframe.engine.algorithm import training_iteration
 from ganframe.engine.state import Logs, State, itself
 from ganframe.engine.timing import Numbers
-from ganframe.engine.updates import RULES, Descent
+from ganframe.engine.updates import RULES, Descent, rule_of
 
 PLAIN = (int, float, bool, str, type(None))
 
@@ -229,7 +229,7 @@ def _as_used(of_step: Callable[[int], Any], value: Tensor) -> Tensor:
 def refuse_optimizers(state: State) -> None:
     """Raises NotCompilable for an optimiser whose arithmetic is not in RULES."""
     for name, player in (("generator", state.G), ("discriminator", state.D)):
-        if type(player.optimizer) not in RULES:
+        if rule_of(player.optimizer) is None:
             known = ", ".join(cls.__name__ for cls in RULES)
             raise NotCompilable(f"optimizer.{name}: {type(player.optimizer).__name__} is not one of {known}")
 

@@ -77,6 +77,13 @@ RULES: Mapping[type[torch.optim.Optimizer], Rule] = {
 }
 
 
+def rule_of(optimizer: torch.optim.Optimizer) -> Rule | None:
+    """The rule of an optimiser's class, or of the class of torch.optim that it is but for torch's decorators."""
+    cls = type(optimizer)
+    known = [RULES[base] for base in cls.__mro__[:2] if base in RULES and cls.__module__.startswith("torch.optim")]
+    return known[0] if known else None
+
+
 class Descent:
     """Stands in for an optimiser of one of RULES while an iteration is recorded. `rates` are those of its groups."""
 
@@ -89,7 +96,8 @@ class Descent:
     @torch.no_grad()
     def step(self) -> None:
         """Descends the gradients of all weights that have one."""
-        rule = RULES[type(self.optimizer)]
+        rule = rule_of(self.optimizer)
+        assert rule is not None
         for group, lr in zip(self.optimizer.param_groups, self.rates, strict=True):
             for p in group["params"]:
                 if p.grad is not None:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ganframe.engine.updates import Descent
+from ganframe.engine.updates import Descent, rule_of
+from ganframe.recipes.optimizers import structure_optimizer
 
 OPTIONS = [
     ("Adam", {"betas": (0.0, 0.9)}),
@@ -54,3 +55,17 @@ def test_rate_of_0_changes_no_weight_without_a_gradient_so_far():
         optimizer.step()
         Descent(optimizer, [torch.tensor(rate, dtype=torch.float64)]).step()
     assert torch.equal(weight.detach(), torch.ones(2))
+
+
+def test_rule_is_that_of_torchs_class_alone():
+    """Also as a recipe makes it; a class that only derives from Adam may do anything else."""
+
+    class Other(torch.optim.Adam):
+        def step(self, closure=None):
+            pass
+
+    weight = torch.ones(2, requires_grad=True)
+    assert rule_of(structure_optimizer({"use": "RMSprop"}).build([weight])) is rule_of(torch.optim.RMSprop([weight]))
+    assert rule_of(torch.optim.AdamW([weight])) is not rule_of(torch.optim.Adam([weight])) is not None
+    assert rule_of(Other([weight])) is None
+    assert rule_of(torch.optim.Adagrad([weight])) is None
