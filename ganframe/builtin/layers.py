@@ -77,7 +77,8 @@ class JoinLabel(nn.Module):
         if self.given is None:
             return x
         if isinstance(self.given, int):
-            joined = F.one_hot(y, self.given).to(x.dtype)
+            # F.one_hot reads the largest label from the device in each call.
+            joined = F.embedding(y, torch.eye(self.given, dtype=x.dtype, device=x.device))
         else:
             joined = (y if x.ndim == y.ndim == 4 else y.flatten(1)).to(x.dtype)
         if joined.ndim != x.ndim:

@@ -23,12 +23,13 @@ from ganframe.engine.recording import (
     Recording,
     Rehearsal,
     numbers_now,
-    rates_now,
+    options_now,
     record,
     refuse_optimizers,
     tensors_of,
 )
 from ganframe.engine.state import State
+from ganframe.engine.updates import MOVING
 
 GRAPHS = 8
 """Different iterations that are compiled at most; others run as they are."""
@@ -61,7 +62,7 @@ class Graph:
         recording = self.recording
         numbers = numbers_now(state, recording.numbers)
         with torch.no_grad():
-            found = self.call(*self.tensors, *drawn, numbers, rates_now(state))
+            found = self.call(*self.tensors, *drawn, numbers, options_now(state))
         count = len(recording.names)
         state.latest = dict(zip(recording.names, found[:count], strict=True))
         for p, gradient in zip(recording.graded, found[count:], strict=True):
@@ -153,7 +154,7 @@ class CompiledIteration:
         self.say("compiling the training step")
         begun = time.monotonic()
         given = [*tensors_of(state, self.others), *rehearsal.drawn, numbers_now(state, recording.numbers)]
-        call = _compiled(recording.graph, [tensor.detach() for tensor in (*given, rates_now(state))])
+        call = _compiled(recording.graph, [tensor.detach() for tensor in (*given, options_now(state))])
         seconds = time.monotonic() - begun
         self.say(f"compiled in {seconds:.0f} s")
         self.compiled(seconds)
@@ -181,9 +182,12 @@ def _key(state: State, critic_steps: int) -> Key:
         for player in (state.G, state.D)
         for group in player.optimizer.param_groups
         for name, value in group.items()
-        if name not in ("params", "lr")
+        if name != "params" and name not in MOVING
     )
-    return (k, due, id(state.game), options)
+    momentum = tuple(
+        bool(group.get("momentum")) for player in (state.G, state.D) for group in player.optimizer.param_groups
+    )
+    return (k, due, id(state.game), options, momentum)
 
 
 def _compiled(graph: torch.fx.GraphModule, example: list[Tensor]) -> Callable[..., Sequence[Tensor]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ganframe.engine.algorithm import training_iteration
 from ganframe.engine.state import Logs, State, itself
 from ganframe.engine.timing import Numbers
-from ganframe.engine.updates import RULES, Descent, rule_of
+from ganframe.engine.updates import RULES, Descent, moving_options, rule_of
 
 PLAIN = (int, float, bool, str, type(None))
 
@@ -44,8 +44,8 @@ class Draw:
 class Recording:
     """An iteration as a graph.
 
-    `graph` takes the tensors of the training, those of `draws`, the `numbers` of the step (float64) and the learning
-    rates of both players' groups (float64). It changes the first in place, and returns the values of the logs `names`
+    `graph` takes the tensors of the training, those of `draws`, the `numbers` of the step and the options of optimisers
+    that may move (float64). It changes the first in place, and returns the values of the logs `names`
     and the gradients of `graded`. The y at `labels` of the drawn tensors becomes `State.labels`. `updates` are those of
     G and of D.
     """
@@ -179,11 +179,13 @@ def record(state: State, critic_steps: int, others: Sequence[nn.Module], rehears
     drawn = iter(rehearsal.drawn)
 
     def iteration(*given: Tensor) -> tuple[Tensor, ...]:
-        *_, numbers, rates = given
+        *_, numbers, options = given
         state.stand_in = lambda of_step: _as_used(of_step, numbers[rehearsal.numbers.index(of_step)])
         state.batches = lambda: (next(drawn), next(drawn))
         state.latents = lambda n: next(drawn)
-        for player, own in zip(players, _split(rates, optimizers), strict=True):
+        values = iter(options.unbind())
+        for player in players:
+            own = [next(values) for _ in moving_options(player.optimizer)]
             player.optimizer = Descent(player.optimizer, own)  # type: ignore[assignment]
         training_iteration(state, critic_steps)
         names[:] = state.latest
@@ -192,7 +194,7 @@ def record(state: State, critic_steps: int, others: Sequence[nn.Module], rehears
 
     try:
         graph = make_fx(iteration, tracing_mode="real")(
-            *tensors_of(state, others), *rehearsal.drawn, numbers_now(state, rehearsal.numbers), rates_now(state)
+            *tensors_of(state, others), *rehearsal.drawn, numbers_now(state, rehearsal.numbers), options_now(state)
         )
     except Exception as error:
         raise NotCompilable(_blame(error, state, others)) from error
@@ -210,16 +212,10 @@ def numbers_now(state: State, numbers: list[Callable[[int], Any]]) -> Tensor:
     return torch.tensor([float(of_step(state.step)) for of_step in numbers], dtype=torch.float64, device=state.device)
 
 
-def rates_now(state: State) -> Tensor:
-    """The learning rates of G's and D's groups, float64."""
-    rates = [float(group["lr"]) for player in (state.G, state.D) for group in player.optimizer.param_groups]
-    return torch.tensor(rates, dtype=torch.float64, device=state.device)
-
-
-def _split(rates: Tensor, optimizers: Iterable[torch.optim.Optimizer]) -> list[list[Tensor]]:
-    """The rate of each group, for each optimiser."""
-    found = iter(rates.unbind())
-    return [[next(found) for _ in optimizer.param_groups] for optimizer in optimizers]
+def options_now(state: State) -> Tensor:
+    """The options of both players' optimisers that may move, float64."""
+    values = [value for player in (state.G, state.D) for value in moving_options(player.optimizer)]
+    return torch.tensor(values, dtype=torch.float64, device=state.device)
 
 
 def _as_used(of_step: Callable[[int], Any], value: Tensor) -> Tensor:

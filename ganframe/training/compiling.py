@@ -8,24 +8,34 @@ from typing import Any
 import torch
 
 from ganframe.engine.compiled import CompiledIteration
+from ganframe.engine.recording import NotCompilable
+from ganframe.engine.updates import MOVING
 from ganframe.errors import note, warn
+from ganframe.recipes.strict import split_index
 from ganframe.storage.files import write_text
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training.trainer import Trainer
 
 REPAID = 40_000  # steps in which compiling repays its time: each operation takes some 30 ms, and saves 1 to 2 µs a step
 HEAVY = 2e5  # multiplications of an average operation, from which on a step's time is that of arithmetic
-CYCLES = {"CyclicLR", "OneCycleLR"}  # schedules that move more than the learning rate
 
 ROUNDING, ROUNDING_OF_HALF = 1e-4, 3e-2
 
 
 def compiled_iteration(trainer: Trainer, folder: RunFolder) -> CompiledIteration | None:
-    """What takes the place of an iteration of Algorithm 1 in this run; None where it runs as it is."""
+    """What takes the place of an iteration of Algorithm 1 in this run; None where it runs as it is.
+
+    Raises NotCompilable where the recipe asks for a graph that cannot be made.
+    """
     recipe, wanted = trainer.recipe, trainer.recipe.train.compile
     if not wanted:
         return None
+    required = wanted is True and trainer.state.step == 0  # a run that has begun keeps its recipe
     reason = _hindrance(trainer)
+    if reason is not None and required:
+        raise NotCompilable(reason)
+    if reason is None and trainer.accelerator.num_processes > 1:
+        reason = "it is one of several processes"
     if reason is None and wanted == "auto":
         reason = _not_repaid(trainer)
     if reason is not None:
@@ -38,7 +48,7 @@ def compiled_iteration(trainer: Trainer, folder: RunFolder) -> CompiledIteration
     return CompiledIteration(
         [*frozen, *averaged],
         lambda line: note(f"{folder.path}: {line}"),
-        wanted is True and trainer.state.step == 0,
+        required,
         _heavy if wanted == "auto" else lambda graph: "",
         lambda seconds: _describe(folder, seconds),
         ROUNDING if recipe.train.precision == "no" else ROUNDING_OF_HALF,
@@ -48,17 +58,13 @@ def compiled_iteration(trainer: Trainer, folder: RunFolder) -> CompiledIteration
 def _hindrance(trainer: Trainer) -> str | None:
     """Why this run cannot be compiled, or None. What its parts do is seen when its first steps are recorded."""
     recipe = trainer.recipe
-    if trainer.accelerator.num_processes > 1:
-        return "it is one of several processes"
     if recipe.train.precision == "fp16":
         return "the loss scaling of fp16 reads values of each step; 'bf16' needs none"
     for player in ("generator", "discriminator"):
-        config = getattr(recipe.optimizer, player)
-        moving = [place for place in config.ramps if place != "lr"]
-        if moving:
-            return f"optimizer.{player}.{moving[0]} moves; only lr may"
-        if config.schedule is not None and config.schedule.use in CYCLES:
-            return f"optimizer.{player}.schedule: {config.schedule.use} moves more than lr"
+        places = getattr(recipe.optimizer, player).ramps
+        others = [place for place in places if split_index(place)[0] not in MOVING]
+        if others:
+            return f"optimizer.{player}.{others[0]} moves; only {', '.join(MOVING)} may"
     return None
 
 

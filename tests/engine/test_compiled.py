@@ -277,7 +277,7 @@ def test_no_more_graphs_than_a_few(make_state, monkeypatch):
     state = make_state()
 
     def move(state):
-        state.D.optimizer.param_groups[0]["momentum"] = 0.01 * state.step
+        state.D.optimizer.param_groups[0]["dampening"] = 0.01 * state.step
 
     iteration = CompiledIteration([], lines.append)
     train(state, 9, 1, [move], iteration)

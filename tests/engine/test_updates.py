@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ganframe.engine.updates import Descent, rule_of
+from ganframe.engine.updates import Descent, moving_options, rule_of
 from ganframe.recipes.optimizers import structure_optimizer
 
 OPTIONS = [
@@ -21,7 +21,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS)
 def test_descent_is_the_step_of_the_optimiser(name, options):
-    """After a first step that creates its state. The rate falls to 0, and one weight has no gradient."""
+    """After a first step that creates its state. Rate, betas and momentum move, and one weight has no gradient."""
     generator = torch.Generator().manual_seed(0)
     first = [torch.randn(3, 2, dtype=torch.float64, generator=generator) for _ in range(3)]
     sides = []
@@ -34,13 +34,18 @@ def test_descent_is_the_step_of_the_optimiser(name, options):
         for weights, optimizer in sides:
             for w, g in zip(weights, given, strict=False):
                 w.grad = g.clone()
-            optimizer.param_groups[0]["lr"] = rate
+            group = optimizer.param_groups[0]
+            group["lr"] = rate
+            if "betas" in group:
+                group["betas"] = (group["betas"][0], 0.9 + step / 300)
+            elif group.get("momentum"):
+                group["momentum"] = 0.9 - step / 100
         (_, plain), (_, ours) = sides
         plain.step()
         if step == 0:
             ours.step()
         else:
-            Descent(ours, [torch.tensor(rate, dtype=torch.float64)]).step()
+            Descent(ours, torch.tensor(moving_options(ours), dtype=torch.float64)).step()
     for a, b in zip(sides[0][0], sides[1][0], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
     assert not torch.equal(sides[1][0][0], first[0])
@@ -53,7 +58,8 @@ def test_rate_of_0_changes_no_weight_without_a_gradient_so_far():
     for rate in (0.1, 0.0):
         weight.grad = torch.zeros(2)
         optimizer.step()
-        Descent(optimizer, [torch.tensor(rate, dtype=torch.float64)]).step()
+        optimizer.param_groups[0]["lr"] = rate
+        Descent(optimizer, torch.tensor(moving_options(optimizer), dtype=torch.float64)).step()
     assert torch.equal(weight.detach(), torch.ones(2))
 
 

@@ -123,17 +123,23 @@ def test_part_that_cannot_be_recorded_is_named_before_the_run_begins(tiny, tmp_p
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.generator={use='Adam', betas=[{from=0.5, to=0.9, steps=5}, 0.9]}", "betas[0] moves; only lr may"),
         (
-            "optimizer.discriminator={use='SGD', lr=0.1, schedule={use='OneCycleLR', max_lr=0.1, total_steps=9}}",
-            "OneCycleLR moves more than lr",
+            "optimizer.generator={use='Adam', weight_decay={from=0.0, to=0.1, steps=5}}",
+            "optimizer.generator.weight_decay moves; only lr, betas, momentum may",
         ),
+        ("optimizer.discriminator={use='Adagrad'}", "optimizer.discriminator: Adagrad is not one of Adam"),
     ],
 )
-def test_recipe_that_cannot_be_compiled_trains_as_it_is_with_a_line(tiny, tmp_path, capsys, override, message):
-    run = ganframe.run(load_recipe(tiny(), ["train.compile=true", override]), tmp_path / "run")
-    assert run.log[-1]["step"] == 6
-    assert message in capsys.readouterr().err
+def test_optimiser_that_cannot_be_compiled_is_refused_or_trains_as_it_is(tiny, tmp_path, capsys, override, message):
+    """Refused before anything is written, where the recipe asks for it; with 'auto', a line says so."""
+    with pytest.raises(ganframe.RecipeError) as caught:
+        ganframe.run(load_recipe(tiny(), ["train.compile=true", override]), tmp_path / "run")
+    assert f"train.compile: {message}" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    plain = ganframe.run(load_recipe(tiny(), [override]), tmp_path / "plain")
+    auto = ganframe.run(load_recipe(tiny(), ["train.compile=auto", override]), tmp_path / "auto")
+    assert "not compiled" in capsys.readouterr().err
+    assert (auto.folder / "generator.safetensors").read_bytes() == (plain.folder / "generator.safetensors").read_bytes()
 
 
 def test_auto_compiles_no_short_run(tiny, tmp_path, capsys):
