@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ def keep(file: Path, size: int, write: Callable[[Path], object]) -> None:
     _make_room(file, size)
     if shutil.disk_usage(file.parent).free < size + SPARE:
         raise OSError(f"{file.parent}: less than {SPARE >> 30} GiB of the disk would be left")
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         write(partial)
         os.replace(partial, file)

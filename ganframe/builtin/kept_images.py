@@ -67,10 +67,13 @@ class Kept:
 
     def headers(self) -> Headers | None:
         """The kept headers; None if there are none."""
+        if self.folder is None:
+            return None
         try:
-            said = json.loads(self._json().read_text(encoding="utf-8")) if self.folder else None
-            return said and Headers(tuple(map(int, said["shape"])), bool(said["deep"]), int(said["paged"]))  # type: ignore[arg-type]
-        except (OSError, ValueError, LookupError, TypeError):
+            said = json.loads(self._json().read_text(encoding="utf-8"))
+            channels, height, width = map(int, said["shape"])
+            return Headers((channels, height, width), bool(said["deep"]), int(said["paged"]))
+        except (OSError, ValueError, LookupError, TypeError):  # damaged, or not there
             return None
 
     def keep_headers(self, headers: Headers) -> None:
@@ -79,7 +82,7 @@ class Kept:
         cache.keep(self._json(), len(said), lambda file: file.write_text(said, encoding="utf-8"))
 
     def _name(self, x: Array) -> str:
-        return f"{self.kind}-{self.key}-{zlib.crc32(x):08x}.npy"
+        return f"{self.kind}-{self.key}-{zlib.crc32(x.data):08x}.npy"
 
     def _json(self) -> Path:
         assert self.folder is not None

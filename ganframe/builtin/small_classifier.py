@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganframe import Features, Judging, warn
+from ganframe.builtin.cache import cache_folder
 from ganframe.builtin.stacked import Stacked
 
 VERSION = "1"  # of the network and its training, for the names of cached files
@@ -37,9 +38,10 @@ def classifier(judging: Judging) -> Features:
     minute, on four fifths of at most 20,000 training samples. The score states its accuracy on the last fifth. Images
     of the dataset `stacked` are classified channel by channel.
 
-    It is kept in the folder GANFRAME_CACHE, by default ~/.cache/ganframe, under a hash of its data. The same data gives
-    the same weights with the same version of torch on the same kind of processor; elsewhere their last digits, and so
-    the hash in the score, may differ. Scores of several machines can be compared where these share the folder.
+    It is kept in the folder GANFRAME_CACHE, by default ganframe in XDG_CACHE_HOME or ~/.cache, under a hash of its
+    data. The same data gives the same weights with the same version of torch on the same kind of processor; elsewhere
+    their last digits, and so the hash in the score, may differ. Scores of several machines can be compared where these
+    share the folder.
     """
     return _features(judging, "features")
 
@@ -141,9 +143,11 @@ def _known_or_trained(x: Tensor, y: Tensor, classes: int, images: bool) -> tuple
     Of several processes that need it at once, one trains it and the others wait. Where the folder cannot be written,
     it is trained each time, with a warning.
     """
-    folder = Path(os.environ.get("GANFRAME_CACHE") or Path.home() / ".cache" / "ganframe").expanduser()
-    file = folder / f"classifier-{_hash(x, y, classes, images)}.safetensors"
     network = Classifier(tuple(x.shape[1:]), classes, images)
+    folder = cache_folder()
+    if folder is None:
+        return train(x, y, classes, images)
+    file = folder / f"classifier-{_hash(x, y, classes, images)}.safetensors"
     with _lock(file) as keeps:
         accuracy = _read(network, file)
         if accuracy is None:

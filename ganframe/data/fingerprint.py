@@ -101,7 +101,7 @@ def hashed(tensors: Iterable[Tensor]) -> str:
         return checksum(given)
     digest = hashlib.sha256()
     for part in _parts(given):
-        digest.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
@@ -118,7 +118,7 @@ def checksum(tensors: Iterable[Tensor]) -> str:
 
 
 def _crc(part: Tensor) -> int:
-    return zlib.crc32(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return zlib.crc32(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _parts(tensors: Iterable[Tensor]) -> Iterator[Tensor]:

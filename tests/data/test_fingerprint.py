@@ -12,7 +12,8 @@ from torch.utils.data import TensorDataset
 
 from ganframe import Dataset, DataSpec
 from ganframe.builtin.distributions import Ring
-from ganframe.data.fingerprint import fingerprint
+from ganframe.data import fingerprint as module
+from ganframe.data.fingerprint import comparable, fingerprint, hashed
 
 POINTS = DataSpec((2,), classes=3)
 
@@ -92,3 +93,29 @@ def test_fingerprint_of_another_form_is_refused(wrong):
 
     with pytest.raises(ValueError, match="fingerprint must return a dict"):
         of(Items(torch.zeros(2, 2)), Wrong())
+
+
+def test_large_values_are_hashed_by_checksums(monkeypatch):
+    """In parts, which depend on the shape alone; a change of one bit anywhere is seen."""
+    monkeypatch.setattr(module, "LARGE", 0)
+    monkeypatch.setattr(module, "_PART", 64)
+    x, y = torch.arange(120, dtype=torch.uint8).reshape(10, 3, 4), torch.arange(10)
+    first = hashed([x, y])
+    assert first.startswith("crc32-")
+    assert first == hashed([x.permute(0, 2, 1).contiguous().permute(0, 2, 1), y])
+    for index in (0, 60, 119):
+        other = x.clone()
+        other.view(-1)[index] ^= 1
+        assert hashed([other, y]) != first
+    assert hashed([x, y.flip(0)]) != first
+    assert hashed([x[torch.randperm(10)], y]) != first
+
+
+def test_values_hashed_in_two_ways_are_not_compared(monkeypatch):
+    x = [torch.arange(12.0)]
+    small = hashed(x)
+    monkeypatch.setattr(module, "LARGE", 0)
+    assert not comparable(small, hashed(x))
+    assert comparable(hashed(x), hashed(x))
+    assert comparable(small, "other")
+    assert comparable([3, 4, 4], [3, 8, 8])
