@@ -111,13 +111,20 @@ def _data_fault(state: State, batches: int) -> str | None:
 def _non_finite_weights(state: State) -> str | None:
     """A message for the first network with a weight or buffer that is not finite, or None."""
     terms = [(f"term '{name}'", m) for name, part in state.game.parts.items() for m in part.trained.values()]
-    for owner, network in (("the generator", state.G.network), ("the discriminator", state.D.network), *terms):
-        named = itertools.chain(network.named_parameters(), network.named_buffers())
-        held = {name: tensor.detach() for name, tensor in named if tensor.is_floating_point()}
-        # The largest absolute value, not the norm: the sum of squares of finite weights may overflow.
-        if held and not get_total_norm(held.values(), INF).isfinite():
-            wrong = [name for name, tensor in held.items() if not tensor.isfinite().all()]
-            return f"step {state.step}: weights of {owner} are not finite, for example {wrong[0]}"
+    owners = [("the generator", state.G.network), ("the discriminator", state.D.network), *terms]
+    named = (
+        (owner, *pair)
+        for owner, network in owners
+        for pair in itertools.chain(network.named_parameters(), network.named_buffers())
+    )
+    held = [(owner, name, tensor) for owner, name, tensor in named if tensor.is_floating_point()]
+    # The largest absolute value, not the norm: the sum of squares of finite weights may overflow. Of all at once, as
+    # the calls cost more than what they compute.
+    if not held or math.isfinite(get_total_norm([tensor for *_, tensor in held], INF).item()):
+        return None
+    for owner, name, tensor in held:
+        if not tensor.isfinite().all():
+            return f"step {state.step}: weights of {owner} are not finite, for example {name}"
     return None
 
 

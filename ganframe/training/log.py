@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -40,13 +41,15 @@ class LogMeans:
         names = dict.fromkeys(name for logs in kept for name in logs)
         if not names:
             return None
-        rows = {name: torch.stack([logs[name] for logs in kept if name in logs]).float() for name in names}
-        means = [row if row.ndim == 1 else row.flatten(1).mean(1) for row in rows.values()]
+        values = {name: [logs[name] for logs in kept if name in logs] for name in names}
+        means = [_means(reported) for reported in values.values()]
         # Summed in double precision: then it does not matter how a resumed run groups the steps.
-        read = torch.cat(means).cpu().double().split([len(mean) for mean in means])
-        new = {name: (values.sum().item(), len(values)) for name, values in zip(rows, read, strict=True)}
+        read = torch.cat(means).cpu().double()
+        parts = read.split([len(mean) for mean in means])
+        new = {name: (part.sum().item(), len(part)) for name, part in zip(values, parts, strict=True)}
         self.sums = _added([self.sums, new])
-        return None if torch.cat(read).isfinite().all() else _first_non_finite(kept, step)
+        finite = all(math.isfinite(value) for value in read.tolist())  # for few numbers quicker than torch's own
+        return None if finite else _first_non_finite(kept, step)
 
     def take(self, step: int) -> dict[str, float]:
         """The means since the last call, over all processes. Called in every process."""
@@ -63,6 +66,12 @@ class LogMeans:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.kept = []
         self.sums = dict(state["sums"]) if self.first else {}
+
+
+def _means(reported: list[torch.Tensor]) -> torch.Tensor:
+    """The mean of each of the values that steps reported, in float32."""
+    rows = torch.stack(reported).float()
+    return rows if rows.ndim == 1 else rows.flatten(1).mean(1)
 
 
 def _added(parts: Iterable[Sums]) -> Sums:
@@ -96,7 +105,7 @@ def write_line(
 
     def callback(state: State) -> None:
         # Rounded to float32, so that a resumed run, which added the values in other groups, writes the same numbers.
-        values = {name: torch.tensor(mean).item() for name, mean in means.take(state.step).items()}
+        values = {name: ctypes.c_float(mean).value for name, mean in means.take(state.step).items()}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
         record = {"step": state.step, **finite, "seconds": round(time.monotonic() - begun, 3)}
         records.append(record)
