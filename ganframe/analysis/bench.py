@@ -21,15 +21,19 @@ import torch
 from ganframe.analysis.flops import counted_flops, peak_flops
 from ganframe.analysis.phases import Clock, milliseconds, moment, timed, timed_callbacks
 from ganframe.engine.algorithm import train
+from ganframe.engine.compiled import COMPARED, CompiledIteration
+from ganframe.engine.recording import NotCompilable
 from ganframe.engine.state import Callback, State
-from ganframe.errors import RequestError, note
+from ganframe.errors import RecipeError, RequestError, note
 from ganframe.recipes.tables import Recipe
 from ganframe.storage.run_folder import RunFolder, add_missing_folders
 from ganframe.training import checkpoint
 from ganframe.training.accelerator import process_state_kept, single_device
+from ganframe.training.background import Writer
 from ganframe.training.callbacks import make_watch, standard_callbacks
 from ganframe.training.check import failures, peak_memory, step_with_all_parts
-from ganframe.training.describe import device_name
+from ganframe.training.compiling import compiled_iteration
+from ganframe.training.describe import describe_run, device_name
 from ganframe.training.prepare import prepare
 from ganframe.training.scores import Scores
 from ganframe.training.trainer import Trainer
@@ -120,6 +124,7 @@ class _Contestant:
 
     trainer: Trainer
     callbacks: list[Callback]
+    iteration: CompiledIteration | None
     flops: float = 0.0
     each: float = 0.0  # seconds of a step, roughly
     size: int = 1  # steps a round
@@ -131,15 +136,21 @@ class _Contestant:
         """Steps before the recipe's last one, after which a run does what belongs to its end."""
         return self.trainer.recipe.train.steps - 1 - self.trainer.state.step
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the step is a compiled graph, as far as has been seen."""
+        return self.iteration is not None and any(self.iteration.graphs.values())
+
     def warm_up(self) -> None:
-        """Steps that are not measured: in the first ones operations are counted."""
+        """Steps that are not measured: in the first ones operations are counted, in others the step is compiled."""
         recipe, state = self.trainer.recipe, self.trainer.state
         state.step = step_with_all_parts(self.trainer)
-        period = math.lcm(*(timing.every for timing in recipe.timing.values()))
-        count = min(period, COUNTED, max(1, self.left))
-        self.flops = counted_flops(lambda: self._train(count, ())) / count
-        self.each = self._train(1, self.callbacks)
-        if self.each < 2 and self.left > 2:
+        period = min(math.lcm(*(timing.every for timing in recipe.timing.values())), COUNTED)
+        counted = min(period, max(1, self.left))
+        self.flops = counted_flops(lambda: self._train(counted, (), plain=True)) / counted
+        before = period * COMPARED if self.iteration is not None else 0
+        self.each = self._train(min(1 + before, max(1, self.left)), self.callbacks)
+        if self.left > 2 and (before or self.each < 2):
             self.each = self._train(1, self.callbacks)
         if self.left < 2:
             raise RequestError(
@@ -151,7 +162,9 @@ class _Contestant:
         self.plain.append(self._train(self.size, self.callbacks) / self.size * 1e3)
 
     def timed_round(self) -> None:
-        """As many steps with their phases."""
+        """As many steps with their phases, which a compiled one has not."""
+        if self.compiled:
+            return
         state = self.trainer.state
         clock = Clock(state.device)
         with failures(self.trainer.recipe), timed(state, clock):
@@ -169,7 +182,7 @@ class _Contestant:
             device=device_name(state.device),
             threads=torch.get_num_threads(),
             precision=recipe.train.precision,
-            compiled=False,
+            compiled=self.compiled,
             steps=self.size * (len(self.plain) + len(self.phases)),
             rounds=len(self.plain),
             milliseconds=Spread.of(self.plain),
@@ -187,12 +200,16 @@ class _Contestant:
     def _critic_steps(self) -> int:
         return self.trainer.recipe.train.critic_steps
 
-    def _train(self, count: int, callbacks: Sequence[Callback]) -> float:
-        """Trains for some steps; the seconds that they took."""
-        state = self.trainer.state
+    def _train(self, count: int, callbacks: Sequence[Callback], plain: bool = False) -> float:
+        """Trains for some steps, or for as many without a compiled one; the seconds that they took."""
+        state, title = self.trainer.state, self.trainer.recipe.title
         begin = moment(state.device)
-        with failures(self.trainer.recipe):
-            train(state, state.step + count, self._critic_steps, callbacks)
+        try:
+            with failures(self.trainer.recipe):
+                iteration = None if plain else self.iteration
+                train(state, state.step + count, self._critic_steps, callbacks, iteration)
+        except NotCompilable as fault:
+            raise RecipeError([f"{title}: train.compile: {fault}"]) from None
         return milliseconds(begin, moment(state.device)) / 1e3
 
 
@@ -202,14 +219,19 @@ def _contestant(recipe: Recipe) -> Iterator[_Contestant]:
     single_device()  # raises RequestError for several processes
     trainer = prepare(recipe)
     with tempfile.TemporaryDirectory() as path:
-        folder, watch = RunFolder(Path(path)), make_watch(trainer)
+        folder, watch, writer = RunFolder(Path(path)), make_watch(trainer), Writer()
         add_missing_folders(folder)
+        describe_run(trainer, folder)
 
         def save(state: State) -> None:
-            checkpoint.save(trainer, folder, watch, scores)
+            checkpoint.save(trainer, folder, watch, scores, writer)
 
         scores = None if trainer.judge is None else Scores(trainer, folder, save)
-        yield _Contestant(trainer, standard_callbacks(trainer, folder, [], watch, save, scores))
+        callbacks = standard_callbacks(trainer, folder, [], watch, save, scores, writer)
+        try:
+            yield _Contestant(trainer, callbacks, compiled_iteration(trainer, folder))
+        finally:
+            writer.close()
 
 
 def _measure(contestants: list[_Contestant], seconds: float, steps: int | None) -> None:

@@ -22,7 +22,7 @@ from ganframe.components import Constraint, Objective, Term
 from ganframe.engine import algorithm
 from ganframe.engine.state import Batch, Callback, Game, Logs, Player, State
 
-DATA, FAKES, D, PENALTY, TERMS, G, OPTIMISER, CALLBACKS, OTHER = PHASES = (
+DATA, FAKES, D, PENALTY, TERMS, G, OPTIMISER, EMA, CALLBACKS, OTHER = PHASES = (
     "data",
     "fakes",
     "D",
@@ -30,11 +30,12 @@ DATA, FAKES, D, PENALTY, TERMS, G, OPTIMISER, CALLBACKS, OTHER = PHASES = (
     "terms",
     "G",
     "optimiser",
+    "ema",
     "callbacks",
     "other",
 )
 """`fakes` are G's samples for D's steps, `D` and `G` the rest of the losses and gradients of their steps. `optimiser`
-is the step of an optimiser, with clipping and projections; `other` is what is in none of them."""
+is the step of an optimiser, with clipping and projections; `ema` the moving average of weights; `other` the rest."""
 
 C = TypeVar("C")
 Way = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -94,8 +95,8 @@ def milliseconds(begin: Any, end: Any) -> float:
 
 @contextmanager
 def timed(state: State, clock: Clock) -> Iterator[None]:
-    """Has the steps of the engine on this state timed by phase meanwhile. No other run may be in progress in this process."""
-    game, batches, latents = state.game, state.batches, state.latents
+    """Has the engine's steps on this state timed by phase meanwhile. No other run may be in progress in the process."""
+    game, batches, latents, moving_average = state.game, state.batches, state.latents, state.moving_average
     differentiate, descend = algorithm.differentiate, algorithm.descend
 
     def timed_differentiate(state: State, player: Player, loss_of: Any, game: Game, batch: Batch) -> Logs:
@@ -108,13 +109,15 @@ def timed(state: State, clock: Clock) -> Iterator[None]:
 
     state.game = timed_game(game, clock)
     hooks = _time_fakes(game, clock)
-    state.batches, state.latents = _Timed(batches, clock), _Timed(latents, clock)
+    state.batches, state.latents = _Timed(batches, clock, DATA), _Timed(latents, clock, DATA)
+    if moving_average is not None:
+        state.moving_average = _Timed(moving_average, clock, EMA)
     algorithm.differentiate, algorithm.descend = timed_differentiate, timed_descend
     try:
         yield
     finally:
         algorithm.differentiate, algorithm.descend = differentiate, descend
-        state.game, state.batches, state.latents = game, batches, latents
+        state.game, state.batches, state.latents, state.moving_average = game, batches, latents, moving_average
         for hook in hooks:
             hook.remove()
 
@@ -145,13 +148,13 @@ def timed_game(game: Game, clock: Clock) -> Game:
 
 
 class _Timed:
-    """A source of batches whose calls are timed as data. Its other attributes are those of the source."""
+    """Something to call, as a source of batches, whose calls are a phase. Its other attributes are its own."""
 
-    def __init__(self, source: Callable[..., Any], clock: Clock) -> None:
-        self.source, self.clock = source, clock
+    def __init__(self, source: Callable[..., Any], clock: Clock, phase: str) -> None:
+        self.source, self.clock, self.phase = source, clock, phase
 
     def __call__(self, *arguments: Any) -> Any:
-        with self.clock.within(DATA):
+        with self.clock.within(self.phase):
             return self.source(*arguments)
 
     def __getattr__(self, name: str) -> Any:
@@ -159,15 +162,20 @@ class _Timed:
 
 
 def _time_fakes(game: Game, clock: Clock) -> list[Any]:
-    """Hooks by which G's calls in D's steps are timed as fakes. Those of penalties and terms belong to these."""
+    """Hooks by which G's calls in D's steps are timed as fakes. Those of penalties and terms belong to these.
+
+    Fakes that D's step shares with G's (`share_fakes`) are made before any other phase.
+    """
+    entered: list[str] = []
 
     def before(*_: Any) -> None:
-        if clock.phase == D:
+        if clock.phase in (D, OTHER):
+            entered.append(clock.phase)
             clock.enter(FAKES)
 
     def after(*_: Any) -> None:
         if clock.phase == FAKES:
-            clock.enter(D)
+            clock.enter(entered.pop())
 
     return [game.G.register_forward_pre_hook(before), game.G.register_forward_hook(after, always_call=True)]
 

@@ -12,7 +12,11 @@ from ganframe.cli.common import Command, blocking, options, say, setting
 if TYPE_CHECKING:
     from ganframe.analysis.bench import Benchmark
 
-NOTES = {"fakes": "G's samples for D's steps", "optimiser": "with clipping and projections"}
+NOTES = {
+    "fakes": "G's samples for D's steps",
+    "optimiser": "with clipping and projections",
+    "ema": "the moving average of weights",
+}
 
 
 @click.command(cls=Command)

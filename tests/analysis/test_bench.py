@@ -12,6 +12,8 @@ import ganframe
 from ganframe.analysis import bench as benchmarks
 from ganframe.analysis import flops, phases
 from ganframe.analysis.bench import Spread, bench, compare
+from ganframe.engine.algorithm import training_iteration
+from ganframe.engine.recording import NotCompilable
 from ganframe.errors import RequestError, RunError
 from ganframe.training import check, checkpoint
 
@@ -50,7 +52,7 @@ def seconds(monkeypatch):
 
 
 def test_bench_reports_speed_phases_and_operations(recipe, seconds):
-    found = bench(recipe("critic_steps = 2"), steps=6)
+    found = bench(recipe("critic_steps = 2\nema = 0.9"), steps=6)
     assert found.recipe.endswith("tiny.toml")
     assert (found.device, found.threads, found.precision) == ("cpu", torch.get_num_threads(), "no")
     assert (found.steps, found.rounds) == (6, 3)
@@ -137,6 +139,45 @@ def test_measured_steps_stay_within_those_of_the_recipe(recipe):
         """
     )
     assert bench(loaded, steps=1_000).steps <= 37
+
+
+class Graph:
+    """Takes the place of an iteration as a compiled one does."""
+
+    def __init__(self, fault=None):
+        self.graphs, self.called, self.fault = {"all parts": "a graph"}, 0, fault
+
+    def __call__(self, state, critic_steps):
+        self.called += 1
+        if self.fault is not None:
+            raise self.fault
+        training_iteration(state, critic_steps)
+
+
+def test_compiled_step_is_measured_whole(recipe, monkeypatch):
+    graph = Graph()
+    monkeypatch.setattr(benchmarks, "compiled_iteration", lambda trainer, folder: graph)
+    found = bench(recipe(), steps=8)
+    assert found.compiled
+    assert found.phases is None
+    assert found.steps <= graph.called
+    assert found.flops == STEP  # of the step as it is without
+
+
+def test_iteration_that_was_not_compiled_after_all_has_phases(recipe, monkeypatch):
+    graph = Graph()
+    graph.graphs = {"all parts": None}
+    monkeypatch.setattr(benchmarks, "compiled_iteration", lambda trainer, folder: graph)
+    found = bench(recipe(), steps=8)
+    assert not found.compiled
+    assert found.phases is not None
+
+
+def test_step_that_cannot_be_compiled_is_refused_as_by_run(recipe, monkeypatch):
+    graph = Graph(NotCompilable("generator: it has no graph"))
+    monkeypatch.setattr(benchmarks, "compiled_iteration", lambda trainer, folder: graph)
+    with pytest.raises(RequestError, match=r"tiny\.toml: train\.compile: generator: it has no graph"):
+        bench(recipe(), steps=8)
 
 
 def test_several_processes_are_refused(recipe, monkeypatch):

@@ -182,6 +182,21 @@ def test_backward_pass_of_penalties_and_terms_is_theirs(make_state, constraint, 
     assert found.get("terms") == (None if term is None else 2 * (1_000 + 2_000) + (30 + 40) + (10 + 20))
 
 
+def test_moving_average_is_a_phase(make_state):
+    state = make_state()
+    state.moving_average = lambda state: NOW.passes(13)
+    assert measured(state, steps=2)["ema"] == 2 * 13
+
+
+def test_fakes_that_both_players_share_are_fakes(make_state):
+    state = make_state()
+    state.share_fakes = True
+    found = measured(state, critic_steps=2)
+    assert found["fakes"] == 2 * 10
+    assert found["G"] == 20 + 30 + 40
+    assert found["D"] == 2 * (30 + 40)
+
+
 def test_phases_add_up_to_the_steps(make_state):
     state = make_state(Penalty(), Added())
     state.batches = lambda: NOW.passes(9) or draw_real()
