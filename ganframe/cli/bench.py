@@ -82,8 +82,9 @@ def _print(found: Benchmark, name: str) -> None:
     click.echo(f"{name}: {found.steps:,} steps on {found.device}{threads}, precision {found.precision!r}")
     each = found.milliseconds
     say(
-        f"speed          {found.steps_per_second:.4g} steps/s, {found.samples_per_second:,.4g} real samples/s; a step "
-        f"takes {each.median:.3g} ms (quartiles {each.low:.3g} to {each.high:.3g}; {found.rounds} rounds)"
+        f"speed          {found.steps_per_second:.4g} steps/s, {found.samples_per_second:,.4g} real samples/s, on "
+        f"average; median of a step {each.median:.3g} ms (quartiles {each.low:.3g} to {each.high:.3g}, {found.rounds} "
+        "rounds)"
     )
     if found.phases is None:
         say("phases         none: the step is compiled as a whole")
@@ -96,7 +97,7 @@ def _print(found: Benchmark, name: str) -> None:
         click.echo(f"  {'together':<12} {whole:9.3f} ms")
     say(
         f"arithmetic     {found.flops / 1e9:.3g} GFLOP a step, {found.flops_per_second / 1e9:.3g} GFLOP/s: "
-        f"{found.share_of_peak:.0%} of the {found.peak_flops / 1e9:.3g} GFLOP/s that a large product reaches here"
+        f"{found.share_of_peak:.1%} of the {found.peak_flops / 1e9:.3g} GFLOP/s that a large product reaches here"
     )
     if found.memory is not None:
         say(f"memory         {found.memory / 2**30:.2f} GiB at most")
