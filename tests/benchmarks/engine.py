@@ -4,9 +4,9 @@
 
 All train the same networks with the same arithmetic: data indexed from a tensor, fused Adam, fakes without a graph,
 one discriminator call on real and fake samples together, the discriminator frozen in the generator's step. The run has
-a moving average and does all that a recipe asks for between steps by default; a round of the perceptron has a picture
-and a checkpoint. Rounds of all alternate in one process, and the results are medians of the ratios of their times, with
-quartiles, because the machine's speed drifts. Run it with nothing else at work. Exits with 1 where a bound is broken.
+a moving average and does all that a recipe asks for between steps by default; its pictures and checkpoints follow the
+clock. Rounds of all alternate in one process, and the results are medians of the ratios of their times, with quartiles,
+because the machine's speed drifts. Run it with nothing else at work. Exits with 1 where a bound is broken.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from torch.utils.data import TensorDataset
 from ganframe.cli.process import keep_freed_memory
 from ganframe.data.feed import Share, open_feed
 from ganframe.engine.algorithm import train
-from ganframe.engine.state import State
+from ganframe.engine.state import Callback, State
 from ganframe.plugins import registry
 from ganframe.recipes.reading import structure
 from ganframe.storage.run_folder import RunFolder, add_missing_folders
 from ganframe.training import checkpoint
+from ganframe.training.background import Writer
 from ganframe.training.callbacks import make_watch, standard_callbacks
 from ganframe.training.health import Watch
 from ganframe.training.prepare import prepare
@@ -107,8 +108,8 @@ def plain_loop(trainer: Trainer, data: TensorDataset) -> Callable[[int], None]:
     return steps
 
 
-def saved(trainer: Trainer, folder: RunFolder, watch: Watch, state: State) -> None:
-    checkpoint.save(trainer, folder, watch)
+def saved(trainer: Trainer, folder: RunFolder, watch: Watch, writer: Writer, state: State) -> None:
+    checkpoint.save(trainer, folder, watch, None, writer)
 
 
 def spread(ratios: list[float]) -> str:
@@ -124,15 +125,19 @@ def main() -> int:
         trainer, data = trainer_for(document)
         by_hand = plain_loop(trainer, data)
         with tempfile.TemporaryDirectory() as path:
-            folder, watch = RunFolder(Path(path)), make_watch(trainer)
+            folder, watch, writer = RunFolder(Path(path)), make_watch(trainer), Writer()
             add_missing_folders(folder)
-            due = standard_callbacks(trainer, folder, [], watch, functools.partial(saved, trainer, folder, watch), None)
+            save = functools.partial(saved, trainer, folder, watch, writer)
+            due = standard_callbacks(trainer, folder, [], watch, save, None, writer)
+            average = trainer.state.moving_average
 
-            def engine(n: int, trainer: Trainer = trainer) -> None:
-                train(trainer.state, trainer.state.step + n, 1)
+            def engine(n: int, state: State = trainer.state) -> None:
+                state.moving_average = None
+                train(state, state.step + n, 1)
 
-            def run(n: int, trainer: Trainer = trainer, due: list = due) -> None:
-                train(trainer.state, trainer.state.step + n, 1, due)
+            def run(n: int, state: State = trainer.state, due: list = due, average: Callback | None = average) -> None:
+                state.moving_average = average
+                train(state, state.step + n, 1, due)
 
             seconds: dict[str, list[float]] = {"hand": [], "engine": [], "run": []}
             loops = {"hand": by_hand, "engine": engine, "run": run}
@@ -141,6 +146,7 @@ def main() -> int:
                     begun = time.perf_counter()
                     loops[which](count)
                     seconds[which].append(time.perf_counter() - begun)
+            writer.close()
         hand, own, all_on = (seconds[which][1:] for which in loops)  # the first round warms up
         to_hand, to_own = ([a / b for a, b in zip(*two, strict=True)] for two in ((own, hand), (all_on, own)))
         good = good and statistics.median(to_hand) <= bound and statistics.median(to_own) <= RUN_BOUND

@@ -188,18 +188,19 @@ def vegans(case: str, critic_steps: int, folder: str) -> None:
 
 
 def ganframe(case: str, critic_steps: int, folder: str, engine: bool = False, **train: Any) -> None:
-    """`ganframe run` with all that it does between steps; with `engine` its steps alone."""
+    """`ganframe run` with a moving average and all that it does between steps; with `engine` its steps alone."""
     from ganframe.cli.process import keep_freed_memory
     from ganframe.plugins import registry
     from ganframe.recipes.reading import structure
 
     keep_freed_memory()  # as the command line does
     network = {"use": "mlp", "hidden": [64, 64]} if case == "mlp" else {"use": "resnet"}
+    more = train if engine else {"ema": 0.999, **train}
     parts: dict[str, Any] = {
         "latent": {"dim": 2 if case == "mlp" else 128},
         "generator": network,
         "discriminator": network,
-        "train": {"steps": ENDLESS, "critic_steps": critic_steps, "batch_size": BATCH, "ema": 0.999, **train},
+        "train": {"steps": ENDLESS, "critic_steps": critic_steps, "batch_size": BATCH, **more},
     }
     if case == "mlp":
         parts |= {"dataset": {"use": "ring"}, "objective": {"use": "non_saturating"}}
