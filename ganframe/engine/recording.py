@@ -165,6 +165,17 @@ def parts_of(state: State, others: Sequence[nn.Module]) -> Iterator[tuple[str, A
             yield f"{owner}{name and '.'}{name}" if owner else name, module
 
 
+def repeat(state: State, critic_steps: int, rehearsal: Rehearsal) -> None:
+    """The iteration that was rehearsed once more, on the same batches and latents."""
+    kept, drawn = (state.batches, state.latents), iter(rehearsal.drawn)
+    state.batches, state.latents = lambda: (next(drawn), next(drawn)), lambda n: next(drawn)
+    try:
+        training_iteration(state, critic_steps)
+    finally:
+        state.batches, state.latents = kept
+        state.shared = None
+
+
 # ------------------------------------------------------------------------------------------------------------ recording
 
 
@@ -175,19 +186,15 @@ def record(state: State, critic_steps: int, others: Sequence[nn.Module], rehears
     players, optimizers = (state.G, state.D), (state.G.optimizer, state.D.optimizer)
     names: list[str] = []
     graded: list[nn.Parameter] = []
-    kept = state.batches, state.latents
-    drawn = iter(rehearsal.drawn)
 
     def iteration(*given: Tensor) -> tuple[Tensor, ...]:
         *_, numbers, options = given
         state.stand_in = lambda of_step: _as_used(of_step, numbers[rehearsal.numbers.index(of_step)])
-        state.batches = lambda: (next(drawn), next(drawn))
-        state.latents = lambda n: next(drawn)
         values = iter(options.unbind())
         for player in players:
             own = [next(values) for _ in moving_options(player.optimizer)]
             player.optimizer = Descent(player.optimizer, own)  # type: ignore[assignment]
-        training_iteration(state, critic_steps)
+        repeat(state, critic_steps, rehearsal)
         names[:] = state.latest
         graded[:] = [p for player in players for p in player.parameters if p.grad is not None]
         return (*state.latest.values(), *(p.grad for p in graded if p.grad is not None))
@@ -199,8 +206,7 @@ def record(state: State, critic_steps: int, others: Sequence[nn.Module], rehears
     except Exception as error:
         raise NotCompilable(_blame(error, state, others)) from error
     finally:
-        state.batches, state.latents = kept
-        state.stand_in = state.shared = None
+        state.stand_in = None
         state.G.optimizer, state.D.optimizer = optimizers
     labels = [i for i, tensor in enumerate(rehearsal.drawn) if tensor is state.labels]
     place = labels[0] if labels else None

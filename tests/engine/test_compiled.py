@@ -257,7 +257,7 @@ def test_graph_that_trains_nothing_is_refused(make_state, monkeypatch):
         return call
 
     monkeypatch.setattr(compiled, "_compiled", inert)
-    with pytest.raises(NotCompilable, match="weights move otherwise"):
+    with pytest.raises(NotCompilable, match="the changes of weights differs by"):
         train(make_state(), 3, 1, (), CompiledIteration([], lambda line: None))
 
 
