@@ -23,7 +23,7 @@ T = TypeVar("T")
 SIZES = (8, 16, 32, 64, 128, 256, 28, 48, 96)
 """Pixels of each side for which networks of images are made."""
 MADE_AT_A_TIME = 256
-MADE_NUMBERS = 2**16  # that the samples made at a time on a CPU have together, unless there are few
+MADE_PIXELS = 24 * 2**10  # of the images made at a time on a CPU together, unless they are few
 
 
 def build_discriminator(recipe: Recipe | Comparison, spec: DataSpec, device: torch.device) -> nn.Module:
@@ -128,12 +128,11 @@ def channels_last(network: nn.Module, spec: DataSpec) -> nn.Module:
 def samples_at_a_time(spec: DataSpec, device: torch.device) -> int:
     """How many samples a generator makes at a time: not so few that calls cost more than they compute.
 
-    On a CPU fewer images than elsewhere. Features have some hundred times the numbers of an image, and memory of more
-    than 32 MiB is asked of the system anew by each layer, which clears every page of it.
+    On a CPU fewer images than elsewhere: a feature map of more than 32 MiB would be memory that each layer asks of the
+    system anew, which then clears every page of it. 256 channels of this many pixels have 24 MiB.
     """
-    if device.type != "cpu":
-        return at_most(MADE_AT_A_TIME, spec)
-    return min(MADE_AT_A_TIME, max(FEW, MADE_NUMBERS // math.prod(spec.shape)))
+    most = at_most(MADE_AT_A_TIME, spec)
+    return most if device.type != "cpu" else min(most, max(FEW, MADE_PIXELS // math.prod(spec.shape[1:])))
 
 
 @torch.no_grad()
