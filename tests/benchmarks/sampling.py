@@ -1,11 +1,12 @@
 """What sampling takes in a fresh process, now and at an earlier commit.
 
-`python tests/benchmarks/sampling.py --base COMMIT [--rounds N] [--samples N] [--precision bf16] [case …]`
+`python tests/benchmarks/sampling.py --base COMMIT [--rounds N] [--samples N] [--form FORM] [case …]`
 
 Cases: `resnet` is SN-GAN's generator for 32×32 pixels, `dcgan` that for 64×64; both have their default width. Each
 contestant is a process of its own that loads the generator of a run and samples it, from the code of this folder or
 from a worktree of the earlier commit; they take turns. Printed are the ratios of speeds, medians over the rounds with
-quartiles, of the processor's time and of the clock's, without imports and loading, and the largest peak of memory.
+quartiles, of the processor's time and of the clock's, without imports and loading; the largest peak of memory; and page
+faults while sampling, which no other program disturbs.
 `python` calls G.sample, `command` does so with the settings of the process that the command line makes. --precision
 is that of the new one.
 """
@@ -51,16 +52,17 @@ if form == "command":
     keep_freed_memory()
 G = ganframe.load_generator(run)
 G = G if precision == "no" else G.with_precision(precision)
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 processor, clock = time.process_time(), time.perf_counter()
 x = G.sample(int(count))
 times = time.process_time() - processor, time.perf_counter() - clock
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps([*times, peak, x.double().abs().mean().item()]))
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([*times, usage.ru_maxrss / 1024, x.double().abs().mean().item(), usage.ru_minflt - faults]))
 """
 
 
 def sampled(code: Path, run: Path, count: int, form: str, precision: str) -> list[float]:
-    """Seconds of the processor and the clock, the peak of memory in MiB, and the mean |x|."""
+    """Seconds of the processor and the clock, the peak of memory in MiB, the mean |x|, and page faults."""
     command = [sys.executable, "-c", CHILD, str(run), str(count), form, precision]
     env = {**os.environ, "PYTHONPATH": str(code)}
     done = subprocess.run(command, env=env, cwd=run, stdout=subprocess.PIPE, check=True)
@@ -69,7 +71,7 @@ def sampled(code: Path, run: Path, count: int, form: str, precision: str) -> lis
 
 def compare(name: str, run: Path, base: Path, arguments: argparse.Namespace) -> None:
     count = arguments.samples
-    for form in ("python", "command"):
+    for form in arguments.form or ("python", "command"):
         taken: dict[Path, list[list[float]]] = {ROOT: [], base: []}
         for number in range(arguments.rounds):
             for code in (ROOT, base) if number % 2 else (base, ROOT):
@@ -83,10 +85,11 @@ def compare(name: str, run: Path, base: Path, arguments: argparse.Namespace) -> 
             speed = count / statistics.median(times[clock] for times in taken[ROOT])
             print(f"; {words}: × {middle:.2f} ({low:.2f} to {high:.2f}), {speed:.3g} a second", end="")
         peaks = [max(times[2] for times in taken[code]) for code in (ROOT, base)]
-        means = [taken[code][0][3] for code in (ROOT, base)]
+        means, faults = ([taken[code][0][i] for code in (ROOT, base)] for i in (3, 4))
         print(
-            f"; peak {peaks[0]:.0f} MiB against {peaks[1]:.0f}; mean |x| {means[0]:.7f} and {means[1]:.7f}", flush=True
+            f"; peak {peaks[0]:.0f} MiB against {peaks[1]:.0f}; page faults {faults[0]:,} against {faults[1]:,}", end=""
         )
+        print(f"; mean |x| {means[0]:.7f} and {means[1]:.7f}", flush=True)
 
 
 def main() -> None:
@@ -95,6 +98,7 @@ def main() -> None:
     parser.add_argument("--base", required=True, metavar="COMMIT", help="the earlier commit")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--form", action="append", choices=["python", "command"], help="by default both")
     parser.add_argument("--precision", choices=["no", "bf16"], default="no")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
