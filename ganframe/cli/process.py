@@ -11,6 +11,10 @@ import io
 import os
 import platform
 import sys
+from pathlib import Path
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables that say how many threads torch uses on the CPU."""
 
 
 def print_any_character() -> None:
@@ -53,6 +57,21 @@ def keep_freed_memory() -> None:
         m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
         libc.mallopt(m_mmap_max, 0)
         libc.mallopt(m_trim_threshold, -1)
+
+
+def use_threads_of(run: str) -> None:
+    """Trains on with as many threads as a run has had, so that its weights are those of an unbroken run to the byte.
+
+    Not where a variable gives another number, nor where the machine has fewer processors.
+    """
+    import torch
+
+    from ganframe.storage import provenance, run_folder
+
+    threads = provenance.threads_of(run_folder.RunFolder(Path(run)))
+    asked = any(os.environ.get(variable) for variable in THREADS)
+    if threads is not None and not asked and threads <= (os.cpu_count() or 1):
+        torch.set_num_threads(threads)
 
 
 def leave_process_group() -> None:

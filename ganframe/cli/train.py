@@ -24,12 +24,13 @@ def run(recipe: str | None, out: str | None, resume: str | None, overrides: tupl
     if resume is not None and out is not None:
         raise click.UsageError("--out and --resume exclude each other: a resumed run stays in its folder")
     import ganframe
-    from ganframe.cli.process import keep_freed_memory, leave_process_group
+    from ganframe.cli.process import keep_freed_memory, leave_process_group, use_threads_of
     from ganframe.storage.run_folder import RunFolder
 
     keep_freed_memory()
     try:
         if resume is not None:
+            use_threads_of(resume)
             done = ganframe.resume(resume, overrides)
         else:
             assert recipe is not None
@@ -73,6 +74,11 @@ def check(recipe: str, overrides: tuple[str, ...]) -> None:
         decay = decay_at(loaded.train.ema, loaded.train.steps)
         say(f"moving average decay {decay} is reached at step {result.full_decay_at:,}, after the last step")
     say(f"time           {result.seconds_per_step:.3g} s a step, about {_duration(result.seconds)} in all")
+    if result.one_thread is not None and result.one_thread < 0.9:
+        say(
+            f"threads        one takes {result.one_thread:.2f} of the time of {result.threads}, as these networks are "
+            "small: put OMP_NUM_THREADS=1 before the command"
+        )
     memory = "unknown on this system" if result.memory is None else f"{result.memory / 2**30:.2f} GiB at most so far"
     say(f"memory         {memory}, on {result.device}")
 

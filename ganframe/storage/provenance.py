@@ -80,6 +80,12 @@ def read_environment(folder: RunFolder) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def threads_of(folder: RunFolder) -> int | None:
+    """How many threads each process of a run had when it last began; None where environment.json does not say it."""
+    found = read_environment(folder).get("threads")
+    return found if type(found) is int and found > 0 else None
+
+
 def _plugins(environment: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The plugins in an environment, which someone may have edited."""
     found = environment.get("plugins")

@@ -6,7 +6,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +30,8 @@ from ganframe.training.moving_average import decay_at
 from ganframe.training.prepare import prepare
 from ganframe.training.trainer import Trainer
 
+SMALL = 0.05  # seconds of a step, below which one thread may do better than several
+
 
 @attrs.frozen
 class CheckResult:
@@ -37,7 +39,9 @@ class CheckResult:
     as large as they grow; memory is in bytes, a picture of samples included, or None where the system does not tell it.
 
     `full_decay_at` is the step at which the moving average reaches its decay, or None without a moving average.
-    `heeding` says which players heed y, or is None where all samples have the same.
+    `heeding` says which players heed y, or is None where all samples have the same. `threads` are those of this
+    process, and `one_thread` is the share of their time that a step takes with one thread: None where that was not
+    measured, on a GPU and where a step takes long.
     """
 
     spec: DataSpec
@@ -49,6 +53,8 @@ class CheckResult:
     memory: int | None
     full_decay_at: int | None
     heeding: Heeding | None
+    threads: int
+    one_thread: float | None
 
 
 @process_state_kept()
@@ -77,6 +83,7 @@ def check(recipe: Recipe) -> CheckResult:
         refuse_late_state(trainer.state_keys, state.game)
         draw()
     each = first if first > 2 else min(steps(2) / 2 for _ in range(3))
+    one_thread = one_thread_share(steps, each) if state.device.type == "cpu" else None
     with failures(recipe):
         health.Watch(trainer.means, 1, lambda step: True, lambda found: found)(state)
     return CheckResult(
@@ -89,7 +96,31 @@ def check(recipe: Recipe) -> CheckResult:
         memory=peak_memory(state.device),
         full_decay_at=_full_decay_at(recipe),
         heeding=trainer.heeding,
+        threads=torch.get_num_threads(),
+        one_thread=one_thread,
     )
+
+
+def one_thread_share(steps: Callable[[int], float], each: float) -> float | None:
+    """The time of steps with one thread, as a share of that with all of this process, by turns; the best of each.
+
+    `steps` takes some steps and returns the seconds; `each` is about how many one takes. None where there is one thread
+    only, and where a step takes so long that several threads have enough to do.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or each > SMALL:
+        return None
+    count = max(1, round(SMALL / each))
+    single, several = [], []
+    try:
+        for _ in range(5):
+            torch.set_num_threads(1)
+            single.append(steps(count))
+            torch.set_num_threads(threads)
+            several.append(steps(count))
+    finally:
+        torch.set_num_threads(threads)
+    return min(single) / min(several)
 
 
 def step_with_all_parts(trainer: Trainer) -> int:

@@ -26,6 +26,7 @@ def describe_run(trainer: Trainer, folder: RunFolder) -> None:
         **trainer.versions,
         "device": device_name(trainer.state.device),
         "processes": trainer.accelerator.num_processes,
+        "threads": torch.get_num_threads(),  # of each process; the order of large sums depends on it
         "precision": recipe.train.precision,
     }
     if trainer.spec.class_names is not None:

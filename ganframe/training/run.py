@@ -31,6 +31,7 @@ from ganframe.training.callbacks import make_watch, refuse_late_state_of_first_s
 from ganframe.training.compatibility import LateState
 from ganframe.training.compiling import compiled_iteration
 from ganframe.training.describe import describe_run, first_line
+from ganframe.training.gain import warn_without_gain
 from ganframe.training.interrupts import Interrupted, interrupts
 from ganframe.training.prepare import prepare
 from ganframe.training.progress import progress
@@ -104,6 +105,7 @@ def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[
     with run_folder.locked(folder) if main else nullcontext(), _failures(folder, trainer.recipe):
         records = _restore_newest(trainer, folder, resumed)
         if main:
+            _say_other_threads(trainer, folder)
             describe_run(trainer, folder)
         return _train(trainer, folder, records, callbacks)
 
@@ -143,6 +145,16 @@ def _restore_newest(trainer: Trainer, folder: RunFolder, resumed: changes.Resume
         checkpoints.remove_leftovers(folder, step, keep, _best_step(trainer, folder))
         log.write_log(folder, records)
     return records
+
+
+def _say_other_threads(trainer: Trainer, folder: RunFolder) -> None:
+    """Warns where steps before this one were taken with another number of threads, as sums have other orders then."""
+    before, now = provenance.threads_of(folder), torch.get_num_threads()
+    if before is not None and before != now and trainer.state.step and trainer.state.device.type == "cpu":
+        warn(
+            f"{folder.path}: it was trained with {counted(before, 'thread')}, and this process has {now}, so that the "
+            f"last digits of weights may differ from those of an unbroken run; OMP_NUM_THREADS={before} avoids it"
+        )
 
 
 def _best_step(trainer: Trainer, folder: RunFolder) -> int | None:
@@ -189,6 +201,8 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
     iteration = compiled_iteration(trainer, folder)
     if state.step == 0:
         due.insert(0, refuse_late_state_of_first_step(trainer))
+    if main and state.average is not None and state.device.type == "cpu":
+        due.insert(0, warn_without_gain(state, accelerator.num_processes))
     try:
         with interrupts(agree, save_and_leave) as stop:  # around all rollbacks, so that no signal is lost
             for rollbacks in itertools.count():

@@ -4,6 +4,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ganframe import training
 from ganframe.errors import RunError
@@ -55,3 +56,41 @@ def test_networks_that_grow_are_tried_as_large_as_they_grow(make_recipe, monkeyp
     monkeypatch.setattr(check, "draw_pictures", lambda trainer, file: lambda state: drawn.append(state.step))
     check.check(make_recipe(train={"steps": steps}))
     assert drawn == [last + 1]
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_one_thread_is_compared_with_all_by_turns(two_threads):
+    seen = []
+
+    def steps(count):
+        seen.append((count, torch.get_num_threads()))
+        return count * (0.002 if torch.get_num_threads() == 1 else 0.004)
+
+    assert check.one_thread_share(steps, 0.01) == 0.5
+    assert seen == [(5, 1), (5, 2)] * 5
+    assert check.one_thread_share(steps, 1.0) is None  # large networks
+    assert torch.get_num_threads() == 2
+
+
+def test_number_of_threads_is_restored_where_a_step_fails(two_threads):
+    def steps(count):
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        check.one_thread_share(steps, 0.01)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.5, True), (0.95, False), (None, False)])
+def test_one_thread_is_advised_where_it_is_faster(call, tiny, monkeypatch, share, said):
+    monkeypatch.setattr(check, "one_thread_share", lambda steps, each: share)
+    shown = call("check", tiny()).stdout
+    assert ("threads        one takes 0.50 of the time" in shown) == said
+    assert ("OMP_NUM_THREADS=1" in shown) == said
