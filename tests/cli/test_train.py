@@ -357,3 +357,46 @@ def test_check_trains_with_all_parts_that_start_later(call, tiny, monkeypatch):
     call("check", tiny('[[constraints]]\nuse = "gradient_penalty"\nstart = 1000\n'))
     assert seen[0] == 0
     assert max(seen) >= 1000
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "used"), [(None, 2, 2), ("1", 2, 1), (None, 1, 1)], ids=["free", "asked", "fewer cores"]
+)
+def test_resumed_run_has_as_many_threads_as_before_or_warns(call, tiny, monkeypatch, one_thread, asked, cores, used):
+    recipe = tiny()
+    call("run", recipe, "--out", "run")
+    file = Path("run", "environment.json")
+    environment = json.loads(file.read_text())
+    assert environment["threads"] == 1
+    file.write_text(json.dumps(environment | {"threads": 2}))
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(variable, raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    said = call("run", "--resume", "run", "--set", "train.steps=7").stderr
+    assert ("it was trained with 2 threads, and this process has 1" in said) == (used == 1)
+    assert torch.get_num_threads() == used
+    assert json.loads(file.read_text())["threads"] == used
+
+
+@pytest.mark.parametrize("threads", ["missing", True, 0, "2"])
+def test_resume_ignores_threads_that_are_no_number(call, tiny, monkeypatch, one_thread, threads):
+    """As of runs of earlier versions, or edited by hand."""
+    call("run", tiny(), "--out", "run")
+    file = Path("run", "environment.json")
+    environment = json.loads(file.read_text())
+    environment.pop("threads")
+    file.write_text(json.dumps(environment if threads == "missing" else environment | {"threads": threads}))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    said = call("run", "--resume", "run", "--set", "train.steps=7").stderr
+    assert "it was trained with" not in said
+    assert torch.get_num_threads() == 1

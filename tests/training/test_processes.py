@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,8 @@ import torch
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 RECIPES = Path(__file__).parents[2] / "recipes"
-LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+TORCH_LAUNCHER = [sys.executable, "-m", "torch.distributed.run"]
+LAUNCHER = [*TORCH_LAUNCHER, "--standalone", "--nproc_per_node"]
 TORCHRUN = [*LAUNCHER, "2"]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
@@ -30,6 +32,24 @@ def launch(*command: object, variables=None, **options) -> subprocess.CompletedP
     )
 
 
+def launch_on_two_nodes(*command: object, processes: int = 1) -> list[tuple[int, str]]:
+    """The exit codes and standard errors of two launchers that meet at a port, each as on a machine of its own."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    meeting = ["--rdzv_backend", "c10d", "--rdzv_id", "test", "--rdzv_endpoint", f"localhost:{port}"]
+    node = [*TORCH_LAUNCHER, "--nnodes", "2", "--nproc_per_node", processes, *meeting, *command]
+    launchers = [
+        subprocess.Popen(list(map(str, node)), env=ONE_THREAD, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    try:
+        errors = [launcher.communicate(timeout=300)[1] for launcher in launchers]
+    finally:
+        for launcher in launchers:
+            launcher.kill()
+    return [(launcher.returncode, error) for launcher, error in zip(launchers, errors, strict=True)]
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("processes")
@@ -38,13 +58,16 @@ def results(tmp_path_factory) -> list[dict]:
         done = launch(*launcher, SCRIPT, folder / name)
         assert done.returncode == 0, done.stderr
         stored.append(torch.load(folder / name, weights_only=True))
-    return stored
+    for code, error in launch_on_two_nodes(SCRIPT, folder / "nodes.pt"):
+        assert code == 0, error
+    return [*stored, torch.load(folder / "nodes.pt", weights_only=True)]
 
 
 @pytest.mark.slow
 def test_several_processes_have_the_gradients_of_one(results):
+    """Two and four on one machine, and one on each of two."""
     one, *several = results
-    assert [stored["processes"] for stored in results] == [1, 2, 4]
+    assert [stored["processes"] for stored in results] == [1, 2, 4, 2]
     assert len(one["weights"]) == 15
     for stored in several:
         assert one["weights"].keys() == stored["weights"].keys()
