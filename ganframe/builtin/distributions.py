@@ -17,6 +17,7 @@ class Mixture(Distribution):
 
     def __init__(self, means: Tensor, stds: Tensor, weights: Tensor) -> None:
         self.means, self.stds, self.weights = means, stds, weights
+        self._equal = bool((stds == stds[0]).all())
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         device = generator.device
@@ -24,7 +25,8 @@ class Mixture(Distribution):
             self.means, self.stds, self.weights = (t.to(device) for t in (self.means, self.stds, self.weights))
         y = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         noise = torch.randn(n, self.means.shape[1], generator=generator, device=device)
-        return torch.addcmul(self.means[y], noise, self.stds[y, None]), y
+        stds = self.stds[:1] if self._equal else self.stds.index_select(0, y)
+        return self.means.index_select(0, y).addcmul_(noise, stds[:, None]), y
 
     def modes(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.means, self.stds, self.weights

@@ -30,6 +30,7 @@ from ganframe.plugins.registry import STRICT_VARIABLE
 
 LOOKING = 10.0  # seconds in which a feed looks again at what it gave, where a loss is not finite
 DRAWN_AGAIN = 10_000
+FEW = 2**24  # bytes of floats that are kept besides the same images in uint8
 TOLD_BY_THE_RUN = r"allocate memory|DataLoader worker|shared memory|</torch_"  # these have a remedy of their own
 
 
@@ -143,7 +144,7 @@ class Order:
             generator = torch.Generator().manual_seed(self.seed + epoch)
             self.epoch = epoch
             self.permutation = torch.randperm(self.count, generator=generator).to(self.device)
-        return self.permutation[place * self.batch_size : (place + 1) * self.batch_size]
+        return self.permutation.narrow(0, place * self.batch_size, self.batch_size)
 
 
 class IndexedFeed:
@@ -155,6 +156,7 @@ class IndexedFeed:
         home = share.device if x.nbytes + y.nbytes < room else x.device
         self.x, self.y, self.spec, self.share = narrowed(x, home).to(home), narrowed(y, home).to(home), spec, share
         self.away = home != share.device
+        self.ready = None if self.away else (_made_ready(self.x), _made_ready(self.y))
         self.order = Order(len(x), batch_size, seed, home)
         self.drawn = 0
 
@@ -170,8 +172,10 @@ class IndexedFeed:
     def __call__(self) -> tuple[Tensor, Tensor]:
         rows = self.share.of(self.order.batch(self.drawn))
         self.drawn += 1
-        x, y = self.x[rows], self.y[rows]
-        if self.away:
+        if self.ready is not None:
+            x, y = (_rows_of(side, rows) for side in self.ready)
+        else:
+            x, y = self.x[rows], self.y[rows]
             x, y = (narrowed(side, self.share.device).to(self.share.device) for side in (x, y))
         return as_float(x), as_y(y, self.spec)
 
@@ -180,6 +184,19 @@ class IndexedFeed:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.drawn = state["drawn"]
+
+
+def _made_ready(values: Tensor) -> Tensor:
+    """Values as batches of them are taken: images in uint8 as floats already where they are few, as scanned digits are.
+
+    Float images in a batch are then the same, and cost nothing at each step.
+    """
+    return _scaled(values) if values.dtype == torch.uint8 and 4 * values.nbytes <= FEW else values
+
+
+def _rows_of(values: Tensor, rows: Tensor) -> Tensor:
+    """values[rows], which takes twice as long as this where batches are small."""
+    return values.index_select(0, rows) if values.is_contiguous() else values[rows]
 
 
 class LoadedFeed:
@@ -305,9 +322,14 @@ def _batch_seed(seed: int, rank: int, index: int) -> int:
     return int(np.random.SeedSequence((seed, rank, index)).generate_state(1)[0])
 
 
+def _scaled(x: Tensor) -> Tensor:
+    """uint8 0..255 as floats in [-1, 1]."""
+    return x.float().div_(127.5).sub_(1)
+
+
 def as_float(x: Tensor) -> Tensor:
     """x as networks take it: floats, uint8 scaled from 0..255 to [-1, 1], images in the channels-last layout."""
-    x = x.float().div_(127.5).sub_(1) if x.dtype == torch.uint8 else x.float()
+    x = _scaled(x) if x.dtype == torch.uint8 else x.float()
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
