@@ -8,7 +8,6 @@ losses agree and the same weights move.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from ganframe.engine.agreement import OTHERS, WEIGHTS, Snapshot, shaken, shares_of
 from ganframe.engine.algorithm import training_iteration
 from ganframe.engine.recording import (
     NotCompilable,
@@ -29,7 +29,7 @@ from ganframe.engine.recording import (
     repeat,
     tensors_of,
 )
-from ganframe.engine.state import State
+from ganframe.engine.state import Game, State
 from ganframe.engine.updates import MOVING
 
 GRAPHS = 8
@@ -38,13 +38,8 @@ GRAPHS = 8
 COMPARED = 2
 """Iterations by each graph that are compared with the same ones without it."""
 
-WEIGHTS, OTHERS = "the changes of weights", "the changes of averages, statistics and moments"
-
 ROUNDING = 20
 """How many times more than an error of the last digit in each weight may change, a compiled iteration may differ."""
-
-NOISE = 1e-5
-"""Share of the largest gradient below which one may be rounding, which Adam turns into a whole step."""
 
 Key = tuple[Any, ...]
 
@@ -110,6 +105,7 @@ class CompiledIteration:
         self.others, self.say, self.required, self.tolerance = others, say, required, tolerance
         self.worthwhile, self.compiled = worthwhile, compiled
         self.graphs: dict[Key, Graph | None] = {}
+        self.games: list[Game] = []  # kept, so that no other game has the identity of one in a key
         self.said: set[str] = set()
 
     def __call__(self, state: State, critic_steps: int) -> None:
@@ -127,25 +123,26 @@ class CompiledIteration:
 
         Where it creates state of an optimiser, it has no graph yet, and the first one counts.
         """
-        before = _Snapshot(state, self.others)
+        self.games.append(state.game)
+        before = Snapshot(state, self.others)
         try:
             rehearsal = Rehearsal(state, critic_steps, self.others)
         except NotCompilable as fault:
             return self._refuse(state, key, fault)
-        after = _Snapshot(state, self.others)
+        after = Snapshot(state, self.others)
         if len(after.tensors) != len(before.tensors):
             return None
         before.restore(state)
         try:
             graph = graph or self._made(state, critic_steps, rehearsal, before)
-            graph(state, rehearsal.drawn)
-            compiled = _Snapshot(state, self.others)
-            shares = _shares(before, after, compiled)
+            _called_first(graph, state, rehearsal.drawn)
+            compiled = Snapshot(state, self.others)
+            shares = shares_of(before, after, compiled)
             if excess := self._excess(shares, {}):  # or else one step after another may have made rounding larger
                 before.restore(state)
-                _shaken(state, 1e-7 if self.tolerance < 1e-3 else 4e-3)
+                shaken(state, 1e-7 if self.tolerance < 1e-3 else 4e-3)
                 repeat(state, critic_steps, rehearsal)
-                excess = self._excess(shares, _shares(before, after, _Snapshot(state, self.others)))
+                excess = self._excess(shares, shares_of(before, after, Snapshot(state, self.others)))
                 compiled.restore(state)
             if excess:
                 raise NotCompilable(f"the compiled step is not the same: {excess}")
@@ -156,7 +153,7 @@ class CompiledIteration:
         self.graphs[key] = graph
         return None
 
-    def _made(self, state: State, critic_steps: int, rehearsal: Rehearsal, before: _Snapshot) -> Graph:
+    def _made(self, state: State, critic_steps: int, rehearsal: Rehearsal, before: Snapshot) -> Graph:
         if sum(graph is not None for graph in self.graphs.values()) >= GRAPHS:
             raise NotCompilable(f"{GRAPHS} different iterations are compiled already")
         refuse_optimizers(state)
@@ -179,7 +176,7 @@ class CompiledIteration:
         for name, share in shares.items():
             allowed = max(kinds.get(name, self.tolerance), ROUNDING * rounding.get(name, 0.0))
             if not share <= min(allowed, 0.9):
-                return f"{name} differs by {share:.0e}"
+                return f"{name}: a difference of {share:.0e} of the size"
         return ""
 
     def _refuse(self, state: State, key: Key, fault: NotCompilable) -> None:
@@ -212,6 +209,14 @@ def _key(state: State, critic_steps: int) -> Key:
     return (k, due, id(state.game), options, momentum)
 
 
+def _called_first(graph: Graph, state: State, drawn: Sequence[Tensor]) -> None:
+    """Calls a graph. Raises NotCompilable where what torch has compiled fails."""
+    try:
+        graph(state, drawn)
+    except RuntimeError as error:
+        raise NotCompilable(f"what torch has compiled fails: {_line(error)}") from error
+
+
 def _compiled(graph: torch.fx.GraphModule, example: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
     """The graph by inductor, with torch's own random numbers. Raises NotCompilable."""
     import torch._inductor as inductor  # takes seconds
@@ -233,91 +238,11 @@ def _compiled(graph: torch.fx.GraphModule, example: list[Tensor]) -> Callable[..
     except Exception as error:
         if "CxxCompiler" in type(error).__name__ or "CxxCompiler" in str(error):
             raise NotCompilable("no C++ compiler is installed (g++ or clang++)") from error
-        line = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise NotCompilable(f"torch's compiler: {type(error).__name__}: {line[:160]}") from error
+        raise NotCompilable(f"torch's compiler: {_line(error)}") from error
     finally:
         log.setLevel(level)
 
 
-# ----------------------------------------------------------------------------------------------------------- comparison
-
-
-class _Snapshot:
-    """A copy of what an iteration changes."""
-
-    def __init__(self, state: State, others: Sequence[nn.Module]) -> None:
-        self.tensors = tensors_of(state, others)
-        self.values = [tensor.detach().clone() for tensor in self.tensors]
-        self.gradients = [(p, p.grad) for player in (state.G, state.D) for p in player.parameters]
-        self.random = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state(state.device) if state.device.type == "cuda" else None
-        self.updates = state.G.updates, state.D.updates
-        self.latest, self.labels = state.latest, state.labels
-
-    def restore(self, state: State) -> None:
-        for tensor, value in zip(self.tensors, self.values, strict=True):
-            tensor.detach().copy_(value)
-        for p, gradient in self.gradients:
-            p.grad = gradient
-        torch.set_rng_state(self.random)
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(self.cuda, state.device)
-        state.G.updates, state.D.updates = self.updates
-        state.latest, state.labels = self.latest, self.labels
-
-
-def _shares(before: _Snapshot, plain: _Snapshot, other: _Snapshot) -> dict[str, float]:
-    """How far another iteration from the same start is from the plain one, as shares: of its logs, gradients, changes.
-
-    Raises NotCompilable where it has other logs, gradients of other weights, or other counts.
-    """
-    if plain.latest.keys() != other.latest.keys():
-        raise NotCompilable("the compiled step reports other values")
-    for new, counts in zip(plain.values, other.values, strict=True):
-        if not new.is_floating_point() and not torch.equal(new, counts):
-            raise NotCompilable("the compiled step leaves other counts")
-    both = [(p, g, h) for (p, g), (_, h) in zip(plain.gradients, other.gradients, strict=True)]
-    if any((g is None) != (h is None) for _, g, h in both):
-        raise NotCompilable("the compiled step gives other weights a gradient")
-    pairs = [(p, g, h) for p, g, h in both if g is not None and h is not None]
-    largest = max((g.abs().max().item() for _, g, _ in pairs), default=0.0)
-    scale = max((value.detach().abs().max().item() for value in plain.latest.values()), default=0.0)
-    if not math.isfinite(scale + largest):  # a training that has failed
-        return {}
-    found = {n: (other.latest[n] - v).abs().max().item() / max(scale, 1e-6) for n, v in plain.latest.items()}
-    places = {id(tensor): i for i, tensor in enumerate(before.tensors)}
-    rest = set(range(len(before.values)))
-    gradients, weights, others = _Apart(), _Apart(), _Apart()
-    for p, g, h in pairs:
-        i = places[id(p)]
-        rest.discard(i)
-        real = g.abs() > NOISE * largest
-        gradients.add(g, h)
-        weights.add((plain.values[i] - before.values[i])[real], (other.values[i] - before.values[i])[real])
-    for i in rest:  # averages, statistics, moments of optimisers
-        if plain.values[i].is_floating_point():
-            others.add(plain.values[i] - before.values[i], other.values[i] - before.values[i])
-    return found | {"gradients": gradients.share(), WEIGHTS: weights.share(), OTHERS: others.share()}
-
-
-class _Apart:
-    """How far tensors are from others, as a share of their size."""
-
-    def __init__(self) -> None:
-        self.apart = self.size = 0.0
-
-    def add(self, a: Tensor, b: Tensor) -> None:
-        self.apart += (a - b).double().square().sum().item()
-        self.size += a.double().square().sum().item()
-
-    def share(self) -> float:
-        return (self.apart / max(self.size, 1e-12)) ** 0.5
-
-
-def _shaken(state: State, epsilon: float) -> None:
-    """Changes each weight by a relative error of this size, as rounding does."""
-    generator = torch.Generator(state.device).manual_seed(0)
-    for player in (state.G, state.D):
-        for p in player.parameters:
-            noise = torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
-            p.data.mul_(1 + epsilon * noise)
+def _line(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {next((line for line in str(error).splitlines() if line.strip()), '')[:160]}"

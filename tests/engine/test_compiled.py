@@ -257,7 +257,7 @@ def test_graph_that_trains_nothing_is_refused(make_state, monkeypatch):
         return call
 
     monkeypatch.setattr(compiled, "_compiled", inert)
-    with pytest.raises(NotCompilable, match="the changes of weights differs by"):
+    with pytest.raises(NotCompilable, match="the changes of weights: a difference of"):
         train(make_state(), 3, 1, (), CompiledIteration([], lambda line: None))
 
 
@@ -283,3 +283,69 @@ def test_no_more_graphs_than_a_few(make_state, monkeypatch):
     train(state, 9, 1, [move], iteration)
     assert sum(graph is not None for graph in iteration.graphs.values()) == 3
     assert sum("3 different iterations are compiled already" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("first line\nsecond"), "torch's compiler: RuntimeError: first line"),
+        (RuntimeError("InvalidCxxCompiler: No working C++ compiler found"), r"no C\+\+ compiler is installed"),
+    ],
+)
+def test_fault_of_the_compiler_is_one_line(make_state, monkeypatch, error, message):
+    import torch._inductor as inductor
+
+    def compile(*_, **__):
+        raise error
+
+    monkeypatch.undo()  # the compiler itself
+    monkeypatch.setattr(inductor, "compile", compile)
+    with pytest.raises(NotCompilable, match=message) as caught:
+        train(make_state(), 3, 1, (), CompiledIteration([], lambda line: None))
+    assert "\n" not in str(caught.value)
+
+
+def test_compiled_code_that_fails_leaves_the_training_as_it_is(make_state, monkeypatch):
+    def failing(graph, example):
+        def call(*tensors):
+            raise RuntimeError("expected a contiguous tensor")
+
+        return call
+
+    monkeypatch.setattr(compiled, "_compiled", failing)
+    lines: list[str] = []
+    plain, state = make_state(), make_state()
+    train(plain, 4, 1)
+    train(state, 4, 1, (), CompiledIteration([], lines.append, required=False))
+    assert all(torch.equal(a, b) for a, b in zip(plain.G.parameters, state.G.parameters, strict=True))
+    assert any("what torch has compiled fails: RuntimeError: expected a contiguous tensor" in line for line in lines)
+
+
+@pytest.mark.parametrize(("rounding", "accepted"), [(20, True), (0, False)])
+def test_rounding_that_grows_within_a_step_is_not_taken_for_another_step(make_state, monkeypatch, rounding, accepted):
+    """With many critic steps, each carries on the rounding of those before it."""
+
+    def rounded(graph, example):
+        generator = torch.Generator().manual_seed(5)
+
+        def call(*tensors):
+            for tensor in tensors:
+                if tensor.dtype == torch.float32:
+                    tensor.mul_(1 + 1e-7 * torch.randn(tensor.shape, generator=generator))
+            return graph(*tensors)
+
+        return call
+
+    def prepared(state):
+        for player in (state.G, state.D):
+            player.optimizer = torch.optim.Adam(player.parameters, lr=0.05, betas=(0.0, 0.9))
+
+    monkeypatch.setattr(compiled, "_compiled", rounded)
+    monkeypatch.setattr(compiled, "ROUNDING", rounding)
+    state = make_state("wgan", ["spectral_norm"], G={"batch_norm": True})
+    prepared(state)
+    lines: list[str] = []
+    iteration = CompiledIteration([], lines.append, required=False, tolerance=1e-8)
+    train(state, 4, 8, (), iteration)
+    assert [graph is not None and graph.compared == 2 for graph in iteration.graphs.values()] == [accepted]
+    assert any("not the same" in line for line in lines) is not accepted
