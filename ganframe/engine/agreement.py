@@ -89,9 +89,9 @@ class _Apart:
         return (self.apart / max(self.size, 1e-12)) ** 0.5
 
 
-def shaken(state: State, epsilon: float) -> None:
+def shaken(state: State, epsilon: float, seed: int) -> None:
     """Changes each weight by a relative error of this size, as rounding does."""
-    generator = torch.Generator(state.device).manual_seed(0)
+    generator = torch.Generator(state.device).manual_seed(seed)
     for player in (state.G, state.D):
         for p in player.parameters:
             noise = torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
