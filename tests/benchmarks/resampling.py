@@ -9,7 +9,8 @@ The residual networks for 32×32 pixels at a batch of 64, with one form of the r
 Cases: `fp32` and `bf16` are a discriminator's and a generator's step with the hinge loss and spectral normalisation,
 and `penalised` a critic's step with a gradient penalty. Contestants take turns in one process, on the same networks. A
 ratio is the median over the rounds, with quartiles: of the processor's time, which other programs disturb less, and of
-the clock's. On a processor without instructions for bf16 its case says nothing of others.
+the clock's. Operations of convolutions and linear layers are counted. On a processor without instructions for bf16 its
+case says nothing of others.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.utils.flop_counter import FlopCounterMode
 
 import ganframe
 from ganframe import DataSpec, layers
@@ -100,13 +102,26 @@ class Game:
             fake = self.fake()
         a, b = self.D(torch.cat([self.real, fake]), torch.cat([self.y, self.y])).chunk(2)
         x = torch.lerp(self.real, fake, torch.rand(BATCH, 1, 1, 1)).requires_grad_()
+        x = x.clone()  # gradients by a leaf cannot be counted
         (slope,) = torch.autograd.grad(self.D(x, self.y).sum(), x, create_graph=True)
         self.descend(self.D, b.mean() - a.mean() + 10 * (slope.flatten(1).norm(dim=1) - 1).square().mean())
 
 
-def timed(step: Callable[[], None], form: str) -> Times:
+def use(form: str) -> None:
     layers.conv_then_pool2d, layers.upsample_then_conv2d = FORMS[form]
     torch.manual_seed(0)
+
+
+def counted(step: Callable[[], None], form: str) -> float:
+    """GFLOP of convolutions and linear layers."""
+    use(form)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() / 1e9
+
+
+def timed(step: Callable[[], None], form: str) -> Times:
+    use(form)
     begun = time.process_time(), time.perf_counter()
     step()
     return time.process_time() - begun[0], time.perf_counter() - begun[1]
@@ -115,18 +130,19 @@ def timed(step: Callable[[], None], form: str) -> Times:
 def compare(name: str, steps: dict[str, Callable[[], None]], forms: tuple[str, str], rounds: int) -> None:
     """Prints how often the first form's time goes into the second's, for each step and for all of them together."""
     taken: dict[tuple[str, str], list[Times]] = {(form, step): [] for form in forms for step in steps}
-    for number in range(rounds + 1):
+    operations = {(form, step): counted(function, form) for form in forms for step, function in steps.items()}
+    for number in range(rounds):
         for step, function in steps.items():
             for form in forms if number % 2 else forms[::-1]:
                 taken[form, step].append(timed(function, form))
     first, second = forms
     sums = {"sum": list(steps)} if len(steps) > 1 else {}
     for what, parts in ({step: [step] for step in steps} | sums).items():
-        print(f"{name}, {what}: {first} against {second}", end="")
+        a, b = (sum(operations[form, part] for part in parts) for form in forms)
+        print(f"{name}, {what}: {first} against {second}; {a:.4g} GFLOP against {b:.4g}, × {a / b:.3f}", end="")
         for clock, words in enumerate(("processor", "clock")):
             total = {
-                form: [sum(taken[form, part][i][clock] for part in parts) for i in range(1, rounds + 1)]
-                for form in forms
+                form: [sum(taken[form, part][i][clock] for part in parts) for i in range(rounds)] for form in forms
             }
             ratios = [new / old for new, old in zip(total[first], total[second], strict=True)]
             low, middle, high = statistics.quantiles(ratios, n=4)
