@@ -26,7 +26,7 @@ class Mixture(Distribution):
         y = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         noise = torch.randn(n, self.means.shape[1], generator=generator, device=device)
         stds = self.stds[:1] if self._equal else self.stds.index_select(0, y)
-        return self.means.index_select(0, y).addcmul_(noise, stds[:, None]), y
+        return torch.addcmul(self.means.index_select(0, y), noise, stds[:, None]), y
 
     def modes(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.means, self.stds, self.weights

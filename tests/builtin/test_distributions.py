@@ -201,3 +201,14 @@ def test_integers_are_accepted_for_float_options():
         Ring(radius=2, std=1),
     ):
         assert config.build().draw(10, seeded())[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("stds", [(0.3, 0.3, 0.3), (0.1, 0.2, 0.3)])
+def test_a_draw_is_mean_and_noise_of_its_mode(stds):
+    data = Gaussian1D((0.0, 1.0, 5.0), stds).build()
+    x, y = data.draw(50, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    modes = torch.multinomial(data.weights, 50, replacement=True, generator=generator)
+    noise = torch.randn(50, 1, generator=generator)
+    assert torch.equal(y, modes)
+    assert torch.equal(x, torch.addcmul(data.means[y], noise, data.stds[y, None]))

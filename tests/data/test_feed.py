@@ -8,6 +8,7 @@ from torch.utils.data import Dataset, TensorDataset
 from ganframe import DataSpec, RunError
 from ganframe.builtin.distributions import Ring
 from ganframe.builtin.images import ImageFolder
+from ganframe.data import feed as feed_module
 from ganframe.data.feed import DrawnFeed, IndexedFeed, LoadedFeed, Share, narrowed, open_feed
 
 CPU = torch.device("cpu")
@@ -243,3 +244,16 @@ def test_float64_is_narrowed_where_the_device_has_none(device, dtype):
     """Apple's GPUs refuse float64, which numpy's arrays are by default."""
     assert narrowed(torch.zeros(2, dtype=torch.float64), torch.device(device)).dtype == dtype
     assert narrowed(torch.zeros(2, dtype=torch.uint8), torch.device(device)).dtype == torch.uint8
+
+
+@pytest.mark.parametrize("few", [0, 2**24])
+@pytest.mark.parametrize("laid_out", [lambda x: x, lambda x: x.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)])
+def test_images_in_uint8_are_the_same_batch_however_they_are_held(monkeypatch, few, laid_out):
+    monkeypatch.setattr(feed_module, "FEW", few)
+    x = torch.randint(0, 256, (10, 3, 4, 5), dtype=torch.uint8)
+    data = TensorDataset(laid_out(x), torch.arange(10))
+    feed = open_feed(data, DataSpec((3, 4, 5), classes=10), 4, 0, Share(torch.device("cpu")))
+    batch, rows = feed()
+    assert torch.equal(batch, x[rows].float().div_(127.5).sub_(1))
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert feed.data.tensors[0].dtype == torch.uint8
