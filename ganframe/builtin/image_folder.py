@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from ganframe.builtin import kept_images
 from ganframe.builtin.files import file_fingerprint
 from ganframe.builtin.image_index import Headers, Index, counted, index_of
 
+THREADS = 4
+PHOTOGRAPH, VERY_LARGE = 2**16, 2**24  # bytes of a file
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _warn_once = functools.cache(warn)  # a dataset may be built several times, as by `divergence`
 
@@ -112,7 +115,7 @@ class ImageFolder(Dataset):
         x = kept.array((len(lazy), *shape), np.float32 if deep else np.uint8)
         if x is None:
             with kept.timed():
-                x = _read_all(lazy, shape).numpy()
+                x = _read_all(lazy, shape, _threads(index)).numpy()
             self._keep(kept, lambda: kept.keep_array(x))
         pixels = torch.from_numpy(x)
         if deep and (largest := pixels.max().item()) < -0.75:
@@ -200,25 +203,52 @@ class ImageFolder(Dataset):
             _warn_once(f"{self.root}: not read: {'; '.join(parts)}")
 
 
-def _read_all(images: _Files, shape: tuple[int, int, int]) -> Tensor:
+def _read_all(images: _Files, shape: tuple[int, int, int], threads: int = 1) -> Tensor:
     """All images as x (N, *shape). Raises ValueError that counts those which cannot be read."""
-    x = torch.empty(len(images), *shape, dtype=torch.float32 if images.deep else torch.uint8)
-    broken, reasons = [], []
-    for index, file in enumerate(map(Path, images.files)):
+
+    def read(index: int) -> Tensor | RunError:
         try:
             image = images[index][0]
-            if image.shape != shape:
-                raise RunError(f"{file}: its shape is {tuple(image.shape)}, and its header says {shape}")
-            x[index] = image
         except RunError as error:
-            broken.append(file)
-            reasons.append(str(error).removeprefix(f"{file}: "))
+            return error
+        if image.shape == shape:
+            return image
+        return RunError(f"{images.files[index]}: its shape is {tuple(image.shape)}, and its header says {shape}")
+
+    x = torch.empty(len(images), *shape, dtype=torch.float32 if images.deep else torch.uint8)
+    broken, reasons = [], []
+    for index, found in enumerate(_mapped(read, len(images), threads)):
+        if isinstance(found, Tensor):
+            x[index] = found
+        else:
+            broken.append(Path(images.files[index]))
+            reasons.append(str(found).removeprefix(f"{broken[-1]}: "))
     if broken:
         named = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
         raise ValueError(
             f"{len(broken)} of {len(images)} images cannot be read: {named} ({reasons[0]}); remove or replace them"
         )
     return x
+
+
+def _threads(index: Index) -> int:
+    """How many threads read: several for photographs, whose pixels PIL decodes and scales without Python's lock.
+
+    Small images would only wait for it, and of very large ones several would need much memory.
+    """
+    size = index.stats[:, 0]
+    return min(THREADS, torch.get_num_threads()) if size.mean() >= PHOTOGRAPH and size.max() <= VERY_LARGE else 1
+
+
+def _mapped(read: Callable[[int], Tensor | RunError], count: int, threads: int) -> Iterator[Tensor | RunError]:
+    """read(0), …, read(count - 1), in order."""
+    if threads == 1:
+        yield from map(read, range(count))
+        return
+    few = 16 * threads  # that an interruption waits for
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, count, few):
+            yield from pool.map(read, range(start, min(start + few, count)))
 
 
 class _Files(TorchDataset[tuple[Tensor, int]]):

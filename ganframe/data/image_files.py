@@ -6,6 +6,7 @@ PIL is imported only when images are read. Files of more than 8 bits, and arrays
 from __future__ import annotations
 
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274  # tags of TIFF, which EXIF shares
+_WARNINGS = threading.Lock()  # of the filters of warnings, which threads share
 Size = int | tuple[int, int]
 """Pixels of each side, or (height, width)."""
 
@@ -146,7 +148,7 @@ def _opened_large(stream: Any) -> Image:
     """The opened image, without PIL's warning of those above half of its limit."""
     from PIL import Image
 
-    with warnings.catch_warnings():
+    with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return Image.open(stream)
 

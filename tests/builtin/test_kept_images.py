@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -271,3 +272,22 @@ def test_lazily_read_images_still_name_the_file(folder):
     (folder / "b" / "1.png").write_bytes(b"no image")
     with pytest.raises(RunError, match=r"1\.png"):
         data[4]
+
+
+def test_photographs_are_read_by_threads_in_the_same_order(folder, monkeypatch):
+    x, y = started(folder)
+    names = set()
+    own = image_folder.read_image
+    monkeypatch.setattr(
+        image_folder, "read_image", lambda *given: names.add(threading.current_thread().name) or own(*given)
+    )
+    monkeypatch.setattr(image_folder, "PHOTOGRAPH", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    again, labels = started(folder)
+    assert torch.equal(again, x)
+    assert torch.equal(labels, y)
+    assert threading.main_thread().name not in names
+    for name in ("a/2.png", "b/7.png"):
+        (folder / name).write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"2 of 8 images cannot be read: .*a/2\.png, .*b/7\.png \("):
+        started(folder, size=4)
