@@ -23,7 +23,7 @@ T = TypeVar("T")
 SIZES = (8, 16, 32, 64, 128, 256, 28, 48, 96)
 """Pixels of each side for which networks of images are made."""
 MADE_AT_A_TIME = 256
-MADE_PIXELS = 24 * 2**10  # of the images made at a time on a CPU together, unless they are few
+MADE_PIXELS = 2**14  # of the images made at a time on a CPU together, unless they are few
 
 
 def build_discriminator(recipe: Recipe | Comparison, spec: DataSpec, device: torch.device) -> nn.Module:
@@ -129,7 +129,7 @@ def samples_at_a_time(spec: DataSpec, device: torch.device) -> int:
     """How many samples a generator makes at a time: not so few that calls cost more than they compute.
 
     On a CPU fewer images than elsewhere: a feature map of more than 32 MiB would be memory that each layer asks of the
-    system anew, which then clears every page of it. 256 channels of this many pixels have 24 MiB.
+    system anew, which then clears every page of it. 256 channels of MADE_PIXELS have 16 MiB.
     """
     most = at_most(MADE_AT_A_TIME, spec)
     return most if device.type != "cpu" else min(most, max(FEW, MADE_PIXELS // math.prod(spec.shape[1:])))

@@ -70,10 +70,10 @@ CPU = torch.device("cpu")
     ("shape", "on_cpu", "elsewhere"),
     [
         ((2,), 256, 256),
-        ((1, 32, 32), 24, 256),
-        ((3, 32, 32), 24, 256),
+        ((1, 16, 16), 64, 256),
+        ((3, 32, 32), 16, 256),
         ((3, 128, 128), 16, 85),
-        ((1, 64, 4, 4), 24, 256),
+        ((1, 64, 4, 4), 16, 256),
     ],
 )
 def test_samples_at_a_time_are_fewer_where_they_are_large(shape, on_cpu, elsewhere):
