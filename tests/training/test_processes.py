@@ -144,6 +144,27 @@ def test_recipe_runs_in_two_processes_and_only_the_first_writes(recipe, tmp_path
 
 
 @pytest.mark.slow
+def test_first_process_decides_by_its_clock_when_both_save(recipe, tmp_path):
+    """The second one's clock stands still, so by itself it would save at its first due step alone."""
+    script = tmp_path / "clocks.py"
+    script.write_text(
+        "import itertools, os, sys, ganframe\n"
+        "from ganframe.training import cadence\n"
+        "cadence.STEPS = 2\n"
+        "ticks = itertools.count(0, 0 if os.environ['RANK'] == '1' else 20)\n"
+        "cadence.Cadence.__init__.__defaults__ = (*cadence.Cadence.__init__.__defaults__[:-1], lambda: next(ticks))\n"
+        "ganframe.run(ganframe.load_recipe(sys.argv[1]), sys.argv[2])\n"
+    )
+    file = recipe(9, 3)
+    text = file.read_text()
+    file.write_text(text[: text.index(", samples_every")] + ", keep = 9 }\n")
+    done = launch(*TORCHRUN, script, file, tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    saved = sorted(int(path.name.removeprefix("step-")) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert saved == [2, 4, 6, 8, 9]
+
+
+@pytest.mark.slow
 def test_program_of_two_processes_runs_twice(recipe, tmp_path):
     """The first run leaves the process group of the launch to the second."""
     script = tmp_path / "twice.py"
