@@ -59,7 +59,8 @@ def start(source: Path, cache: Path, *arguments: object) -> dict[str, Any]:
     """Seconds and memory of one start in a process of its own."""
     env = {**os.environ, "PYTHONPATH": str(source), "GANFRAME_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", START, *map(str, arguments)]
-    found: dict[str, Any] = json.loads(subprocess.run(command, env=env, check=True, capture_output=True).stdout)
+    done = subprocess.run(command, env=env, cwd=source, check=True, capture_output=True)  # python -c looks there first
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
