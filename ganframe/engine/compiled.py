@@ -25,6 +25,7 @@ from ganframe.engine.recording import (
     numbers_now,
     options_now,
     record,
+    refuse_changes,
     refuse_optimizers,
     repeat,
     tensors_of,
@@ -132,6 +133,9 @@ class CompiledIteration:
         before = Snapshot(state, self.others)
         try:
             rehearsal = Rehearsal(state, critic_steps, self.others)
+            if rehearsal.made and rehearsal.changed:
+                before.restore(state)  # for a second iteration
+            refuse_changes(state, critic_steps, self.others, rehearsal)
         except NotCompilable as fault:
             return self._refuse(state, key, fault)
         after = Snapshot(state, self.others)

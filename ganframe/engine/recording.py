@@ -76,6 +76,7 @@ class Rehearsal:
     """An iteration that is run as it is, to its end, to learn what it draws, and that nothing but tensors changes.
 
     Afterwards `draws`, the drawn tensors `drawn` and the `numbers` of the step are known, and `logs`, what it reported.
+    `changed` is an attribute that it has changed, or nothing; `made`, that there was nothing in its place before.
     """
 
     def __init__(self, state: State, critic_steps: int, others: Sequence[nn.Module]) -> None:
@@ -98,9 +99,7 @@ class Rehearsal:
             raise NotCompilable("a network or a loss draws from Python's or numpy's random generator")
         self.updates = state.G.updates - updates[0], state.D.updates - updates[1]
         self.logs: Logs = dict(state.latest)
-        for place, value in _watched(state, others).items():
-            if before.get(place, value) != value or place not in before:
-                raise NotCompilable(f"{place[0]}: changes its attribute {place[1]} at each step")
+        self.changed, self.made = _changed(before, state, others)
 
     def _number(self, step: int) -> Numbers:
         def number(of_step: Callable[[int], Any]) -> Any:
@@ -151,6 +150,13 @@ def _watched(state: State, others: Sequence[nn.Module]) -> dict[tuple[str, str],
     return found
 
 
+def _changed(before: dict[tuple[str, str], Any], state: State, others: Sequence[nn.Module]) -> tuple[str, bool]:
+    """The first attribute that is not as it was, with its part, or nothing; and whether all of them are new ones."""
+    changed = [place for place, value in _watched(state, others).items() if before.get(place) != value]
+    new = all(before.get(place) is None for place in changed)
+    return (f"{changed[0][0]}: changes its attribute {changed[0][1]} at each step" if changed else ""), new
+
+
 def parts_of(state: State, others: Sequence[nn.Module]) -> Iterator[tuple[str, Any]]:
     """(name, part) of each component and each module of the networks."""
     game = state.game
@@ -174,6 +180,20 @@ def repeat(state: State, critic_steps: int, rehearsal: Rehearsal) -> None:
     finally:
         state.batches, state.latents = kept
         state.shared = None
+
+
+def refuse_changes(state: State, critic_steps: int, others: Sequence[nn.Module], rehearsal: Rehearsal) -> None:
+    """Raises NotCompilable where an iteration changes an attribute, as counters do.
+
+    What was made in it, as modules do that keep something from their first call on, must stay as it is in a second one.
+    """
+    changed = rehearsal.changed
+    if changed and rehearsal.made:
+        before = _watched(state, others)
+        repeat(state, critic_steps, rehearsal)
+        changed, _ = _changed(before, state, others)
+    if changed:
+        raise NotCompilable(changed)
 
 
 # ------------------------------------------------------------------------------------------------------------ recording

@@ -247,6 +247,22 @@ def test_refused_iteration_trains_as_it_is_where_that_is_allowed(make_state, act
     assert len([line for line in lines if "not compiled: " in line]) == 1
 
 
+def test_what_a_module_makes_once_and_keeps_is_no_hindrance(make_state):
+    """Also where the first step that a process takes is not the first one of the run, as after a resume."""
+
+    def keeps_once(module, scores):
+        if not hasattr(module, "scale"):
+            module.scale = torch.full((), 2.0)
+        return scores * module.scale
+
+    state = make_state(D=Own(keeps_once))
+    state.step = 5
+    lines: list[str] = []
+    iteration = CompiledIteration([], lines.append)
+    train(state, 9, 1, (), iteration)
+    assert [graph.compared for graph in iteration.graphs.values()] == [2]
+
+
 def test_graph_that_trains_nothing_is_refused(make_state, monkeypatch):
     """Its logs are right, and no weight moves."""
 
