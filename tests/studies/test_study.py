@@ -137,7 +137,7 @@ def test_interrupted_study_saves_its_runs_and_exits_with_130(write_study, tmp_pa
     try:
         wait_for(lambda: training(out))
         process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=180)
     finally:
         process.kill()
     assert (process.returncode, output) == (130, "")
