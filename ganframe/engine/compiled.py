@@ -22,6 +22,7 @@ from ganframe.engine.recording import (
     NotCompilable,
     Recording,
     Rehearsal,
+    changed_since,
     numbers_now,
     options_now,
     record,
@@ -29,6 +30,7 @@ from ganframe.engine.recording import (
     refuse_optimizers,
     repeat,
     tensors_of,
+    watched,
 )
 from ganframe.engine.state import Game, State
 from ganframe.engine.updates import MOVING
@@ -61,6 +63,7 @@ class Graph:
     places: list[int] = attrs.field(factory=list)
     owners: tuple[Any, ...] = ()
     compared: int = 0
+    attributes: dict[tuple[str, str], Any] = attrs.field(factory=dict)
 
     def __call__(self, state: State, drawn: Sequence[Tensor]) -> None:
         """An iteration on the tensors `drawn`."""
@@ -95,7 +98,9 @@ class CompiledIteration:
     `others` are modules, besides the networks, that an iteration reads or changes. `say` prints a line. `worthwhile`
     decides from the recording whether it is compiled: a line says why not. Without `required`, what has no graph runs
     as it is, after a line that says why; with it, NotCompilable is raised where that is the first graph. `tolerance` is
-    the relative difference of logs that is taken for rounding. `compiled` is told the seconds of each compilation.
+    the relative difference of logs that is taken for rounding. `compiled` is told the seconds of each compilation. With
+    `watching`, as where callbacks of a program may do anything, each step looks whether attributes of the networks and
+    losses are those of the graph, which has their values as constants.
     """
 
     def __init__(
@@ -106,9 +111,10 @@ class CompiledIteration:
         worthwhile: Callable[[torch.fx.GraphModule], str] = lambda graph: "",
         compiled: Callable[[float], None] = lambda seconds: None,
         tolerance: float = 1e-4,
+        watching: bool = False,
     ) -> None:
         self.others, self.say, self.required, self.tolerance = others, say, required, tolerance
-        self.worthwhile, self.compiled = worthwhile, compiled
+        self.worthwhile, self.compiled, self.watching = worthwhile, compiled, watching
         self.graphs: dict[Key, Graph | None] = {}
         self.games: list[Game] = []  # kept, so that no other game has the identity of one in a key
         self.said: set[str] = set()
@@ -117,7 +123,10 @@ class CompiledIteration:
     def __call__(self, state: State, critic_steps: int) -> None:
         key = _key(state, critic_steps)
         graph = self.graphs.get(key)
-        if graph is not None and graph.compared >= COMPARED:
+        if graph is not None and self.watching and (place := changed_since(graph.attributes, state, self.others)):
+            self._refuse(state, key, NotCompilable(f"{place} was changed between two steps"))
+            training_iteration(state, critic_steps)
+        elif graph is not None and graph.compared >= COMPARED:
             graph(state, [tensor for draw in graph.recording.draws for tensor in draw(state)])
         elif state.step == 0 or (graph is None and key in self.graphs):  # the first one creates what others move
             training_iteration(state, critic_steps)
@@ -162,6 +171,7 @@ class CompiledIteration:
             after.restore(state)
             return self._refuse(state, key, fault)
         graph.compared += 1
+        graph.attributes = watched(state, self.others) if self.watching else {}
         self.graphs[key] = graph
         return None
 

@@ -84,7 +84,7 @@ class Rehearsal:
         self.drawn: list[Tensor] = []
         self.numbers: list[Callable[[int], Any]] = []
         self.other_randomness = False
-        before, self.generators = _watched(state, others), _other_generators()
+        before, self.generators = watched(state, others), _other_generators()
         batches, latents = state.batches, state.latents
         state.batches = lambda: self._noted(Draw(None), batches)  # type: ignore[assignment,return-value]
         state.latents = lambda n: self._noted(Draw(n), lambda: (latents(n),))[0]
@@ -127,7 +127,7 @@ def _other_generators() -> tuple[Any, ...]:
     return (random.getstate(), np.asarray(keys).tobytes(), *rest)
 
 
-def _watched(state: State, others: Sequence[nn.Module]) -> dict[tuple[str, str], Any]:
+def watched(state: State, others: Sequence[nn.Module]) -> dict[tuple[str, str], Any]:
     """What must not change in an iteration, by (part, attribute): plain values, which tensors there are, lengths."""
     found: dict[tuple[str, str], Any] = {}
     for owner, part in parts_of(state, others):
@@ -150,9 +150,18 @@ def _watched(state: State, others: Sequence[nn.Module]) -> dict[tuple[str, str],
     return found
 
 
+def changed_since(before: dict[tuple[str, str], Any], state: State, others: Sequence[nn.Module]) -> str:
+    """The first attribute that is not as `watched` found it, with its part, or nothing."""
+    now = watched(state, others)
+    return next(
+        (f"{part}: its attribute {name}" for (part, name), value in before.items() if now.get((part, name)) != value),
+        "",
+    )
+
+
 def _changed(before: dict[tuple[str, str], Any], state: State, others: Sequence[nn.Module]) -> tuple[str, bool]:
     """The first attribute that is not as it was, with its part, or nothing; and whether all of them are new ones."""
-    changed = [place for place, value in _watched(state, others).items() if before.get(place) != value]
+    changed = [place for place, value in watched(state, others).items() if before.get(place) != value]
     new = all(before.get(place) is None for place in changed)
     return (f"{changed[0][0]}: changes its attribute {changed[0][1]} at each step" if changed else ""), new
 
@@ -189,7 +198,7 @@ def refuse_changes(state: State, critic_steps: int, others: Sequence[nn.Module],
     """
     changed = rehearsal.changed
     if changed and rehearsal.made:
-        before = _watched(state, others)
+        before = watched(state, others)
         repeat(state, critic_steps, rehearsal)
         changed, _ = _changed(before, state, others)
     if changed:

@@ -22,10 +22,11 @@ HEAVY = 2e5  # multiplications of an average operation, from which on a step's t
 ROUNDING, ROUNDING_OF_HALF = 1e-4, 3e-2
 
 
-def compiled_iteration(trainer: Trainer, folder: RunFolder) -> CompiledIteration | None:
+def compiled_iteration(trainer: Trainer, folder: RunFolder, watching: bool = False) -> CompiledIteration | None:
     """What takes the place of an iteration of Algorithm 1 in this run; None where it runs as it is.
 
-    Raises NotCompilable where the recipe asks for a graph that cannot be made.
+    `watching` is that of `CompiledIteration`. Raises NotCompilable where the recipe asks for a graph that cannot be
+    made.
     """
     recipe, wanted = trainer.recipe, trainer.recipe.train.compile
     if not wanted:
@@ -52,6 +53,7 @@ def compiled_iteration(trainer: Trainer, folder: RunFolder) -> CompiledIteration
         _heavy if wanted == "auto" else lambda graph: "",
         lambda seconds: _describe(folder, seconds),
         ROUNDING if recipe.train.precision == "no" else ROUNDING_OF_HALF,
+        watching,
     )
 
 

@@ -198,7 +198,7 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
 
     agree = functools.partial(_any_process, accelerator, state)
     due = [*standard_callbacks(trainer, folder, records, watch, save, scores, writer), *others]
-    iteration = compiled_iteration(trainer, folder)
+    iteration = compiled_iteration(trainer, folder, watching=bool(others))
     if state.step == 0:
         due.insert(0, refuse_late_state_of_first_step(trainer))
     if main and state.average is not None and state.device.type == "cpu":

@@ -263,6 +263,27 @@ def test_what_a_module_makes_once_and_keeps_is_no_hindrance(make_state):
     assert [graph.compared for graph in iteration.graphs.values()] == [2]
 
 
+def test_what_a_callback_changes_is_not_a_constant_of_the_graph(make_state):
+    """As noise that a program lets fade: the graph would keep its first value."""
+
+    def scaled(module, scores):
+        return scores * module.calls
+
+    ends, lines = [], []
+    for iteration in (None, CompiledIteration([], lines.append, watching=True)):
+        torch.manual_seed(1)
+        state = make_state(D=Own(scaled))
+        state.game.D.calls = 1
+
+        def fade(state):
+            state.game.D.calls = 1 if state.step < 5 else 3
+
+        train(state, 9, 1, [fade], iteration)
+        ends.append(torch.cat([p.detach().flatten() for player in (state.G, state.D) for p in player.parameters]))
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
+    assert sum("discriminator: its attribute calls was changed between two steps" in line for line in lines) == 1
+
+
 def test_graph_that_trains_nothing_is_refused(make_state, monkeypatch):
     """Its logs are right, and no weight moves."""
 
