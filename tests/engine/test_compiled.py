@@ -143,9 +143,9 @@ def test_moving_average_is_part_of_the_graph(make_state):
     plain, graphs = [], []
     for found in (plain, graphs):
         state = make_state(G={"batch_norm": True})
-        state.G.optimizer.param_groups[0]["lr"] = 20.0
+        state.G.optimizer.param_groups[0]["lr"] = 1.0
         averaged = moving_average(state.G.network)
-        state.moving_average = average_into(averaged, 0.9, 10)
+        state.moving_average = average_into(averaged, 0.6, 10)
         train(state, 20, 1, (), CompiledIteration([averaged], lambda line: None) if found is graphs else None)
         found += averaged.state_dict().values()
         assert not torch.equal(next(averaged.module.parameters()), next(state.G.network.parameters()))
