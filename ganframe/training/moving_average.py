@@ -16,6 +16,10 @@ from ganframe.engine.timing import Ramp
 from ganframe.training.networks import copied
 
 
+Place = tuple[dict[str, Tensor], str]
+"""Where a module keeps a tensor: its dict of parameters or buffers, and the name there."""
+
+
 def moving_average(network: nn.Module) -> AveragedModel:
     """A copy of `network` for `average_into`: parameters and floating buffers are averaged, other buffers copied."""
     return AveragedModel(copied(network, network), use_buffers=True).eval().requires_grad_(False)
@@ -36,29 +40,52 @@ def average_into(averaged: AveragedModel, decay: float | Ramp, warmup: int) -> C
     Where G has spectral normalisation, its vectors u and v are averaged and then scaled to length 1: averages of unit
     vectors that turn are shorter, so σ = uᵀWv would come out too small, and W/σ too large.
     """
-    held = [*averaged.module.parameters(), *averaged.module.buffers()]
     vectors = list(_unit_vectors(averaged.module))
     step_weight = functools.partial(_step_weight, decay, warmup)
+    network: nn.Module | None = None
+    moved: list[tuple[Tensor, Place]] = []
+    others: list[tuple[Tensor, Place]] = []
 
     def callback(state: State) -> None:
-        live = [*state.G.network.parameters(), *state.G.network.buffers()]
-        pairs = [(a, b.detach()) for a, b in zip(held, live, strict=True)]
-        moved = [(a, b) for a, b in pairs if a.is_floating_point() and state.step > 0]
+        nonlocal network, moved, others
+        if state.G.network is not network:  # to look for its tensors at each step would take as long as averaging them
+            network = state.G.network
+            pairs = [
+                (_tensor(place), other) for place, other in zip(_places(averaged.module), _places(network), strict=True)
+            ]
+            moved = [pair for pair in pairs if pair[0].is_floating_point()]
+            others = [pair for pair in pairs if not pair[0].is_floating_point()]
         weight = state.number(step_weight)
         with torch.no_grad():
-            if isinstance(weight, Tensor):
-                for a, b in moved:
+            held, live = [a for a, _ in moved], [_tensor(place) for _, place in moved]
+            if state.step == 0:
+                torch._foreach_copy_(held, live)
+            elif isinstance(weight, Tensor):
+                for a, b in zip(held, live, strict=True):
                     a.lerp_(b, weight.to(a.dtype))
-            elif moved:
-                torch._foreach_lerp_([a for a, _ in moved], [b for _, b in moved], weight)
-            for a, b in pairs:
-                if state.step == 0 or not a.is_floating_point():
-                    a.copy_(b)
+            else:
+                torch._foreach_lerp_(held, live, weight)
+            for a, place in others:
+                a.copy_(_tensor(place))
             for vector in vectors:
                 vector.copy_(F.normalize(vector, dim=0))
             averaged.n_averaged += 1
 
     return callback
+
+
+def _places(network: nn.Module) -> Iterator[Place]:
+    """Where each parameter and buffer of a network is kept, in the order of `parameters()` and `buffers()`."""
+    for kind, found in (("_parameters", network.named_parameters()), ("_buffers", network.named_buffers())):
+        for path, _ in found:
+            module, _, name = path.rpartition(".")
+            yield getattr(network.get_submodule(module), kind), name
+
+
+def _tensor(place: Place) -> Tensor:
+    """What is there now: a network may replace its buffers."""
+    tensors, name = place
+    return tensors[name]
 
 
 def _step_weight(decay: float | Ramp, warmup: int, step: int) -> float:

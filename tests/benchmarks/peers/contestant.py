@@ -31,7 +31,7 @@ class Gate:
     """Lets as many steps through as standard input says, each of which passes `critic_steps` times."""
 
     def __init__(self, passes: int = 1) -> None:
-        self.passes, self.left, self.asked = passes, 0, 0
+        self.passes, self.left, self.asked, self.shut = passes, 0, 0, 0.0
         self.answers = os.fdopen(os.dup(1), "w")
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (what libraries print at each step)
 
@@ -44,12 +44,18 @@ class Gate:
             print(*times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=self.answers, flush=True)
         else:
             print("ready", file=self.answers, flush=True)
+        closed = time.monotonic()
         line = sys.stdin.readline()
+        self.shut += time.monotonic() - closed
         if not line:
             os._exit(0)  # a library would write its last checkpoint
         self.asked = int(line)
         self.left = self.asked * self.passes - 1
         self.begun, self.used = time.perf_counter(), time.process_time()
+
+    def clock(self) -> float:
+        """Seconds that stand still while others are at work."""
+        return time.monotonic() - self.shut
 
 
 class Batches(DataLoader):  # type: ignore[type-arg]
@@ -208,15 +214,23 @@ def ganframe(case: str, critic_steps: int, folder: str, engine: bool = False, **
         parts |= {"dataset": {"use": "noise_images"}, "objective": {"use": "hinge"}}
         parts |= {"constraints": [{"use": "spectral_norm"}]}
     recipe = structure(parts, "benchmark", registry.load())
-    if not engine:
-        import ganframe as library
-
-        library.run(recipe, f"{folder}/run", callbacks=[Gate()])
-        return
     from ganframe.engine.algorithm import train as train_engine
+    from ganframe.training.cadence import Cadence
     from ganframe.training.prepare import prepare
 
-    train_engine(prepare(recipe).state, ENDLESS, critic_steps, [Gate()])
+    gate = Gate()
+    if engine:
+        train_engine(prepare(recipe).state, ENDLESS, critic_steps, [gate])
+        return
+    from ganframe.training import run
+
+    # Not a callback of the program's: each step of a compiled run would look what it has changed.
+    run.train = lambda state, steps, k, callbacks, iteration: train_engine(  # type: ignore[attr-defined]
+        state, steps, k, [*callbacks, gate], iteration
+    )
+    defaults = Cadence.__init__.__defaults__
+    Cadence.__init__.__defaults__ = (*defaults[:-1], gate.clock)  # type: ignore[attr-defined, index, misc]
+    run.run(recipe, f"{folder}/run")
 
 
 CONTESTANTS: dict[str, Callable[[str, int, str], None]] = {
