@@ -89,7 +89,7 @@ def upsample_then_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
         return handle_torch_function(upsample_then_conv2d, (x,), x, weight, bias)
     # The sum of four pixels is four times their mean; the factor costs least in the weight, where it is exact.
     h = F.avg_pool2d(F.conv_transpose2d(x, 4 * weight.flip(2, 3).transpose(0, 1), stride=2), 2, stride=1)
-    # The bias last, as means keep it: with one, oneDNN's transposed convolutions of odd sizes take several times as long.
+    # The bias last, as means keep it: with one, oneDNN's transposed convolutions of odd sizes take far longer.
     return h if bias is None else h.add_(bias.to(h.dtype).view(-1, 1, 1))
 
 

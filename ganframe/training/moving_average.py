@@ -15,7 +15,6 @@ from ganframe.engine.state import Callback, State
 from ganframe.engine.timing import Ramp
 from ganframe.training.networks import copied
 
-
 Place = tuple[dict[str, Tensor], str]
 """Where a module keeps a tensor: its dict of parameters or buffers, and the name there."""
 
