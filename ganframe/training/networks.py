@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ganframe.components import Constraint, DataSpec
-from ganframe.data.real import FEW, at_most
+from ganframe.data.real import at_most
 from ganframe.declarations import group_size
 from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Comparison, Recipe
@@ -24,6 +24,7 @@ SIZES = (8, 16, 32, 64, 128, 256, 28, 48, 96)
 """Pixels of each side for which networks of images are made."""
 MADE_AT_A_TIME = 256
 MADE_PIXELS = 2**14  # of the images made at a time on a CPU together, unless they are few
+MADE_AT_LEAST = 30  # at a time: convolutions rearrange their weights at each call
 
 
 def build_discriminator(recipe: Recipe | Comparison, spec: DataSpec, device: torch.device) -> nn.Module:
@@ -129,10 +130,10 @@ def samples_at_a_time(spec: DataSpec, device: torch.device) -> int:
     """How many samples a generator makes at a time: not so few that calls cost more than they compute.
 
     On a CPU fewer images than elsewhere: a feature map of more than 32 MiB would be memory that each layer asks of the
-    system anew, which then clears every page of it. 256 channels of MADE_PIXELS have 16 MiB.
+    system anew, which then clears every page of it. 256 channels of MADE_AT_LEAST images of 32×32 pixels have 30 MiB.
     """
     most = at_most(MADE_AT_A_TIME, spec)
-    return most if device.type != "cpu" else min(most, max(FEW, MADE_PIXELS // math.prod(spec.shape[1:])))
+    return most if device.type != "cpu" else min(most, max(MADE_AT_LEAST, MADE_PIXELS // math.prod(spec.shape[1:])))
 
 
 @torch.no_grad()
