@@ -1,4 +1,4 @@
-"""Layers that networks of several papers share, for plugins: sizes of images, resampling, equalised layers, attention.
+"""Layers that networks of several papers share, for plugins: sizes, resampling, equalised layers, attention, GroupSort.
 
 Images and feature maps are (N, C, H, W).
 """
@@ -18,11 +18,13 @@ from ganframe.components import DataSpec
 
 __all__ = [
     "ConvThenPool",
+    "GroupSort",
     "MinibatchStddev",
     "SelfAttention",
     "UpsampleThenConv",
     "downsampled",
     "equalized",
+    "group_sort",
     "padded_to_even",
     "pixel_norm",
     "resolutions",
@@ -119,6 +121,47 @@ class UpsampleThenConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return upsample_then_conv2d(x, self.weight, self.bias)
+
+
+def group_sort(x: Tensor, size: int | None) -> Tensor:
+    """`GroupSort` as a function: x (N, C, …) -> (N, C, …), each group of `size` channels in ascending order."""
+    if has_torch_function_unary(x):  # one function whose Lipschitz constant is 1, where its steps are not known to be
+        return handle_torch_function(group_sort, (x,), x, size)
+    channels = x.shape[1]
+    size = min(size or channels, channels)
+    full = channels - channels % size
+    if full < channels:
+        return torch.cat([group_sort(x[:, :full], size), group_sort(x[:, full:], None)], dim=1)
+    groups = x.unflatten(1, (-1, size))
+    if size == 2:  # cheaper than a sort
+        first, second = groups.unbind(2)
+        return torch.stack([torch.minimum(first, second), torch.maximum(first, second)], dim=2).flatten(1, 2)
+    return groups.sort(2).values.flatten(1, 2)
+
+
+class GroupSort(nn.Module):
+    """Sorts groups of neighbouring channels in ascending order (Anil, Lucas & Grosse 2019, section 4.1).
+
+    `size` is the number of channels of a group: 2 is MaxMin, None sorts all channels. Where it does not divide the
+    channels, the last group is smaller. No parameters.
+
+    A sort permutes the numbers, so that its Jacobian is orthogonal: the norm of a gradient is kept, where ReLU loses
+    it. It is 1-Lipschitz in the Euclidean norm: ‖sort(a) - sort(b)‖ ≤ ‖a - b‖ (the rearrangement inequality).
+
+    forward(x): (N, C, …) -> (N, C, …), sorted along dimension 1 at each position. Raises ValueError for a size below 2.
+    """
+
+    def __init__(self, size: int | None = 2) -> None:
+        super().__init__()
+        if size is not None and size < 2:
+            raise ValueError(f"groups of {size} channels have no order; choose 2 or more, or None for all channels")
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return group_sort(x, self.size)
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
 
 
 class SelfAttention(nn.Module):

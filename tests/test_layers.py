@@ -1,4 +1,4 @@
-"""Layers for plugins: sizes from the grid to the image, resampling, equalised layers, attention, group deviation."""
+"""Layers for plugins: sizes from the grid to the image, resampling, equalised layers, attention, groups, GroupSort."""
 
 import itertools
 import math
@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ganframe import DataSpec, group_size
 from ganframe.layers import (
     ConvThenPool,
+    GroupSort,
     MinibatchStddev,
     SelfAttention,
     UpsampleThenConv,
@@ -278,3 +279,49 @@ def test_a_step_of_adam_moves_equalized_weights_by_their_scale():
     optimizer.step()
     moved = (layer.weight.detach() - before).abs()
     torch.testing.assert_close(moved, torch.full_like(moved, 0.1 * 0.01 * math.sqrt(2 / 100)), rtol=1e-3, atol=1e-7)
+
+
+def sorted_by_numpy(x, size):
+    """Each group of `size` channels of x (N, C, …) in ascending order, the last group being what is left."""
+    groups = np.split(x, range(size or x.shape[1], x.shape[1], size or x.shape[1]), axis=1)
+    return np.concatenate([np.sort(group, axis=1) for group in groups], axis=1)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 12), (2, 7), (3, 1), (2, 8, 3, 4), (1, 5, 2, 2), (2, 6, 3), (0, 4), (1, 4, 2, 2, 3)]
+)
+@pytest.mark.parametrize("size", [2, 3, 4, None])
+def test_group_sort_sorts_groups_of_channels_at_each_position_as_numpy_does(size, shape):
+    x = torch.randn(shape, dtype=torch.float64)
+    assert np.array_equal(GroupSort(size)(x).numpy(), sorted_by_numpy(x.numpy(), size))
+    if len(shape) == 4:
+        last = x.contiguous(memory_format=torch.channels_last)
+        assert np.array_equal(GroupSort(size)(last).numpy(), sorted_by_numpy(x.numpy(), size))
+
+
+@pytest.mark.parametrize("size", [2, 4, None])
+def test_jacobian_of_group_sort_is_a_permutation_so_gradients_keep_their_norm(size):
+    torch.manual_seed(0)
+    jacobian = torch.autograd.functional.jacobian(lambda x: GroupSort(size)(x[None])[0], torch.randn(10))
+    assert torch.equal(jacobian @ jacobian.T, torch.eye(10))
+    assert set(jacobian.flatten().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("size", [2, 4, None])
+def test_group_sort_is_1_lipschitz_at_ties_too_and_has_second_derivatives(size):
+    torch.manual_seed(0)
+    layer = GroupSort(size)
+    a = torch.randint(-2, 3, (10_000, 6)).double()
+    b = a + torch.randint(-1, 2, a.shape) * torch.rand(a.shape, dtype=torch.float64)
+    assert (torch.linalg.norm(layer(a) - layer(b), dim=1) <= torch.linalg.norm(a - b, dim=1) * (1 + 1e-15)).all()
+    tied = torch.zeros(1, 6, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(tied) @ torch.randn(6), tied)
+    assert gradient.isfinite().all()
+    x = torch.randn(2, 5, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: layer(x).square(), x)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1])
+def test_group_sort_of_fewer_than_two_channels_is_refused(size):
+    with pytest.raises(ValueError, match=f"groups of {size} channels have no order; choose 2 or more, or None"):
+        GroupSort(size)

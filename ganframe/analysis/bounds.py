@@ -219,6 +219,7 @@ _KEPT = {
 _SLOPES = {
     **dict.fromkeys(("abs", "cos", "elu", "hardtanh", "log_sigmoid", "relu", "relu6", "sin", "softplus", "tanh"), 1.0),
     "gelu": 1.1290,
+    "group_sort": 1.0,  # of ganframe.layers
     "sigmoid": 0.25,
     "silu": 1.0999,
     "softsign": 1.0,

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from ganframe import DataSpec, Discriminator, Generator, option
 from ganframe.builtin.layers import (
+    CRITIC_ACTIVATIONS,
     ConditionalBatchNorm,
+    CriticActivation,
     DiscriminatorCondition,
     GeneratorCondition,
     Head,
@@ -20,6 +22,7 @@ from ganframe.builtin.layers import (
     given_for,
     joined_channels,
     joined_width,
+    make_activation,
     make_norm,
     refuse_images,
 )
@@ -108,6 +111,7 @@ class DCGANDiscriminator(Discriminator):
     condition: DiscriminatorCondition = option(
         "none", help="how labels or conditions enter: as extra channels of x, or by projection"
     )
+    activation: CriticActivation = option("leaky_relu", help=CRITIC_ACTIVATIONS)
 
     def build(self, data: DataSpec) -> nn.Module:
         if self.condition == "projection":
@@ -134,7 +138,8 @@ class _DCGANDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
             norm = make_norm("none" if i == 0 else config.norm, b, dims=2)
-            layers += [_Halving(a, b, 4, 2, 1, bias=isinstance(norm, nn.Identity)), norm, nn.LeakyReLU(0.2)]
+            layers += [_Halving(a, b, 4, 2, 1, bias=isinstance(norm, nn.Identity)), norm]
+            layers.append(make_activation(config.activation))
         self.join = JoinLabel(joined)
         self.layers = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
         self.head = Head(widths[-1] * math.prod(grid), given_for(config.condition, "projection", data))

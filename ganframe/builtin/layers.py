@@ -1,4 +1,4 @@
-"""Layers shared by the built-in networks: how labels and conditions enter, and normalisation."""
+"""Layers shared by the built-in networks: how labels and conditions enter, normalisation, activations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganframe import DataSpec
+from ganframe.layers import GroupSort
 
+Activation = Literal["relu", "leaky_relu", "tanh"]
+CriticActivation = Literal["relu", "leaky_relu", "tanh", "maxmin", "groupsort", "fullsort"]
+CRITIC_ACTIVATIONS = (
+    "activation of the hidden layers; leaky_relu has slope 0.2; maxmin, groupsort and fullsort sort pairs of channels, "
+    "groups of 4 or all (Anil et al. 2019)"
+)
 Norm = Literal["batch", "layer", "none"]
 GeneratorCondition = Literal["none", "concat", "batch_norm"]
 DiscriminatorCondition = Literal["none", "concat", "projection"]
@@ -109,6 +116,14 @@ class Head(nn.Module):
         if self.embedding is None:
             return scores
         return scores + (self.embedding(y if isinstance(self.embedding, nn.Embedding) else y.flatten(1)) * h).sum(1)
+
+
+def make_activation(name: CriticActivation) -> nn.Module:
+    """The module of an activation; it has no parameters."""
+    if name == "leaky_relu":
+        return nn.LeakyReLU(0.2)
+    sizes = {"maxmin": 2, "groupsort": 4, "fullsort": None}
+    return GroupSort(sizes[name]) if name in sizes else {"relu": nn.ReLU(), "tanh": nn.Tanh()}[name]
 
 
 def make_norm(norm: Norm, features: int, dims: Literal[1, 2]) -> nn.Module:

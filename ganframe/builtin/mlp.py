@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from ganframe import DataSpec, Discriminator, Generator, option
 from ganframe.builtin.layers import (
+    CRITIC_ACTIVATIONS,
+    Activation,
     ConditionalBatchNorm,
+    CriticActivation,
     DiscriminatorCondition,
     GeneratorCondition,
     Head,
@@ -21,14 +24,9 @@ from ganframe.builtin.layers import (
     Norm,
     given_for,
     joined_width,
+    make_activation,
     make_norm,
 )
-
-Activation = Literal["relu", "leaky_relu", "tanh"]
-
-
-def _activation(name: Activation) -> nn.Module:
-    return {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "tanh": nn.Tanh()}[name]
 
 
 @attrs.frozen
@@ -62,7 +60,7 @@ class _MLPGenerator(nn.Module):
         self.norms = nn.ModuleList(
             ConditionalBatchNorm(width, in_norm, dims=1) for width in widths[1:] if config.batch_norm
         )
-        self.activation = _activation(config.activation)
+        self.activation = make_activation(config.activation)
         self.last = nn.Linear(widths[-1], math.prod(data.shape))
         self.output = _output(config.output, data)
         self.shape = data.shape
@@ -103,7 +101,7 @@ class MLPDiscriminator(Discriminator):
     """Multilayer perceptron from a flattened sample of any shape to its score."""
 
     hidden: tuple[int, ...] = option((128, 128), help="units of each hidden layer", validator=deep_iterable(ge(1)))
-    activation: Activation = option("leaky_relu", help="activation of the hidden layers; leaky_relu has slope 0.2")
+    activation: CriticActivation = option("leaky_relu", help=CRITIC_ACTIVATIONS)
     norm: Norm = option("none", help="normalisation after each hidden layer")
     dropout: float = option(0.0, help="probability of dropping a hidden unit", validator=and_(ge(0), lt(1)))
     condition: DiscriminatorCondition = option(
@@ -123,7 +121,7 @@ class _MLPDiscriminator(nn.Module):
         widths = (math.prod(data.shape) + joined_width(joined), *config.hidden)
         layers: list[nn.Module] = []
         for a, b in itertools.pairwise(widths):
-            layers += [nn.Linear(a, b), make_norm(config.norm, b, dims=1), _activation(config.activation)]
+            layers += [nn.Linear(a, b), make_norm(config.norm, b, dims=1), make_activation(config.activation)]
             layers += [nn.Dropout(config.dropout)] if config.dropout else []
         self.join = JoinLabel(joined)
         self.layers = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from ganframe import DataSpec, Discriminator, Generator, option
 from ganframe.builtin.layers import (
+    CRITIC_ACTIVATIONS,
     ConditionalBatchNorm,
+    CriticActivation,
     DiscriminatorCondition,
     GeneratorCondition,
     Given,
@@ -24,6 +26,7 @@ from ganframe.builtin.layers import (
     given_for,
     joined_channels,
     joined_width,
+    make_activation,
     refuse_images,
 )
 from ganframe.layers import ConvThenPool, SelfAttention, UpsampleThenConv, padded_to_even, resolutions, upsampled
@@ -150,6 +153,7 @@ class ResNetDiscriminator(Discriminator):
     attention: int = option(
         0, help="shorter side of the feature maps that get SAGAN's self-attention; 0 for none", validator=ge(0)
     )
+    activation: CriticActivation = option("relu", help=CRITIC_ACTIVATIONS)
 
     def build(self, data: DataSpec) -> nn.Module:
         if self.condition == "projection":
@@ -158,12 +162,13 @@ class ResNetDiscriminator(Discriminator):
 
 
 class _DownBlock(nn.Module):
-    """Residual block; the first block of a network receives the image, so it starts without a ReLU."""
+    """Residual block; the first block of a network receives the image, so it starts without an activation."""
 
-    def __init__(self, channels: int, out: int, halve: bool, first: bool) -> None:
+    def __init__(self, channels: int, out: int, halve: bool, first: bool, activation: CriticActivation) -> None:
         super().__init__()
         self.first = first
         self.halve = halve
+        self.activation = make_activation(activation)
         hidden = out if first else channels
         self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
         self.conv2 = ConvThenPool(hidden, out) if halve else nn.Conv2d(hidden, out, 3, padding=1)
@@ -171,7 +176,7 @@ class _DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = padded_to_even(x) if self.halve else x
-        branch = self.conv2(self.conv1(x if self.first else x.relu()).relu())
+        branch = self.conv2(self.activation(self.conv1(x if self.first else self.activation(x))))
         # Pooling commutes with a 1×1 convolution, which is cheaper after pooling.
         return branch + self.shortcut(F.avg_pool2d(x, 2) if self.halve else x)
 
@@ -198,7 +203,10 @@ class _ResNetDiscriminator(nn.Module):
         widths = [data.shape[0] + joined_channels(joined, data.shape), *(config.width * m for m in multiples)]
         blocks = zip(widths, widths[1:], halves, strict=False)
         self.join = JoinLabel(joined)
-        self.blocks = nn.Sequential(*(_DownBlock(a, b, halve, first=i == 0) for i, (a, b, halve) in enumerate(blocks)))
+        self.blocks = nn.Sequential(
+            *(_DownBlock(a, b, halve, i == 0, config.activation) for i, (a, b, halve) in enumerate(blocks))
+        )
+        self.activation = make_activation(config.activation)
         self.head = Head(widths[-1], given_for(config.condition, "projection", data))
         self.apply(_init)
         # Last, so that the other weights are those of the network without attention.
@@ -210,7 +218,7 @@ class _ResNetDiscriminator(nn.Module):
             h = block(h)
             if self.attention is not None and i == self.attended:
                 h = self.attention(h)
-        h = h.relu().sum((2, 3))
+        h = self.activation(h).sum((2, 3))
         if extras is not None:
             extras["features"] = h
         return self.head(h, y)

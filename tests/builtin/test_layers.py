@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import ganframe
 from ganframe import DataSpec
 from ganframe.builtin.layers import (
     ConditionalBatchNorm,
@@ -12,6 +13,7 @@ from ganframe.builtin.layers import (
     JoinLabel,
     given_for,
     joined_channels,
+    make_activation,
     make_norm,
 )
 
@@ -166,3 +168,36 @@ def test_conditional_batch_norm_scales_and_shifts_linearly_in_conditions(dims, s
     ones = (1,) * (len(shape) - 2)
     scale, shift = (y @ part.weight.T for part in (norm.scale, norm.shift))
     torch.testing.assert_close(norm(h, y), (1 + scale).view(12, 4, *ones) * plain + shift.view(12, 4, *ones))
+
+
+ACTIVATIONS = {
+    "relu": torch.relu,
+    "leaky_relu": lambda h: torch.where(h > 0, h, 0.2 * h),
+    "tanh": torch.tanh,
+    "maxmin": lambda h: h.unflatten(1, (-1, 2)).sort(2).values.flatten(1, 2),
+    "groupsort": lambda h: h.unflatten(1, (-1, 4)).sort(2).values.flatten(1, 2),
+    "fullsort": lambda h: h.sort(1).values,
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_is_its_formula(name):
+    h = torch.randn(3, 8, 2, 2, dtype=torch.float64)
+    torch.testing.assert_close(make_activation(name)(h), ACTIVATIONS[name](h))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize(("network", "uses"), [("mlp", 2), ("dcgan", 2), ("resnet", 8)])
+def test_discriminators_use_the_activation_that_the_recipe_names_everywhere(name, network, uses):
+    """And their weights have the same names and shapes with each of them."""
+    component = ganframe.component("discriminator", network)
+    small = {"hidden": (8, 8)} if network == "mlp" else {"width": 4}
+    D = component(activation=name, **small).build(DataSpec((3, 16, 16)))
+    found = []
+    for module in D.modules():
+        if type(module) is type(make_activation(name)):
+            module.register_forward_hook(lambda *given: found.append(given[0]))
+    D(torch.randn(2, 3, 16, 16), torch.zeros(2, dtype=torch.long))
+    assert len(found) == uses
+    assert {repr(module) for module in found} == {repr(make_activation(name))}
+    assert D.state_dict().keys() == component(**small).build(DataSpec((3, 16, 16))).state_dict().keys()
