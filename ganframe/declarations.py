@@ -7,6 +7,7 @@ consecutive samples of its group. `many_scores = True`: a discriminator returns 
 `truncates_latent = True`: a generator makes better samples of latents z from a truncated normal distribution.
 `grows_at = (1000, 1500, …)`: a network that follows its buffer `training_step` has a stage begin, or end being faded
 in, at these generator steps. Two players that both declare it must agree.
+`lipschitz_constant()`, a method: a number that ‖f(x) - f(x')‖ / ‖x - x'‖ does not exceed, f being the module.
 
 Declarations are looked for in all modules of a network, so they hold inside a wrapper too.
 """
@@ -76,6 +77,24 @@ def has_w(G: nn.Module) -> bool:
 def growth(network: nn.Module) -> tuple[int, ...]:
     """The generator steps at which the network declares to grow, in order; empty if it declares none."""
     return tuple(sorted({step for module in network.modules() for step in getattr(module, "grows_at", ())}))
+
+
+def declared_constant(module: nn.Module) -> float:
+    """The Lipschitz constant of a module in its first argument, by its own `lipschitz_constant()`.
+
+    That method returns an upper bound in the Euclidean norm, for inputs of any size and the module's present weights,
+    rounding included; its docstring names the theorem. It is called on a copy of the module in float64 and evaluation
+    mode, and is believed: the module is not looked into. Raises ValueError where it returns no number ≥ 0.
+    """
+    value = module.lipschitz_constant()  # type: ignore[operator]
+    name = type(module).__name__
+    try:
+        constant = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}.lipschitz_constant() must return a number, not {type(value).__name__}") from None
+    if not (math.isfinite(constant) and constant >= 0):
+        raise ValueError(f"{name}.lipschitz_constant() returned {constant}; it must be finite and not negative")
+    return constant
 
 
 def mean_scores(scores: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Lipschitz diagnostics of trained discriminators: gradient norms, the steepest slope found, an upper bound.
+"""Lipschitz diagnostics of trained discriminators: gradient norms, the steepest slope found, a certified upper bound.
 
 The three differ. A gradient penalty acts on the slope between samples, clipping and spectral normalisation on the norm
 of each layer, and the product of the layers' norms can be far above every slope.
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ganframe.analysis.bounds import Layer, NoBound, upper_bound
+from ganframe.analysis.bounds import Bound, NoBound, certified_bound
 from ganframe.analysis.sides import open_sides
 from ganframe.analysis.trained import TrainedGenerator, load_networks, newest_checkpoint
 from ganframe.components import DataSpec
@@ -48,7 +48,7 @@ class LipschitzReport:
 
     `gradient_norms` has ‖∇D‖ (n,) at "real" samples, at "fake" ones and "between" the two, as the gradient penalty
     draws them. `largest_slope` is the largest |D(x) - D(x')| / ‖x - x'‖ over all pairs of these points: a lower bound
-    on the Lipschitz constant. `upper_bound` is the product of the layers' operator norms: an upper bound, or None where
+    on the Lipschitz constant. `bound` is an upper bound from the norms of the layers, proved from above, or None where
     `no_bound` says why. `weights` are D's effective weights: under spectral normalisation the normalised ones.
     """
 
@@ -56,10 +56,14 @@ class LipschitzReport:
     step: int
     gradient_norms: dict[str, Tensor]
     largest_slope: float
-    upper_bound: float | None
+    bound: Bound | None
     no_bound: str | None
-    layers: list[Layer]
     weights: Tensor
+
+    @property
+    def upper_bound(self) -> float | None:
+        """The value of the bound."""
+        return None if self.bound is None else self.bound.value
 
     @property
     def at_the_edge(self) -> float:
@@ -154,25 +158,29 @@ def _examined(
     norms = {where: _gradient_norms(D, x, y) for where, x in points.items()}
     each = torch.arange(spec.classes or 1, device=device) if spec.condition is None else y
     anywhere = points["real"][:1].expand(len(each), *spec.shape)
-    try:
-        bound, layers = upper_bound(D, anywhere, each)
-        reason = None
-    except NoBound as error:
-        bound, layers, reason = None, [], str(error)
     slope = _largest_slope(D, torch.cat([*points.values()]), torch.cat([y] * len(points)))
-    found = max(slope, *(norm.max().item() for norm in norms.values()))
-    if bound is not None and found > 1.001 * bound:  # D has parts that could not be traced: vmap, a scripted function
-        bound, layers, reason = None, [], f"a slope of {found:.4g} was found, and a bound of {bound:.4g}"
+    bound, reason = _bound(D, anywhere, each, max(slope, *(norm.max().item() for norm in norms.values())))
     return LipschitzReport(
         run=path,
         step=step,
         gradient_norms=norms,
         largest_slope=slope,
-        upper_bound=bound,
+        bound=bound,
         no_bound=reason,
-        layers=layers,
         weights=torch.cat([weight.detach().flatten().cpu() for weight in effective_weights(D)]),
     )
+
+
+def _bound(D: nn.Module, x: Tensor, y: Tensor, found: float) -> tuple[Bound | None, str | None]:
+    """The bound of D, or why there is none. `found` is the largest slope that was found."""
+    try:
+        bound = certified_bound(D, x, y)
+    except NoBound as error:
+        return None, str(error)
+    # Slopes between close points have the rounding of scores; a part that could not be traced is steeper by more.
+    if found > 1.001 * bound.value:
+        return None, f"a slope of {found:.4g} was found, and a bound of {bound.value:.4g}"
+    return bound, None
 
 
 def compare(paths: Sequence[str | Path], samples: int = 500) -> list[LipschitzReport]:
@@ -208,7 +216,8 @@ def _report(one: LipschitzReport) -> dict[str, Any]:
         "largest_slope": _finite(one.largest_slope),
         "upper_bound": one.upper_bound,
         "no_bound": one.no_bound,
-        "layers": [attrs.asdict(layer) for layer in one.layers],
+        "covers": None if one.bound is None else one.bound.covers,
+        "layers": [] if one.bound is None else [attrs.asdict(layer) for layer in one.bound.layers],
         "largest_weight": _finite(one.weights.abs().max().item()),
         "weights_at_the_edge": one.at_the_edge,
     }

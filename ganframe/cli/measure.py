@@ -77,7 +77,7 @@ def _transported(found: Transport, value_per_slope: float | None, line: Callable
 @click.option("-n", "samples", default=500, show_default=True, type=click.IntRange(2), help="Points of each kind.")
 @blocking
 def lipschitz(runs: tuple[str, ...], samples: int) -> None:
-    """Measure the slopes of the discriminators of RUNs: gradient norms, the largest slope found, an upper bound.
+    """Measure the slopes of the discriminators of RUNs: gradient norms, the largest slope found, a proved bound.
 
     A RUN is the folder of a run, or of a divergence that was measured.
     """
@@ -97,11 +97,14 @@ def lipschitz(runs: tuple[str, ...], samples: int) -> None:
         row("  5 % to 95 %", [f"{q[0.05]:.4g} to {q[0.95]:.4g}" for q in quantiles])
         row("  largest", [f"{q[1.0]:.4g}" for q in quantiles])
     row("largest slope of a pair", [f"{one.largest_slope:.4g}" for one in found])
-    row("upper bound", ["unknown" if one.upper_bound is None else f"{one.upper_bound:.4g}" for one in found])
+    row("certified upper bound", ["unknown" if one.upper_bound is None else f"{one.upper_bound:.4g}" for one in found])
     row("largest weight", [f"{one.weights.abs().max():.4g}" for one in found])
     row("weights within 1 % of it", [f"{one.at_the_edge:.1%}" for one in found])
     print_table(table)
     for one in found:
         if one.no_bound is not None:
             say(f"{one.run}: no upper bound: {one.no_bound}", indent=2)
+    covers = next((one.bound.covers for one in found if one.bound is not None), None)
+    if covers is not None:
+        say(f"the upper bound holds for {covers}", indent=2)
     click.echo(f"done: lipschitz.json in each run, {found[0].run}/lipschitz.png")

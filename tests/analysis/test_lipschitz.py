@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import ganframe
 from ganframe.analysis import lipschitz
-from ganframe.analysis.bounds import upper_bound
+from ganframe.analysis.bounds import COVERS, Bound, certified_bound
 from ganframe.analysis.lipschitz import LipschitzReport, compare, effective_weights, examine, short_names
 from ganframe.errors import RequestError
 
@@ -177,9 +177,9 @@ def test_examine_linear_discriminator(linear):
         assert found.quantiles(where) == pytest.approx(dict.fromkeys((0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0), 5.0))
     assert found.largest_slope == pytest.approx(5.0, rel=1e-3)
     assert found.largest_slope <= 5 + 1e-6
-    assert found.upper_bound == pytest.approx(5.0, rel=1e-5)
+    assert found.upper_bound == pytest.approx(5.0, rel=1e-12)
     assert found.no_bound is None
-    assert [(layer.module, layer.function, round(layer.norm, 4)) for layer in found.layers] == [
+    assert [(layer.module, layer.function, round(layer.norm, 4)) for layer in found.bound.layers] == [
         ("head.linear", "linear", 5.0)
     ]
     assert sorted(found.weights.tolist()) == [1.0, 3.0, 4.0]
@@ -190,7 +190,7 @@ def test_lipschitz_command_output_and_report(call, linear):
     result = call("lipschitz", linear, "-n", 40)
     for heading in ("gradient norm, real: median", "gradient norm, fake: median", "gradient norm, between: median"):
         assert row(result.output, heading) == ["5"]
-    assert row(result.output, "upper bound") == ["5"]
+    assert row(result.output, "certified upper bound") == ["5"]
     assert row(result.output, "largest weight") == ["4"]
     assert row(result.output, "weights within 1 % of it") == ["33.3%"]
     assert "no upper bound" not in result.output
@@ -201,7 +201,11 @@ def test_lipschitz_command_output_and_report(call, linear):
     assert report["upper_bound"] == pytest.approx(5.0, rel=1e-5)
     assert report["largest_slope"] == pytest.approx(5.0, rel=1e-3)
     assert (report["largest_weight"], report["weights_at_the_edge"]) == (4.0, pytest.approx(1 / 3))
-    assert report["layers"] == [{"module": "head.linear", "function": "linear", "norm": pytest.approx(5.0, rel=1e-5)}]
+    (layer,) = report["layers"]
+    assert layer.pop("norm") == pytest.approx(5.0, rel=1e-14)
+    assert layer == {"module": "head.linear", "function": "linear", "how": "singular values"}
+    assert report["covers"] == COVERS
+    assert "the upper bound holds for every x" in result.output
     assert Image.open(linear / "lipschitz.png").size[0] > 300
 
 
@@ -223,7 +227,7 @@ def test_points_are_real_fake_and_between(scored):
 def test_unknown_bound_is_reported_with_its_reason(call, scored):
     folder = scored("quadratic")
     result = call("lipschitz", folder, "-n", 20)
-    assert row(result.output, "upper bound") == ["unknown"]
+    assert row(result.output, "certified upper bound") == ["unknown"]
     lines = result.stdout.partition(f"{folder}: no upper bound: ")[2]
     assert "square" in lines.partition("done: ")[0]
     report = strict_json(folder / "lipschitz.json")
@@ -311,7 +315,7 @@ def test_clipped_weights_are_at_the_edge(trained):
 def test_spectrally_normalised_weights_are_the_effective_ones(trained):
     folder = trained("normalised", "discriminator.hidden=[16,16]", more=NORMALISED)
     found = examine(folder, samples=20)
-    norms = [layer.norm for layer in found.layers if layer.function == "linear"]
+    norms = [layer.norm for layer in found.bound.layers if layer.function == "linear"]
     assert norms == pytest.approx([1.0] * 3, rel=0.02)
     assert found.upper_bound == pytest.approx(math.prod(norms), rel=1e-4)
     assert found.largest_slope <= found.upper_bound
@@ -362,7 +366,7 @@ def test_examine_image_discriminator(trained, tmp_path):
     )
     found = examine(folder, samples=30)
     assert 0 < found.largest_slope <= found.upper_bound
-    assert [layer.function for layer in found.layers][:2] == ["conv2d", "leaky_relu"]
+    assert [layer.function for layer in found.bound.layers][:2] == ["conv2d", "leaky_relu"]
 
 
 # ------------------------------------------------------------------------------------------------------- several runs
@@ -374,9 +378,9 @@ def test_several_runs_write_a_report_each_and_one_picture(call, linear, trained)
     assert result.stdout.splitlines()[0].split() == ["linear", "other/seven"]
     named = [(str(folder), "examining the discriminator of step 6 at 60 points, on cpu") for folder in (linear, other)]
     assert [tuple(line.split(": ")) for line in result.stderr.splitlines()] == named
-    assert row(result.output, "upper bound")[0] == "5"
+    assert row(result.output, "certified upper bound")[0] == "5"
     reports = [strict_json(folder / "lipschitz.json") for folder in (linear, other)]
-    assert float(row(result.output, "upper bound")[1]) == pytest.approx(reports[1]["upper_bound"], rel=1e-3)
+    assert float(row(result.output, "certified upper bound")[1]) == pytest.approx(reports[1]["upper_bound"], rel=1e-3)
     assert len(reports[1]["layers"]) == 3
     assert (linear / "lipschitz.png").is_file()
     assert not (other / "lipschitz.png").exists()
@@ -404,7 +408,7 @@ def test_table_of_many_runs_stays_within_100_columns(call, linear):
 
 def test_run_compared_with_itself(call, linear):
     result = call("lipschitz", linear, linear, "-n", 5)
-    assert row(result.output, "upper bound") == ["5", "5"]
+    assert row(result.output, "certified upper bound") == ["5", "5"]
 
 
 def test_short_names_omit_the_common_prefix(tmp_path, monkeypatch):
@@ -412,7 +416,7 @@ def test_short_names_omit_the_common_prefix(tmp_path, monkeypatch):
         return short_names([of(Path(path)) for path in paths])
 
     def of(run):
-        return LipschitzReport(run, 1, {}, 0.0, None, None, [], torch.ones(1))
+        return LipschitzReport(run, 1, {}, 0.0, None, None, torch.ones(1))
 
     assert names("/a/runs/wgan/1", "/a/runs/wgan/2") == ["1", "2"]
     assert names("/a/runs/wgan/1", "/a/runs/gp/1") == ["wgan/1", "gp/1"]
@@ -521,7 +525,7 @@ def test_trackers_of_the_run_need_not_be_installed(call, linear):
 def test_half_precision_run_is_examined_on_the_cpu(call, linear):
     edited(linear, 'precision = "no"', 'precision = "fp16"')
     result = call("lipschitz", linear, "-n", 5)
-    assert row(result.output, "upper bound") == ["5"]
+    assert row(result.output, "certified upper bound") == ["5"]
 
 
 def test_examine_restores_torch_random_state(linear):
@@ -539,13 +543,13 @@ def test_diverged_discriminator_is_reported_with_null(call, linear, value):
     report = strict_json(linear / "lipschitz.json")
     assert report["upper_bound"] is None
     assert report["largest_slope"] is None
-    assert row(output, "upper bound") == ["unknown"]
+    assert row(output, "certified upper bound") == ["unknown"]
     assert row(output, "largest slope of a pair") == ["nan"]
 
 
 def test_share_at_the_edge_is_within_one_percent_of_either_sign():
     def share(*weights):
-        steepness = LipschitzReport(Path(), 1, {}, 0.0, None, None, [], torch.tensor(weights, dtype=torch.float64))
+        steepness = LipschitzReport(Path(), 1, {}, 0.0, None, None, torch.tensor(weights, dtype=torch.float64))
         return steepness.at_the_edge
 
     assert share(1.0, -1.0, 0.5, 0.0) == 0.5
@@ -555,7 +559,7 @@ def test_share_at_the_edge_is_within_one_percent_of_either_sign():
 
 def test_bound_below_a_found_slope_is_discarded(linear, monkeypatch):
     """A found slope contradicts a bound that missed a part of the network."""
-    monkeypatch.setattr(lipschitz, "upper_bound", lambda *given: (0.5 * upper_bound(*given)[0], []))
+    monkeypatch.setattr(lipschitz, "certified_bound", lambda *given: Bound(0.5 * certified_bound(*given).value, []))
     found = examine(linear, samples=20)
     assert found.upper_bound is None
     assert found.no_bound
