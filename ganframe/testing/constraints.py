@@ -26,6 +26,7 @@ from ganframe.testing.common import (
 from ganframe.testing.discriminators import IMAGE, POINT, Featured, curved, linear
 from ganframe.testing.memory import check_memory, check_scheduled
 from ganframe.testing.penalties import check_penalty
+from ganframe.testing.slopes import check_lipschitz_constants
 
 
 @checked
@@ -44,7 +45,7 @@ def check_constraint(constraint: Constraint | type[Constraint]) -> None:
     Where the wrapped D or the penalty raises ValueError for points, all of this is required for images only.
 
     A D returned by `wrap` returns scores (N,), trains, treats samples independently, changes nothing in evaluation
-    mode, and keeps its state in `state_dict`.
+    mode, and keeps its state in `state_dict`. The Lipschitz constants that its modules declare are not below a slope.
 
     Raises AssertionError for the first property that is violated.
     """
@@ -112,6 +113,7 @@ def _check_wrap(name: str, constraint: Any) -> None:
             _check_independence(name, D.train(training), x, y)
         _check_gradients(name, D.train(), x, y)
         _check_evaluation_mode(name, D.eval(), x, y)
+        check_lipschitz_constants(name, D, x, y)
         other.load_state_dict(D.state_dict())
         same = torch.allclose(other.eval()(x, y), D(x, y), atol=1e-6)
         require(same, f"{name}: state_dict must restore the wrapped D, but its scores differ after loading")

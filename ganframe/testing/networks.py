@@ -23,6 +23,7 @@ from ganframe.testing.common import (
     require_same_device,
 )
 from ganframe.testing.scores import check_extras, check_independence, check_raw_scores, check_second_derivative
+from ganframe.testing.slopes import check_lipschitz_constants
 
 SPECS = (
     DataSpec((2,)),
@@ -74,7 +75,7 @@ def check_discriminator(discriminator: Discriminator | type[Discriminator], data
     N = 1. Every parameter receives a gradient. D can be differentiated twice, for penalties. In training mode one
     sample's score does not depend on other samples, unless the network declares `mixes_samples`, or on those of other
     groups where it declares `mixes_groups_of`. In evaluation mode nothing changes. `state_dict` restores the network,
-    also after steps of training.
+    also after steps of training. A module's `lipschitz_constant()` is not below any slope that is found by ascent.
 
     Raises AssertionError for the first property that is violated.
     """
@@ -92,6 +93,7 @@ def check_discriminator(discriminator: Discriminator | type[Discriminator], data
         check_second_derivative(name, build(), x, y)
         check_raw_scores(name, build(), x, y)
         check_extras(name, build(), x, y)
+        check_lipschitz_constants(name, build(), x, y)
 
 
 def _check_w(name: str, G: nn.Module, z: Tensor, y: Tensor) -> None:
