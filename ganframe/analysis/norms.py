@@ -56,7 +56,8 @@ def largest_norm(matrices: Iterable[Tensor]) -> float:
         n, m = sorted(A.shape[1:])
         so_far = min(largest / scale, 1e100)  # whose square is finite
         s = _proved(A.mH @ A, so_far * so_far)
-        largest = max(largest, math.sqrt(s * (1 + 8 * n * (m + n + 3) * UNIT)) * scale * (1 + 4 * UNIT))
+        norm = math.sqrt(s * (1 + 8 * n * (m + n + 3) * UNIT)) * (1 + 4 * UNIT)
+        largest = max(largest, math.nextafter(norm * scale, math.inf))
     return largest
 
 
@@ -117,7 +118,7 @@ class Convolution:
         taps = kernels.shape[-1]
         rounding = 4 * (taps + 80) * UNIT * math.sqrt(taps) * kernels.norm().item()
         found = largest_norm([self._written_out(kernels)] if self.is_small else self._by_frequency(kernels))
-        return (found + rounding) * (1 + 4 * UNIT)
+        return (found + rounding) * (1 + 4 * UNIT) if math.isfinite(found) else math.inf
 
     @property
     def is_small(self) -> bool:
@@ -147,10 +148,11 @@ class Convolution:
     def _by_frequency(self, kernels: Tensor) -> Iterator[Tensor]:
         """The blocks of a circular convolution on a larger image, which is block-diagonal in the Fourier basis.
 
-        Let every number that is read and lies beyond x be a zero of a circular image of M·stride numbers a dimension,
-        with M ≥ the outputs. Then the operator is the circular one, restricted to inputs in x and to some outputs, so
-        that its norm is not larger. With a stride s the positions i·s + r are one input for each r < s (polyphase
-        components), and the stride is 1. The norm is the largest singular value of the matrices
+        Numbers that are read beyond x are zeros, at most b of them on each side. On a circular image of M·stride
+        numbers a dimension, at least those of x and b, they are zeros too, those of both sides being the same ones. So
+        the operator is the circular one with inputs in x and some of its outputs (two outputs that are one in the
+        circle read nothing but zeros), and its norm is not larger. With a stride s the positions i·s + r are one input
+        for each r < s (polyphase components), and the stride is 1. The norm is the largest singular value of
 
             Ŵ(f) = Σ_k w_k exp(2πi f·⌊t_k / s⌋ / M), one block of columns for each r = t_k mod s,
 
@@ -163,7 +165,7 @@ class Convolution:
         offsets, s = torch.tensor(self._offsets()), torch.tensor(self.stride)
         last = (torch.tensor(self.outputs) - 1) * s
         beyond = torch.maximum(-offsets.amin(0), last + offsets.amax(0) - torch.tensor(self.inputs) + 1).clamp(min=0)
-        sizes = torch.maximum(-(-(torch.tensor(self.inputs) + beyond) // s), torch.tensor(self.outputs))
+        sizes = -(-(torch.tensor(self.inputs) + beyond) // s)
         moved, phase = offsets.div(s, rounding_mode="floor"), offsets.remainder(s)
         grid = [torch.arange(M) for M in sizes.tolist()]
         grid[-1] = grid[-1][: len(grid[-1]) // 2 + 1]
