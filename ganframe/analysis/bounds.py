@@ -69,7 +69,7 @@ def certified_bound(network: nn.Module, x: Tensor, y: Tensor) -> Bound:
     """
     try:
         network = copy.deepcopy(network).cpu().double()
-    except RuntimeError as error:
+    except Exception as error:  # copying may fail in any way
         raise NoBound(f"the network cannot be copied: {_first_line(error)}") from None
     x, y = x.detach().cpu().double(), y.detach().cpu()
     y = y.double() if y.is_floating_point() else y
@@ -236,9 +236,10 @@ def _declared(module: nn.Module, trace: _Trace) -> Callable[..., Any]:
     forward = module.forward
 
     def bounded(h: Any, *rest: Any, **named: Any) -> Any:
-        if not any(_carried([h, rest, named])):
+        others = [*_carried([rest, named])]
+        if not isinstance(h, _Bounded) and not others:
             return forward(h, *rest, **named)
-        if not isinstance(h, _Bounded) or any(_carried([rest, named])):
+        if not isinstance(h, _Bounded) or others:
             raise NoBound(
                 f"{type(module).__name__}, in {trace.place}, declares a constant for its first argument alone, and "
                 "others depend on x too"

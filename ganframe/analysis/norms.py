@@ -167,6 +167,7 @@ class Convolution:
         beyond = torch.maximum(-offsets.amin(0), last + offsets.amax(0) - torch.tensor(self.inputs) + 1).clamp(min=0)
         sizes = -(-(torch.tensor(self.inputs) + beyond) // s)
         moved, phase = offsets.div(s, rounding_mode="floor"), offsets.remainder(s)
+        sizes[moved.amin(0) == moved.amax(0)] = 1  # such a frequency is one factor of Ŵ, as for kernels of one pixel
         grid = [torch.arange(M) for M in sizes.tolist()]
         grid[-1] = grid[-1][: len(grid[-1]) // 2 + 1]
         frequencies = torch.cartesian_prod(*grid).view(-1, len(grid))

@@ -15,7 +15,8 @@ from torch.nn.utils import parametrizations
 import ganframe
 from ganframe import DataSpec
 from ganframe.analysis.bounds import Bound, NoBound, certified_bound
-from ganframe.layers import ConvThenPool, UpsampleThenConv
+from ganframe.layers import ConvThenPool, GroupSort, UpsampleThenConv
+from ganframe.testing.slopes import steepest_slope
 
 R3GAN = Path(__file__).parents[2] / "plugins" / "ganframe-r3gan"
 ROUNDING = 1 + 1e-9  # of slopes, not of bounds
@@ -102,6 +103,15 @@ def weights(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
+class Times(nn.Module):
+    def __init__(self, matrix):
+        super().__init__()
+        self.matrix = nn.Parameter(matrix)
+
+    def forward(self, x):
+        return x @ self.matrix
+
+
 # ----------------------------------------------------------------------------------------------- norms of affine layers
 
 
@@ -112,6 +122,7 @@ AFFINE = {
     "linear of one number to one": (nn.Linear(1, 1), (1,)),
     "linear of two numbers": (nn.Linear(2, 2), (2,)),
     "linear over positions": (nn.Linear(4, 3), (5, 4)),
+    "product with a matrix": (Times(weights(6, 4)), (6,)),
     "conv": (nn.Conv2d(2, 3, 3), (2, 7, 6)),
     "conv with padding": (nn.Conv2d(2, 3, 3, padding=1), (2, 7, 6)),
     "conv padded with zeros beyond its kernel": (nn.Conv2d(2, 3, 3, padding=3), (2, 4, 4)),
@@ -319,6 +330,8 @@ KNOWN = {
     "logsigmoid": ((3,), F.logsigmoid, 1),
     "sine": ((3,), torch.sin, 1),
     "abs": ((3,), torch.abs, 1),
+    "MaxMin": ((5, 2), GroupSort(2), 1),
+    "a sort of all channels": ((5, 2), GroupSort(None), 1),
     "max pool": ((2, 6, 6), nn.MaxPool2d(2), 1),
     "max pool whose stride is not given": ((1, 6), lambda x: F.max_pool1d(x, 3), 1),
     "max pool that overlaps": ((2, 7, 7), nn.MaxPool2d(3, 1), 3),
@@ -553,6 +566,100 @@ def test_shared_weights_count_at_each_use():
     assert bound_of(lambda x: layer(layer(x)) + F.linear(x, layer.weight), (4,)) == pytest.approx(norm**2 + norm)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x + 1e-6 * torch.vmap(torch.sin)(x),  # far below the bound of the rest at random points
+        lambda x: torch.cat([x, torch.vmap(torch.relu)(x)], 1),
+        lambda x: torch.vmap(torch.relu)(x),
+    ],
+)
+def test_what_cannot_be_traced_is_found_wherever_x_is(function):
+    with pytest.raises(NoBound, match=r"depend on x in a way that cannot be traced|is not known"):
+        bound_of(function, (6,))
+
+
+# --------------------------------------------------------------------------------------------- declared constants
+
+
+class Declares(nn.Module):
+    """A function that is 1-Lipschitz in its first argument, which its parts do not show: a product of two of x's."""
+
+    def __init__(self, constant=1.0):
+        super().__init__()
+        self.linear, self.constant = nn.Linear(4, 4), constant
+
+    def forward(self, x, scale=1.0):
+        h = self.linear(x) / torch.linalg.matrix_norm(self.linear.weight, 2)
+        return scale * h.abs() * torch.tanh(h.abs()) / 2
+
+    def lipschitz_constant(self):
+        """1: the slope of h tanh(h) / 2 is at most 0.6, and the linear map has norm 1."""
+        return self.constant
+
+
+def test_a_declared_constant_takes_the_place_of_what_is_inside():
+    first, last = nn.Linear(3, 4), nn.Linear(4, 2)
+    network = Function(nn.Sequential(first, Declares(0.75), nn.ReLU(), last)).eval()
+    bound = certified_bound(network, torch.randn(1, 3), torch.zeros(1).long())
+    norms = [torch.linalg.matrix_norm(layer.weight.double(), 2).item() for layer in (first, last)]
+    assert bound.value == pytest.approx(0.75 * math.prod(norms), rel=1e-12)
+    assert [(layer.module, layer.function, layer.how) for layer in bound.layers[:2]] == [
+        ("function.0", "linear", "singular values"),
+        ("function.1", "Declares", "declared by Declares"),
+    ]
+    assert len(bound.layers) == 4
+    with torch.no_grad():
+        assert network(torch.randn(5, 3), None).isfinite().all()  # the network itself is as it was
+
+
+def test_a_discriminator_may_declare_its_own_constant():
+    class D(Declares):
+        def forward(self, x, y):
+            return super().forward(x).sum(1) / 2
+
+    bound = certified_bound(D().eval(), torch.randn(2, 4), torch.zeros(2).long())
+    assert bound.value == pytest.approx(1, rel=1e-14)
+    assert [layer.how for layer in bound.layers] == ["declared by D"]
+
+
+def test_a_constant_is_computed_from_the_weights_in_float64():
+    class Norm(nn.Linear):
+        def lipschitz_constant(self):
+            """The norm."""
+            assert self.weight.dtype == torch.float64
+            return torch.linalg.matrix_norm(self.weight, 2) * (1 + 1e-12)
+
+    network = Norm(5, 3)
+    expected = torch.linalg.matrix_norm(network.weight.double(), 2).item()
+    found = certified_bound(Function(network), torch.randn(1, 5), torch.zeros(1).long())
+    assert found.value == pytest.approx(expected, rel=1e-11)
+    assert found.value > expected
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Declares(math.nan), r"module: Declares.lipschitz_constant\(\) returned nan; it must be finite"),
+        (Declares(-1.0), "returned -1.0; it must be finite and not negative"),
+        (Declares("1,0"), "must return a number, not str"),
+    ],
+)
+def test_a_declared_number_that_is_none_gives_no_bound(network, words):
+    with pytest.raises(NoBound, match=words):
+        bound_of(WithModule(network, torch.relu), (4,))
+
+
+def test_a_declared_constant_holds_for_the_first_argument_alone():
+    class Scaled(Function):
+        def forward(self, x, y):
+            return self.function(x, scale=x)
+
+    with pytest.raises(NoBound, match="declares a constant for its first argument alone, and others depend on x too"):
+        bound_of(Scaled(Declares()), (4,))
+
+
 # --------------------------------------------------------------------------------------- functions without a rule
 
 
@@ -671,6 +778,85 @@ def test_bound_of_a_network_in_float32_is_computed_in_float64():
     single = certified_bound(network, x, y)
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
     assert single == certified_bound(network.double(), x.double(), y)
+
+
+# --------------------------------------------------------------------------------- random networks, many slopes
+
+
+def random_network(seed):
+    """One to four affine layers with random options and activations between them: (network, activations, shape)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*choices):
+        return choices[int(torch.randint(len(choices), (), generator=generator))]
+
+    shape = draw((5,), (9,), (2, 6, 5), (4, 5, 7), (1, 4, 4), (2, 9))
+    layers, h = [], torch.zeros(1, *shape)
+    for _ in range(draw(1, 2, 3, 4)):
+        width, channels = draw(1, 2, 4, 6), h.shape[1]
+        if h.ndim == 2:
+            layer = nn.Linear(channels, width)
+        else:
+            dims, groups = h.ndim - 2, draw(1, 1, math.gcd(channels, width))
+            kind = draw(nn.Conv2d, nn.ConvTranspose2d) if dims == 2 else draw(nn.Conv1d, nn.ConvTranspose1d)
+            options = {"stride": draw(1, 2, 3), "padding": draw(0, 1), "dilation": draw(1, 1, 2), "groups": groups}
+            layer = kind(channels, width, draw(1, 2, 3), **options)
+        try:
+            h = layer(h)
+        except RuntimeError:  # the feature maps are too small for this kernel
+            continue
+        if h.numel() > 500 or not h.numel():
+            break
+        layers += [layer, draw(nn.ReLU(), nn.LeakyReLU(0.2), nn.Tanh(), GroupSort(2), GroupSort(None), nn.ELU())]
+    return nn.Sequential(*layers).double().requires_grad_(False), shape
+
+
+def test_bounds_of_200_random_networks_are_the_products_of_exact_norms_and_above_every_slope():
+    deep = 0
+    for seed in range(200):
+        torch.manual_seed(seed)
+        network, shape = random_network(seed)
+        h, exact = torch.zeros(1, *shape, dtype=torch.float64), 1.0
+        for layer in network:
+            if hasattr(layer, "weight"):
+                exact *= dense_norm(layer, h.shape[1:])
+            h = layer(h)
+        bound = bound_of(network, shape)
+        assert exact * (1 - 1e-13) <= bound <= exact * (1 + 1e-8) + 1e-10, network
+        affine = nn.Sequential(*(layer for layer in network if hasattr(layer, "weight")))
+        assert dense_norm(affine, shape) <= bound * (1 + 1e-13)
+        found = steepest_slope(network, torch.randn(4, *shape, dtype=torch.float64), steps=3) if len(network) else 0
+        assert found <= bound * ROUNDING
+        deep += len(network) > 4
+    assert deep > 50
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape"),
+    [
+        ("mlp", {"hidden": (16, 16), "activation": "maxmin"}, (4,)),
+        ("mlp", {"hidden": (12, 12), "activation": "fullsort"}, (2, 3)),
+        ("dcgan", {"width": 4, "norm": "none", "activation": "groupsort"}, (1, 8, 8)),
+        ("resnet", {"width": 2, "activation": "maxmin"}, (1, 8, 8)),
+    ],
+)
+def test_10000_random_and_adversarial_slopes_do_not_exceed_the_bound(name, options, shape):
+    """5,000 random pairs at many distances, and 5,000 pairs that move uphill; the steepest is not far below."""
+    torch.manual_seed(0)
+    D = built(name, shape, **options).double().eval().requires_grad_(False)
+    y = torch.zeros(500).long()
+    bound = certified_bound(D, torch.zeros(1, *shape), y[:1]).value
+    found = 0.0
+    for scale in torch.logspace(-3, 1, 10):
+        x = torch.randn(500, *shape, dtype=torch.float64)
+        other = x + scale * torch.randn_like(x)
+        slopes = (D(x, y) - D(other, y)).abs() / (x - other).flatten(1).norm(dim=1)
+        found = max(found, slopes.max().item())
+    adversarial = steepest_slope(lambda x: D(x, y[: len(x)]), torch.randn(84, *shape, dtype=torch.float64), steps=10)
+    assert found <= bound * ROUNDING
+    assert found < adversarial <= bound * ROUNDING
+    if name == "mlp":
+        assert adversarial > 0.2 * bound
 
 
 # --------------------------------------------------------------------------------------------------- whole networks
