@@ -137,7 +137,8 @@ class Convolution:
         """Whether the matrix of the operator may be written out."""
         rows = len(self.weight) // self.groups * math.prod(self.outputs)
         columns = self.weight.shape[1] * math.prod(self.inputs)
-        return self.groups * rows * columns * min(rows, columns) <= DENSE
+        numbers = self.groups * rows * columns
+        return numbers <= 8 * CHUNK and numbers * min(rows, columns) <= DENSE
 
     def _offsets(self) -> list[tuple[int, ...]]:
         """k·dilation - padding of each tap k of the kernel."""
