@@ -1,26 +1,33 @@
-"""Five more constraints on the discriminator, and Dirac-GAN to test them on, as a plugin of ganframe.
+"""More constraints on the discriminator, and Dirac-GAN to test them on.
 
 This module registers the components. `gradients` penalises D's gradient norm, `consistency` the effect of dropout on D,
 `weights` D's weight matrices; `noise` adds noise to D's input; `dirac` is a GAN with two parameters.
+
+`orthogonal_layers` and `aol` are constraints by parametrisations of D's weights, for the layers that `covered` finds; the
+mathematics they share is in `kernels` and `matrices`.
 """
 
 from collections.abc import Mapping
 
 from ganframe import Constraint, Dataset, Discriminator, Generator, hookimpl
+from ganframe_lipschitz.aol import AlmostOrthogonal
 from ganframe_lipschitz.consistency import Consistency
 from ganframe_lipschitz.dirac import DiracDiscriminator, DiracGenerator, Point
 from ganframe_lipschitz.gradients import DRAGAN, LipschitzPenalty
 from ganframe_lipschitz.noise import InstanceNoise
+from ganframe_lipschitz.orthogonal_layers import OrthogonalLayers
 from ganframe_lipschitz.weights import Orthogonal
 
 __all__ = [
     "DRAGAN",
+    "AlmostOrthogonal",
     "Consistency",
     "DiracDiscriminator",
     "DiracGenerator",
     "InstanceNoise",
     "LipschitzPenalty",
     "Orthogonal",
+    "OrthogonalLayers",
     "Point",
 ]
 
@@ -33,6 +40,8 @@ def ganframe_constraints() -> Mapping[str, type[Constraint]]:
         "dragan": DRAGAN,
         "orthogonal": Orthogonal,
         "instance_noise": InstanceNoise,
+        "orthogonal_layers": OrthogonalLayers,
+        "aol": AlmostOrthogonal,
     }
 
 
