@@ -11,7 +11,6 @@ plain one has at d·ω.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -100,19 +99,16 @@ def correlation_sums(kernel: Tensor, q: Tensor | None = None) -> Tensor:
     diag(Σ_j |A_ij| q_j / q_i) - A is ≥ 0, as it is similar to a diagonally dominant matrix (Prach & Lampert 2022,
     theorems 1 and 2; Araujo et al. 2023, theorem 3, for q).
     """
-    taps = kernel.shape[3:]
-    q = kernel.new_ones(kernel.shape[:2]) if q is None else q
-    weighted = torch.zeros_like(q)
-    for shift in itertools.product(*(range(1 - k, k) for k in taps)):
-        if shift < tuple(0 for _ in taps):
-            continue  # the sum of -t is that of t, transposed
-        one = kernel[(..., *(slice(max(0, -t), k - max(0, t)) for t, k in zip(shift, taps, strict=True)))]
-        other = kernel[(..., *(slice(max(0, t), k - max(0, -t)) for t, k in zip(shift, taps, strict=True)))]
-        sums = (one.flatten(2) @ other.flatten(2).mT).abs()
-        weighted = weighted + (sums @ q[..., None])[..., 0]
-        if any(shift):
-            weighted = weighted + (sums.mT @ q[..., None])[..., 0]
-    return weighted / q
+    g, a, _, *taps = kernel.shape
+    if taps:
+        # The autocorrelation is the kernel convolved with itself: samples i, output channels (g, j), shifts t.
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(taps) - 1]
+        samples, filters = kernel.transpose(0, 1).flatten(1, 2), kernel.flatten(0, 1)
+        products = convolve(samples, filters, padding=[k - 1 for k in taps], groups=g)
+        sums = products.abs().flatten(2).sum(2).view(a, g, a).transpose(0, 1)
+    else:
+        sums = (kernel @ kernel.mT).abs()
+    return sums.sum(2) if q is None else (sums @ q[..., None])[..., 0] / q
 
 
 def squared_norm_bound(kernel: Tensor, iterations: int) -> Tensor:
