@@ -42,6 +42,7 @@ OPTIONS = {
     "discriminator biggan": {"width": 4},
     "generator progressive": {"width": 4},
     "discriminator progressive": {"width": 4},
+    **{f"discriminator {name}": {"width": 4, "blocks": 1} for name in ("sll", "cpl")},
     "generator unet": {"width": 4},
     "generator residual": {"width": 4, "blocks": 1},
     "generator srresnet": {"width": 4, "blocks": 1},

@@ -263,6 +263,23 @@ def test_perceptron_with_relu_has_no_slope_above_1(constraint, moved):
 
 
 @pytest.mark.parametrize("constraint", BOTH, ids=str)
+@pytest.mark.parametrize(
+    ("name", "options", "spec"),
+    [
+        ("mlp", {"hidden": (16, 16), "activation": "groupsort"}, DataSpec((5,))),
+        ("dcgan", {"width": 4, "norm": "none", "activation": "maxmin"}, DataSpec((3, 16, 16))),
+    ],
+)
+def test_bound_of_the_analysis_is_1(constraint, name, options, spec, moved):
+    from ganframe.analysis.bounds import certified_bound
+
+    D = ganframe.component("discriminator", f"builtin:{name}")(**options).build(spec)
+    D = moved(constraint.wrap(D)).eval()
+    bound = certified_bound(D, torch.zeros(1, *spec.shape), torch.zeros(1, dtype=torch.long)).value
+    assert 1e-4 < bound <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("constraint", BOTH, ids=str)
 def test_weights_are_made_in_full_precision_under_autocast(constraint, moved):
     layer = moved(constraint.wrap(nn.Conv2d(8, 8, 3)))
     expected = layer.weight

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from ganframe_lipschitz import DRAGAN, Consistency, InstanceNoise, LipschitzPenalty, Orthogonal
+from ganframe_lipschitz import (
+    CPL,
+    DRAGAN,
+    SLL,
+    AlmostOrthogonal,
+    Consistency,
+    InstanceNoise,
+    LipschitzPenalty,
+    Orthogonal,
+    OrthogonalLayers,
+)
 
 import ganframe
 
@@ -16,7 +26,10 @@ OFFERED = {
     "dragan": DRAGAN,
     "orthogonal": Orthogonal,
     "instance_noise": InstanceNoise,
+    "orthogonal_layers": OrthogonalLayers,
+    "aol": AlmostOrthogonal,
 }
+WITHOUT_PENALTY = ("instance_noise", "orthogonal_layers", "aol")
 RECIPE = """
 [dataset]
 use = "digits"
@@ -48,7 +61,8 @@ def recipe_with(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "penalties"), [("wgan_lp_grid", {"lp"}), ("ct_gan_digits", {"gradient_penalty", "consistency"})]
+    ("name", "penalties"),
+    [("wgan_lp_grid", {"lp"}), ("ct_gan_digits", {"gradient_penalty", "consistency"}), ("orthogonal_digits", set())],
 )
 def test_recipe_trains_a_few_steps(name, penalties, tmp_path):
     recipe = ganframe.load_recipe(FOLDER / f"{name}.toml", FEW)
@@ -66,7 +80,12 @@ def test_constraint_is_registered_and_trains(name, recipe_with, tmp_path):
     run = ganframe.run(recipe_with(name, *FEW), out=tmp_path / "run")
     for record in run.log:
         assert torch.tensor([value for key, value in record.items() if "_" in key]).isfinite().all()
-        assert (f"penalty_{name}" in record) == (name != "instance_noise")
+        assert (f"penalty_{name}" in record) == (name not in WITHOUT_PENALTY)
+
+
+def test_critics_are_registered():
+    assert ganframe.component("discriminator", "lipschitz:sll") is SLL
+    assert ganframe.component("discriminator", "lipschitz:cpl") is CPL
 
 
 @pytest.mark.parametrize("name", ["lp", "dragan"])
