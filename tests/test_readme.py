@@ -227,7 +227,8 @@ def test_shown_packages_are_those_there_are():
 
 METHODS = re.split(
     r",\s+",
-    """Minimax, NS, WGAN, clipping, GP, SN, LSGAN, hinge, f-GAN, RaGAN, R3GAN, LP, DRAGAN, CT, TTUR, WGAN-div, EBGAN,
+    """Minimax, NS, WGAN, clipping, GP, SN, LSGAN, hinge, f-GAN, RaGAN, R3GAN, LP, DRAGAN, CT,
+    orthonormal layers, AOL, SLL, CPL, TTUR, WGAN-div, EBGAN,
     BEGAN, LeCam, Fisher, Sobolev, DiffAugment, ADA, bCR, zCR, PacGAN, minibatch deviation, projection, SAGAN, WaveGAN,
     AC-GAN, ReACGAN/ContraGAN, SSGAN, InfoGAN, feature matching, K+1, MMD-GAN, Cramér, optimistic Adam, BigGAN,
     Progressive GAN, StyleGAN2, projected GAN, pix2pix, CycleGAN, SRGAN, video prediction, text-conditioned, HiFi-GAN,
