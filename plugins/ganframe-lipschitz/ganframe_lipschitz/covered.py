@@ -32,7 +32,8 @@ def covered(D: nn.Module, constraint: str) -> list[nn.Module]:
             continue
         reason = _reason(module)
         if reason:
-            where = f"{type(module).__name__}{f' {name}' if name else ''}"
+            kind = type(module).__name__.removeprefix("Parametrized")
+            where = f"{kind}{f' {name}' if name else ''}"
             raise ValueError(f"{constraint} cannot make this discriminator 1-Lipschitz: its {where} {reason}")
         if isinstance(module, LAYERS):
             found.append(module)

@@ -201,7 +201,7 @@ REFUSED = [
     (nn.Conv2d(2, 2, 3, padding=1, padding_mode="replicate"), "padding_mode = 'replicate'"),
     (nn.Conv2d(2, 2, 3, padding=2, padding_mode="circular"), "circular padding beyond its kernel"),
     (nn.Conv2d(2, 2, 3, 2, padding=1, padding_mode="circular"), "with a stride"),
-    (nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3)), "ParametrizedLinear 1 already has a parametrisation"),
+    (nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3)), "Linear 1 already has a parametrisation"),
 ]
 
 
