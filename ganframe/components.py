@@ -228,6 +228,14 @@ class Distribution(TorchDataset[tuple[Tensor, Tensor]]):
         """Returns log p(x) (n,) for x (n, *shape). Optional: raises NotImplementedError, as here, if not known."""
         raise NotImplementedError
 
+    def optimal_critic(self, other: Distribution) -> Callable[[Tensor], Tensor]:
+        """Returns the scores of an optimal critic between this distribution and another one: x (n, *shape) -> (n,).
+
+        It is 1-Lipschitz, and its mean here less its mean under `other` is W1. x may be differentiated. Optional:
+        raises NotImplementedError, as here, if none is known. `ganframe divergence` judges Wasserstein critics by it.
+        """
+        raise NotImplementedError
+
     def modes(self) -> tuple[Tensor, Tensor, Tensor]:
         """Returns means (K, *shape), standard deviations (K,) and weights (K,) of a mixture of isotropic Gaussians.
 

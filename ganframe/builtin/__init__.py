@@ -10,6 +10,7 @@ from ganframe.builtin.distributions import Gaussian1D, Grid, Ring, SwissRoll
 from ganframe.builtin.efficientnet import effnet_lite0
 from ganframe.builtin.fidelity import InceptionScore, dinov2, inception, inception_logits
 from ganframe.builtin.frechet import Frechet, Kernel
+from ganframe.builtin.funnels import FunnelsCube, FunnelsMoved
 from ganframe.builtin.image_folder import ImageFolder
 from ganframe.builtin.images import Digits, TorchvisionDataset
 from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
@@ -52,6 +53,8 @@ def ganframe_datasets() -> dict[str, type]:
         "grid": Grid,
         "gaussian_1d": Gaussian1D,
         "swiss_roll": SwissRoll,
+        "funnels": FunnelsCube,
+        "funnels_moved": FunnelsMoved,
         "digits": Digits,
         "image_folder": ImageFolder,
         "stacked": Stacked,
