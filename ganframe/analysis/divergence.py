@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from ganframe.analysis.exact import (
 )
 from ganframe.analysis.meaning import scale_of
 from ganframe.analysis.measured import Measured, Transport, report
+from ganframe.analysis.optimum import Agreement, Optimum, agreement, known_optimum
 from ganframe.analysis.sides import Side, as_recipe, open_sides
 from ganframe.components import DataSpec, Objective
 from ganframe.data.real import real_samples
@@ -51,9 +53,11 @@ from ganframe.training.prepare import prepare
 from ganframe.training.progress import progress
 from ganframe.training.trainer import Trainer
 
+RESULT = "divergence.json"
 JUDGED = 20_000, 50_000  # samples of a distribution for a point of the curve: at least so many, or so many numbers
 JUDGED_LAST = 20_000, 2_000_000
 TRANSPORTED = 2_000
+GRADIENTS = 4_096, 20_000  # samples at which gradients are compared: at least, at most
 GROUPS = 100  # of held-out samples, for the standard error
 OF_VECTORS = 1_000  # samples in a group at most, where the objective compares all pairs of vectors
 
@@ -67,13 +71,25 @@ def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
     anything is written where the sides do not fit together or a part cannot be built, and RunError, with nothing left
     in the folder, where D diverges.
     """
+    sides, trainer = prepare_sides(comparison)
+    folder = run_folder.create_measurement(comparison.name, out)
+    with _removed_if_nothing_is_measured(folder):
+        return _measured(comparison, sides, trainer, folder)
+
+
+@process_state_kept()
+def measure_in(folder: Path, comparison: Comparison) -> Measured:
+    """As `measure`, in a folder that is there: what an interrupted measurement has left in it is written anew."""
+    return _measured(comparison, *prepare_sides(comparison), folder)
+
+
+def prepare_sides(comparison: Comparison) -> tuple[tuple[Side, Side], Trainer]:
+    """Both sides, and D with all that trains it. Raises RequestError where something is wrong with them."""
     sides = open_sides(comparison)
     trainer = prepare(as_recipe(comparison, *sides))
     if trainer.accelerator.num_processes > 1:
         raise RequestError("ganframe divergence runs in one process")
-    folder = run_folder.create_measurement(comparison.name, out)
-    with _removed_if_nothing_is_measured(folder):
-        return _measured(comparison, sides, trainer, folder)
+    return sides, trainer
 
 
 def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer, folder: Path) -> Measured:
@@ -83,6 +99,7 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
     size = counted(parameters(trainer.state.D.network), "parameter")
     note(f"{folder}: on {device_name(device)}; D {size}; it is trained alone, and judged on held-out samples")
     move = move_options(trainer.optimizers)
+    begun = time.perf_counter()
     with progress(comparison.train.steps, 0, [], shown=True) as bar:
         while trainer.state.step < comparison.train.steps:
             for buffer in trainer.state.step_buffers:
@@ -96,10 +113,13 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
                 value, error = _judge(trainer, held_out, _count(trainer.spec, *JUDGED))
                 history.append({"step": trainer.state.step, "value": value, "error": error})
             bar(trainer.state)
+    seconds = time.perf_counter() - begun
     note("judging D on held-out samples")
     value, error = _judge(trainer, held_out, _count(trainer.spec, *JUDGED_LAST))
     line = on_the_line(sides[0].data, sides[1].data, trainer.spec)
     objective = _objective(trainer)
+    optimum = _optimum(trainer, sides, line)
+    exact = None if line is None else exact_value(objective, line)
     others = _samples(sides[0], trainer.spec, seed + 2, device, held_out=False)
     transported = _transport(trainer, held_out, others)
     measured = Measured(
@@ -107,18 +127,21 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
         value=value,
         error=error,
         scale=scale_of(objective),
-        exact=None if line is None else exact_value(objective, line),
+        exact=exact if optimum is None else optimum.w1,
+        exact_error=None if optimum is None or optimum.samples is None else optimum.error,
+        agreement=_agreement(trainer, optimum, held_out[0]),
         transported=transported,
         critic_error=None if line is None else _distance_from_optimum(trainer, line, folder),
         history=history,
+        seconds=seconds,
     )
     write_text(folder / "comparison.toml", to_toml(comparison))
     D = trainer.state.D.network
     write_atomically(folder / "discriminator.safetensors", lambda partial: save_weights(D, partial))
-    write_text(folder / "divergence.json", json.dumps(report(measured), indent=2) + "\n")
     label = f"W1 of {transported.samples} samples" if measured.exact is None and transported is not None else "exact"
     known = measured.transport if measured.exact is None else measured.exact
     pictures.draw_convergence(folder / "convergence.png", history, known, label)
+    write_text(folder / RESULT, json.dumps(report(measured), indent=2) + "\n")  # last: where it is, all is there
     return measured
 
 
@@ -127,7 +150,7 @@ def _removed_if_nothing_is_measured(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not (folder / "divergence.json").exists():
+        if not (folder / RESULT).exists():
             run_folder.remove_numbered(folder)
         raise
 
@@ -197,6 +220,23 @@ def _judge(trainer: Trainer, held_out: tuple[HeldOut, HeldOut], count: int) -> t
             "diverged; lower optimizer.discriminator.lr, or add a constraint"
         )
     return value, error
+
+
+def _optimum(trainer: Trainer, sides: tuple[Side, Side], line: Line | None) -> Optimum | None:
+    """W1 and an optimal critic, for an objective that estimates W1 between sides where one is known."""
+    if not is_difference_of_means(_objective(trainer)):
+        return None
+    return known_optimum(sides[0].data, sides[1].data, line, trainer.state.device)
+
+
+def _agreement(trainer: Trainer, optimum: Optimum | None, samples: HeldOut) -> Agreement | None:
+    """How D's gradients agree with those of an optimal critic; None where D mixes samples, which have no slope then."""
+    D = trainer.state.D.network
+    if optimum is None or group_size(D) > 1:
+        return None
+    least, most = GRADIENTS
+    with evaluation(D):
+        return agreement(D, optimum.critic, samples(min(most, _count(trainer.spec, least, 2**21))))
 
 
 @torch.no_grad()

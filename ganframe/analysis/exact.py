@@ -46,14 +46,13 @@ def optimal_scores(objective: Objective, line: Line) -> Tensor | None:
 def exact_value(objective: Objective, line: Line) -> float | None:
     """The maximum of -L_D between two known densities, by quadrature, or None where it is not known.
 
-    For L_D = E b - E a over 1-Lipschitz critics, it is W1 = ∫|P - Q| dx of the distribution functions. Otherwise it is
-    -L_D at the optimal discriminator, `objective.optimal_score`. The loss must then be a sum of a term of the real
-    scores and one of the fake scores, as all except the relativistic ones are.
+    For L_D = E b - E a over 1-Lipschitz critics, it is W1. Otherwise it is -L_D at the optimal discriminator,
+    `objective.optimal_score`. The loss must then be a sum of a term of the real scores and one of the fake scores, as
+    all except the relativistic ones are.
     """
-    p, q = line.log_p.exp(), line.log_q.exp()
     if is_difference_of_means(objective):
-        apart = torch.cumulative_trapezoid(p - q, line.x).abs()
-        return torch.trapezoid(apart, line.x[1:]).item()
+        return w1_on_the_line(line)
+    p, q = line.log_p.exp(), line.log_q.exp()
     score = optimal_scores(objective, line)
     if score is None:
         return None
@@ -70,6 +69,12 @@ def exact_value(objective: Objective, line: Line) -> float | None:
     real = torch.where(p > 1e-300, p * of_real, 0.0)
     fake = torch.where(q > 1e-300, q * of_fake, 0.0)
     return -(torch.trapezoid(real, line.x) + torch.trapezoid(fake, line.x) - loss(middle, middle)[0]).item()
+
+
+def w1_on_the_line(line: Line) -> float:
+    """W1 = ∫|P - Q| dx of the distribution functions of two densities."""
+    apart = torch.cumulative_trapezoid(line.log_p.exp() - line.log_q.exp(), line.x).abs()
+    return torch.trapezoid(apart, line.x[1:]).item()
 
 
 def optimal_critic(line: Line) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from ganframe.analysis.meaning import Scale
+from ganframe.analysis.optimum import Agreement
 
 
 @attrs.frozen
@@ -31,10 +32,12 @@ class Measured:
     """A finished measurement, in nats where the objective is a divergence of densities.
 
     `value` is -L_D on held-out samples and `error` its standard error; `scale` says what is its value of equal and of
-    disjoint sides. `exact` is the maximum of -L_D by quadrature, where both densities on the line are known.
-    `transported` is W1 between samples, where the objective is a difference of means: over 1-Lipschitz critics its
-    maximum is W1. `critic_error` is the mean of |σ(D(x)) - σ(D*(x))| over both sides, where the optimal discriminator
-    D* is known on the line.
+    disjoint sides. `exact` is the maximum of -L_D, by quadrature where both densities on the line are known, and by
+    samples, with the standard error `exact_error`, where the sides know an optimal Wasserstein critic. `agreement` is
+    how the gradients of D agree with those of such a critic, where one is known. `transported` is W1 between samples,
+    where the objective is a difference of means: over 1-Lipschitz critics its maximum is W1. `critic_error` is the mean
+    of |σ(D(x)) - σ(D*(x))| over both sides, where the optimal discriminator D* is known on the line. `seconds` is the
+    time that training took, with what was judged meanwhile.
     """
 
     folder: Path
@@ -42,9 +45,24 @@ class Measured:
     error: float
     scale: Scale
     exact: float | None
+    exact_error: float | None
+    agreement: Agreement | None
     transported: Transport | None
     critic_error: float | None
     history: list[dict[str, float]]
+    seconds: float
+
+    @property
+    def share(self) -> float | None:
+        """-L_D as a share of W1, where W1 is known and above 0."""
+        return None if self.agreement is None or not self.exact else self.value / self.exact
+
+    @property
+    def share_error(self) -> float | None:
+        """The standard error of `share`: of -L_D and of W1, to first order."""
+        if self.share is None or not self.exact:
+            return None
+        return math.hypot(self.error, self.share * (self.exact_error or 0.0)) / self.exact
 
     @property
     def transport(self) -> float | None:
@@ -66,7 +84,8 @@ class Measured:
         if self.transported is None:
             return None
         known, name = (self.exact, "W1") if self.exact is not None else (self.transported.w1, "W1 of the samples")
-        if not self.value - 2 * (0.0 if math.isnan(self.error) else self.error) > known:
+        error = math.hypot(0.0 if math.isnan(self.error) else self.error, self.exact_error or 0.0)
+        if not self.value - 2 * error > known:
             return None
         found = self.value_per_slope
         instead = "" if found is None else f"; use -L_D / slope, {found:.5g}"
@@ -79,7 +98,7 @@ class Measured:
 
 def report(measured: Measured) -> dict[str, Any]:
     """divergence.json. What is unknown or not finite is null: JSON has no NaN."""
-    scale, transported = measured.scale, measured.transported
+    scale, transported, agreement = measured.scale, measured.transported, measured.agreement
     return {
         "value": _finite(measured.value),
         "error": _finite(measured.error),
@@ -87,6 +106,13 @@ def report(measured: Measured) -> dict[str, Any]:
         "separable": scale.separable,
         "jsd": scale.jsd(measured.value),
         "exact": measured.exact,
+        "exact_error": measured.exact_error,
+        "share": measured.share,
+        "share_error": _finite(measured.share_error),
+        **{
+            f"gradient_{name}": agreement and _finite(getattr(agreement, name))
+            for name in ("cosine", "cosine_error", "l2", "l2_error")
+        },
         "transport": measured.transport,
         "transport_samples": transported and transported.samples,
         "transport_floor": transported and transported.floor,
@@ -94,9 +120,10 @@ def report(measured: Measured) -> dict[str, Any]:
         "value_per_slope": measured.value_per_slope,
         "warning": measured.warning,
         "critic_error": measured.critic_error,
+        "seconds": measured.seconds,
         "history": [{key: _finite(number) for key, number in record.items()} for record in measured.history],
     }
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

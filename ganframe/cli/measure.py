@@ -48,7 +48,15 @@ def divergence(recipe: str, against: str | None, out: str | None, overrides: tup
         line("  of disjoint sides", f"{scale.separable:.5f} is fully separable")
     if measured.exact is not None:
         exact = scale.jsd(measured.exact)
-        line("exact, by quadrature", f"{five(measured.exact)}{'' if exact is None else f' (JSD {exact:.5f})'}")
+        if measured.exact_error is None:
+            line("exact, by quadrature", f"{five(measured.exact)}{'' if exact is None else f' (JSD {exact:.5f})'}")
+        else:
+            line("W1, of an optimal critic", f"{five(measured.exact)} ± {five(measured.exact_error)}")
+    if measured.share is not None and measured.share_error is not None:
+        line("share of W1", f"{measured.share:.2%} ± {measured.share_error:.2%}")
+    if (found := measured.agreement) is not None:
+        line("gradient, to the optimal", f"cosine {found.cosine:.4f} ± {found.cosine_error:.4f}")
+        line("  squared distance", f"{found.l2:.4f} ± {found.l2_error:.4f}")
     if measured.transported is not None:
         _transported(measured.transported, measured.value_per_slope, line)
     if measured.critic_error is not None:

@@ -324,6 +324,66 @@ def test_wasserstein_value_is_printed_with_slope_and_floor(call, pair, monkeypat
     assert "warning: -L_D is above W1" in result.stderr
 
 
+FUNNELS = (
+    "dataset={use='funnels_moved', dimension=3, funnels=5}",
+    "against={use='funnels', dimension=3}",
+    "objective.use=wgan",
+)
+
+
+def test_critic_of_funnels_is_compared_with_the_optimal_one(call, pair, tmp_path):
+    pair()
+    changes = (*FUNNELS, "constraints=[{use='gradient_penalty'}]", "train.steps=150", "log.every=150")
+    output = call("divergence", "pair.toml", "--out", "out", *(w for c in changes for w in ("--set", c))).stdout
+    found = json.loads((tmp_path / "out" / "divergence.json").read_text())
+    assert found["share"] == pytest.approx(found["value"] / found["exact"], rel=1e-12)
+    errors = found["error"] / found["value"], found["exact_error"] / found["exact"]
+    assert found["share_error"] == pytest.approx(found["share"] * math.hypot(*errors), rel=1e-9)
+    assert found["transport"] == pytest.approx(found["exact"], abs=0.25)  # of 500 samples, whose floor is .4
+    assert 0.2 < found["gradient_cosine"] < 1
+    assert 0 < found["gradient_cosine_error"] < 0.02
+    assert found["gradient_l2"] > 0
+    assert found["seconds"] > 0
+    assert found["critic_error"] is None
+    assert f"W1, of an optimal critic   {found['exact']:.5f} ± {found['exact_error']:.5f}" in output
+    assert f"share of W1                {found['share']:.2%} ± {found['share_error']:.2%}" in output
+    assert f"gradient, to the optimal   cosine {found['gradient_cosine']:.4f} ± " in output
+    assert f"  squared distance         {found['gradient_l2']:.4f} ± " in output
+
+
+def test_wasserstein_critic_on_the_line_is_compared_with_the_optimal_one(pair, tmp_path):
+    """The optimal critic between N(0, 1) and N(1, 1) is -x; a critic whose weights are clipped to 0 has no slope."""
+    clipped = "constraints=[{use='weight_clipping', limit=1e-12}]"
+    measured = measure(pair("train.steps=1", "log.every=1", "objective.use=wgan", clipped), tmp_path / "out")
+    assert (measured.exact_error, measured.share) == (None, pytest.approx(0.0, abs=1e-9))
+    assert measured.exact == pytest.approx(1.0, abs=1e-4)
+    assert (measured.agreement.cosine, measured.agreement.l2) == (pytest.approx(0.0), pytest.approx(1.0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("objective.use=vanilla",),
+        ("against={use='funnels_moved', dimension=3, seed=1}",),
+        ("against={use='funnels_moved', dimension=3, funnels=5}",),  # W1 is 0
+    ],
+)
+def test_no_share_without_a_known_w1(pair, tmp_path, changes):
+    measured = measure(pair(*FUNNELS, "train.steps=1", "log.every=1", *changes), tmp_path / "out")
+    assert (measured.share, measured.share_error) == (None, None)
+    assert (measured.agreement is None) == (changes[0] != "against={use='funnels_moved', dimension=3, funnels=5}")
+    report = json.loads((tmp_path / "out" / "divergence.json").read_text())
+    assert report["share"] is None
+
+
+def test_missing_file_of_a_pair_is_refused_in_a_line(call, pair, tmp_path):
+    pair()
+    wrong = ("--set", "dataset={use='funnels_moved', file='none.npz'}", "--set", "against={use='funnels'}")
+    result = call("divergence", "pair.toml", *wrong, code=2)
+    assert result.stderr == "pair.toml: dataset: file: none.npz: no such file\n"
+    assert not (tmp_path / "divergences").exists()
+
+
 def test_transport_of_few_samples_has_its_floor_of_real_samples(tmp_path, pair, install):
     """12 held-out samples of noise in 64 dimensions are far from any 12 others of the same noise."""
     install("noise", NOISE.replace("return 500", "return 60"))
