@@ -49,10 +49,10 @@ def load_comparison(
 
     The recipe's own generator and prior, where it has them, are ignored. Raises as `load_recipe` does.
     """
-    document = {k: v for k, v in read_document(Path(path), overrides).items() if k not in ("generator", "latent")}
+    document = read_document(Path(path), overrides)
     if run is not None:
         document["against"] = {"run": run}
-    return _structure(document, str(path), registry or load(), Comparison)
+    return structure_comparison(document, str(path), registry or load())
 
 
 def load_metrics(asked: Iterable[str | Mapping[str, Any]], registry: Registry) -> tuple[Evaluation, ...]:
@@ -88,6 +88,12 @@ def _metric_table(given: str | Mapping[str, Any]) -> Mapping[str, Any]:
 def structure(document: Mapping[str, Any], source: str, registry: Registry) -> Recipe:
     """The recipe of a parsed document; `source` is the prefix of each problem. Raises RecipeError."""
     return _structure(document, source, registry, Recipe)
+
+
+def structure_comparison(document: Mapping[str, Any], source: str, registry: Registry) -> Comparison:
+    """The comparison of a parsed document, without its generator and prior. Raises as `structure`."""
+    document = {k: v for k, v in document.items() if k not in ("generator", "latent")}
+    return _structure(document, source, registry, Comparison)
 
 
 def _structure(document: Mapping[str, Any], source: str, registry: Registry, cls: type[Read]) -> Read:

@@ -239,3 +239,8 @@ class Comparison:
     def title(self) -> str:
         """What messages call it: its file, or its name where it was made in Python."""
         return self.source or self.name
+
+    def components(self) -> Iterator[tuple[str, Any]]:
+        """(kind, component) for every component of the comparison, also for those that are options of others."""
+        for part in (self.dataset, self.against, self.discriminator, self.objective, self.constraints):
+            yield from with_nested(part)

@@ -11,12 +11,13 @@ import attrs
 
 from ganframe.judging.judge import named
 from ganframe.judging.protocol import Score, is_of_training
-from ganframe.recipes.tables import Recipe
+from ganframe.recipes.tables import Comparison, Recipe
 from ganframe.recipes.writing import to_table
 from ganframe.storage import run_folder
 from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.log import read_log
 from ganframe.storage.run_folder import RunFolder
+from ganframe.studies import comparisons
 from ganframe.studies.plan import Planned, Study
 
 FAILURE = "failure.txt"
@@ -61,7 +62,7 @@ def read_outcome(run: Planned, folder: Path) -> Outcome:
     message = failure(path)
     if message is not None:
         return outcome("failed", seconds=_seconds(path), message=message)
-    scores = final_scores(path, run.recipe) if is_trained(path, run.recipe) else None
+    scores = _scores(path, run.recipe)
     if scores is not None:
         return outcome("finished", scores=scores, seconds=_seconds(path))
     return outcome("running" if run_folder.is_locked(path) else "waiting")
@@ -72,7 +73,14 @@ def is_done(run: Planned, folder: Path) -> bool:
     path = run_folder_of(folder, run)
     if (path.path / FAILURE).is_file():
         return True
-    return is_trained(path, run.recipe) and final_scores(path, run.recipe) is not None
+    return _scores(path, run.recipe) is not None
+
+
+def _scores(folder: RunFolder, recipe: Recipe | Comparison) -> tuple[Score, ...] | None:
+    """The scores of a run that has finished; None where it has not."""
+    if isinstance(recipe, Comparison):
+        return comparisons.scores(folder, recipe)
+    return final_scores(folder, recipe) if is_trained(folder, recipe) else None
 
 
 def is_trained(folder: RunFolder, recipe: Recipe) -> bool:
@@ -111,6 +119,7 @@ def final_scores(folder: RunFolder, recipe: Recipe) -> tuple[Score, ...] | None:
 
 
 def _seconds(folder: RunFolder) -> float | None:
-    """The seconds of training by the last line of a run's log."""
+    """The seconds of training, by the last line of a run's log, or by what a comparison has found."""
     records = read_log(folder)
-    return records[-1]["seconds"] if records else None
+    found = records[-1] if records else comparisons.result(folder) or {}
+    return found.get("seconds")

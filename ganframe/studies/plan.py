@@ -9,13 +9,14 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from ganframe.errors import RecipeError, RequestError, counted
 from ganframe.plugins.registry import Registry, load
-from ganframe.recipes.reading import structure
-from ganframe.recipes.tables import Recipe
+from ganframe.recipes.reading import structure, structure_comparison
+from ganframe.recipes.tables import Comparison, FromRun, Log, Recipe
 from ganframe.recipes.writing import to_toml
 from ganframe.storage import checkpoints, provenance, run_folder
 from ganframe.studies.reading import Choice, StudyFile, choose, read_study
@@ -27,7 +28,7 @@ class Planned:
 
     cell: Mapping[str, str]
     seed: int
-    recipe: Recipe
+    recipe: Recipe | Comparison
     name: str
 
     @property
@@ -71,7 +72,7 @@ def plan(file: StudyFile, registry: Registry) -> Study:
     """The runs of a study. Raises RecipeError where a recipe has mistakes, or two cells have the same."""
     named = ([choice.name for choice in choices] for choices in file.axes.values())
     cells = [dict(zip(file.axes, names, strict=True)) for names in itertools.product(*named)]
-    recipes: list[tuple[dict[str, str], Recipe]] = []
+    recipes: list[tuple[dict[str, str], Recipe | Comparison]] = []
     found: list[tuple[dict[str, str], str]] = []
     for cell in cells:
         document, mistakes = choose(file.base, dict(_choices(file, cell)))
@@ -79,7 +80,7 @@ def plan(file: StudyFile, registry: Registry) -> Study:
             found += [(cell, f"{place}: {text}") for place, text in mistakes]
             continue
         try:
-            recipes.append((cell, structure(document, "", registry)))
+            recipes.append((cell, _structured(document, file, registry)))
         except RecipeError as error:
             found += [(cell, problem.removeprefix(": ")) for problem in error.problems]
     if found:
@@ -92,25 +93,44 @@ def plan(file: StudyFile, registry: Registry) -> Study:
     return Study(file, tuple(runs))
 
 
+def _structured(document: Mapping[str, Any], file: StudyFile, registry: Registry) -> Recipe | Comparison:
+    """The recipe of a cell, or its comparison where it has a table [against]."""
+    if "against" not in document:
+        return structure(document, "", registry)
+    if "metrics" in document:
+        raise RecipeError(["metrics: a comparison is judged by its critic alone; remove [[metrics]]"])
+    if file.search is not None:
+        raise RecipeError(["search: a search needs a generator that [[metrics]] judge; a comparison has none"])
+    return structure_comparison(document, "", registry)
+
+
 def cell_title(cell: Mapping[str, str]) -> str:
     """What messages and tables call a cell: "objective = hinge, rate = slow"."""
     return ", ".join(f"{axis} = {name}" for axis, name in cell.items()) or "the base recipe"
 
 
-def folder_name(recipe: Recipe) -> str:
+def folder_name(recipe: Recipe | Comparison) -> str:
     """12 hexadecimal digits: a hash of all that decides which weights a run ends with.
 
     That is the recipe without its name, [[metrics]] and [log], the versions of its plugins, and the weights that
-    `train.from` names. Where the best checkpoint is kept, or a run rolls back to one, [log] and [[metrics]] count too.
+    `train.from` or [against] name. Where the best checkpoint is kept, or a run rolls back to one, [log] and [[metrics]]
+    count too.
     """
-    plain = recipe.log.keep_best is None and recipe.train.on_nonfinite == "stop"
-    bare = attrs.evolve(
-        recipe,
-        name="recipe",
-        train=attrs.evolve(recipe.train, from_=_content(recipe.train.from_), workers=0),
-        log=type(recipe.log)() if plain else recipe.log,
-        metrics=() if plain else recipe.metrics,
-    )
+    train = attrs.evolve(recipe.train, from_=_content(recipe.train.from_), workers=0)
+    bare: Recipe | Comparison
+    if isinstance(recipe, Comparison):
+        against = recipe.against
+        side = FromRun(_generator(against.run)) if isinstance(against, FromRun) else against
+        bare = attrs.evolve(recipe, name="recipe", train=train, log=Log(), against=side)
+    else:
+        plain = recipe.log.keep_best is None and recipe.train.on_nonfinite == "stop"
+        bare = attrs.evolve(
+            recipe,
+            name="recipe",
+            train=train,
+            log=Log() if plain else recipe.log,
+            metrics=() if plain else recipe.metrics,
+        )
     versions = provenance.versions(bare.components(), bare.registry, bare.optimizer.of_plugins())["plugins"]
     return hashlib.sha256(json.dumps([to_toml(bare), versions], sort_keys=True).encode()).hexdigest()[:12]
 
@@ -125,6 +145,14 @@ def _content(path: str | None) -> str | None:
     except RequestError:
         return path
     return json.dumps({name: files[name] for name in sorted(files) if name.endswith(".safetensors")}) if files else path
+
+
+def _generator(run: str) -> str:
+    """The checksum of the generator of a run; the path itself where there is none."""
+    try:
+        return hashlib.sha256(run_folder.existing(run).generator.read_bytes()).hexdigest()
+    except (RequestError, OSError):
+        return run
 
 
 def at_fault(file: StudyFile, found: Iterable[tuple[Mapping[str, str], str]]) -> list[str]:
@@ -163,9 +191,9 @@ def _places(file: StudyFile, problem: str, cells: list[Mapping[str, str]]) -> li
 def _choices(file: StudyFile, cell: Mapping[str, str]) -> Iterator[tuple[str, Choice]]:
     """The choices of a cell, each with its place in the study."""
     for axis, name in cell.items():
-        for index, choice in enumerate(file.axes[axis]):
+        for choice in file.axes[axis]:
             if choice.name == name:
-                yield f"axes.{axis}[{index}]", choice
+                yield choice.place, choice
 
 
 def _place_in_base(file: StudyFile, problem: str) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from packaging.utils import canonicalize_name
 
-from ganframe.errors import RecipeError, RequestError, did_you_mean
+from ganframe.errors import RecipeError, RequestError, did_you_mean, note
+from ganframe.plugins.discovery import installed
 from ganframe.recipes.reading import override, read_document
 from ganframe.recipes.strict import as_leaf, as_table, shown
 from ganframe.studies.ranges import Search, read_search
@@ -23,11 +25,16 @@ SHARED = {"seed": "the seeds of a study are its option seeds", "metrics": "all c
 
 @attrs.frozen
 class Choice:
-    """A choice on an axis: `tables` that replace those of the recipe, then the texts `sets`, as after --set."""
+    """A choice on an axis: `tables` that replace those of the recipe, then the texts `sets`, as after --set.
 
+    `place` is where it stands in the study. `missing` are the packages it needs that are not installed.
+    """
+
+    place: str
     name: str
     sets: tuple[str, ...]
     tables: Mapping[str, Any]
+    missing: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -173,7 +180,14 @@ def _choices(axis: str, choices: Any, mistakes: _Mistakes) -> tuple[Choice, ...]
     for index, name in enumerate(names):
         if name is not None and name in names[:index]:
             mistakes.add(f"{place}[{index}].name", f"another choice is called '{name}'")
-    return tuple(choice for choice in read if choice is not None)
+    found = [choice for choice in read if choice is not None]
+    for choice in found:
+        if choice.missing:
+            note(f"{choice.place}: {choice.name} is left out; it needs: pip install {' '.join(choice.missing)}")
+    there = tuple(choice for choice in found if not choice.missing)
+    if found and not there:
+        mistakes.add(place, "no choice is left: none of the packages that they need is installed")
+    return there
 
 
 def _choice(place: str, value: Any, mistakes: _Mistakes) -> Choice | None:
@@ -183,12 +197,13 @@ def _choice(place: str, value: Any, mistakes: _Mistakes) -> Choice | None:
     before = len(mistakes.found)
     name = mistakes.attempt(f"{place}.name", lambda: _named(table.pop("name", None)))
     sets = mistakes.attempt(f"{place}.set", lambda: _texts(table.pop("set", [])))
+    missing = mistakes.attempt(f"{place}.requires", lambda: _missing(table.pop("requires", [])))
     for index, text in enumerate(sets or ()):
         if (key := _first(text)) in SHARED:
             mistakes.add(f"{place}.set[{index}]", f"{key}: {SHARED[key]}")
     for key in sorted(table.keys() & SHARED):
         mistakes.add(f"{place}.{key}", SHARED[key])
-    return Choice(name, sets, table) if len(mistakes.found) == before else None
+    return Choice(place, name, sets, table, missing) if len(mistakes.found) == before else None
 
 
 def _baseline(value: Any, axes: Mapping[str, tuple[Choice, ...]], mistakes: _Mistakes) -> dict[str, str]:
@@ -229,6 +244,15 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f'must be a list of texts, as in ["train.steps=10"], not {shown(value)}')
     return tuple(as_leaf(text, str) for text in value)
+
+
+def _missing(value: Any) -> tuple[str, ...]:
+    """The packages in a list that install no plugin here."""
+    if not isinstance(value, list):
+        raise ValueError(f'must be a list of packages, as in ["ganframe-hinge"], not {shown(value)}')
+    asked = [as_leaf(name, str) for name in value]
+    there = {canonicalize_name(found.distribution) for found in installed()} if asked else {}
+    return tuple(name for name in asked if canonicalize_name(name) not in there)
 
 
 def _at_least_one(value: Any) -> int:

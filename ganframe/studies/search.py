@@ -25,6 +25,7 @@ from ganframe.errors import RecipeError, RequestError, note
 from ganframe.judging.best import Best
 from ganframe.judging.judge import named
 from ganframe.judging.protocol import is_of_training
+from ganframe.recipes.tables import Recipe
 from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.run_folder import InUse, RunFolder
 from ganframe.studies.outcomes import Outcome, Status, read_outcome, run_folder_of
@@ -141,6 +142,7 @@ def _prune(trial: Any, best: Best, run: Planned, path: RunFolder, index: int, be
 
     The callback raises EndedEarly where the trial should end. Steps are counted over all seeds.
     """
+    assert isinstance(run.recipe, Recipe)
     steps, reported = run.recipe.train.steps, set[int]()
     every = named(run.recipe.metrics, run.recipe.registry)[best.metric].every
     assert every is not None

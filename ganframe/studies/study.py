@@ -10,7 +10,11 @@ from pathlib import Path
 
 import attrs
 
+from ganframe.analysis.divergence import prepare_sides
 from ganframe.errors import RecipeError, RequestError, RunError, note, warn
+from ganframe.judging.protocol import Score
+from ganframe.recipes.tables import Comparison, Recipe
+from ganframe.studies import comparisons
 from ganframe.studies.cluster import Cluster, attend, read_options, submit
 from ganframe.studies.crew import employ
 from ganframe.studies.folder import STUDY, default_folder, is_new, keep_study
@@ -140,16 +144,24 @@ def check(loaded: Study) -> None:
     for run in cells:
         try:
             with threads_of(loaded):  # a classifier may be trained for features, and kept
-                judge = prepare(run.recipe).judge
-                protocols = {} if judge is None else judge.protocols()
-            chosen = {"chosen_by": run.recipe.log.keep_best}
-            scores = [{"metric": name, "protocol": {**protocol, **chosen}} for name, protocol in protocols.items()]
+                scores = _built(run.recipe)
             judged.append(Outcome(run.cell, run.seed, Path(), "waiting", tuple(scores)))
         except RecipeError as error:
             found += [(run.cell, problem.removeprefix(f"{run.recipe.title}: ")) for problem in error.problems]
     if found:
         raise RecipeError(at_fault(loaded.file, found))
     refuse_unlike(judged)
+
+
+def _built(recipe: Recipe | Comparison) -> list[Score]:
+    """Builds everything of a recipe. Returns the scores that a run of it will have, without their numbers."""
+    if isinstance(recipe, Comparison):
+        prepare_sides(recipe)
+        return [{"metric": comparisons.METRIC, "protocol": comparisons.protocol(recipe)}]
+    judge = prepare(recipe).judge
+    protocols = {} if judge is None else judge.protocols()
+    chosen = {"chosen_by": recipe.log.keep_best}
+    return [{"metric": name, "protocol": {**protocol, **chosen}} for name, protocol in protocols.items()]
 
 
 def work_for_parent(path: str | Path, out: str | Path) -> None:

@@ -11,6 +11,7 @@ import attrs
 from ganframe.errors import RequestError
 from ganframe.judging.protocol import Score, differences, numbers
 from ganframe.plugins.registry import Registry
+from ganframe.studies import comparisons
 from ganframe.studies.outcomes import Outcome, Status
 from ganframe.studies.statistics import Difference, Estimate, corrected, estimate, paired
 from ganframe.studies.trials import Found
@@ -149,7 +150,9 @@ def _columns(outcomes: Iterable[Outcome], registry: Registry) -> tuple[Column, .
     return tuple(columns)
 
 
-def _directions(metric: str, registry: Registry) -> Mapping[str, Literal["lower", "higher"]]:
+def _directions(metric: str, registry: Registry) -> Mapping[str, Literal["lower", "higher"] | None]:
+    if metric == comparisons.METRIC:
+        return comparisons.BETTER
     try:
         return registry.find("metric", metric).better
     except (RequestError, AttributeError):  # its plugin is not here, or says no direction

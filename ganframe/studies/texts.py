@@ -88,9 +88,11 @@ def protocol_lines(table: Table) -> list[tuple[str, str]]:
     """(metric, its protocol in one line) for each metric."""
     found = []
     for metric, protocol in table.protocols.items():
-        rest = {name: value for name, value in protocol.items() if name not in ("samples", "counts", "against")}
+        shown = ("samples", "counts", "against", "about")
+        rest = {name: value for name, value in protocol.items() if name not in shown}
         options = [f"{place} {_plain(value)}" for place, value in flat(rest).items() if value not in ({}, None)]
-        found.append((metric, f"{described(protocol)}; {', '.join(options)}"))
+        about = protocol["about"] if "about" in protocol else described(protocol)
+        found.append((metric, f"{about}; {', '.join(options)}"))
     return found
 
 

@@ -13,7 +13,7 @@ from ganframe.errors import RecipeError, RequestError, counted
 from ganframe.judging.best import Best, named_number
 from ganframe.judging.judge import named
 from ganframe.recipes.reading import assign, structure
-from ganframe.recipes.tables import Recipe
+from ganframe.recipes.tables import Evaluation, Recipe
 from ganframe.studies.outcomes import Outcome, Status
 from ganframe.studies.plan import Planned, Study, folder_name
 from ganframe.studies.ranges import Choices, Search
@@ -90,14 +90,19 @@ def shown_values(values: Mapping[str, Any]) -> dict[str, str]:
 
 def goal(study: Study) -> Best:
     """The number that a search is for. Raises ValueError where the study has none of this name."""
-    recipe = study.runs[0].recipe
-    return named_number(searched(study).metric, named(recipe.metrics, recipe.registry))
+    return named_number(searched(study).metric, _evaluations(study))
 
 
 def interval(study: Study) -> int | None:
     """The number of steps between two scores by the metric that a search is for."""
+    return _evaluations(study)[goal(study).metric].every
+
+
+def _evaluations(study: Study) -> Mapping[str, Evaluation]:
+    """What judges the trials, by name."""
     recipe = study.runs[0].recipe
-    return named(recipe.metrics, recipe.registry)[goal(study).metric].every
+    assert isinstance(recipe, Recipe)  # a search among comparisons is refused
+    return named(recipe.metrics, recipe.registry)
 
 
 def searched(study: Study) -> Search:

@@ -16,10 +16,12 @@ from pathlib import Path
 import attrs
 import torch
 
+from ganframe.analysis.divergence import measure_in
 from ganframe.analysis.evaluate import evaluate
 from ganframe.engine.state import Callback
 from ganframe.errors import RequestError, RunError, note, warn
 from ganframe.recipes.problems import unexpected
+from ganframe.recipes.tables import Comparison
 from ganframe.recipes.writing import to_table
 from ganframe.storage import run_folder
 from ganframe.storage.files import write_text
@@ -93,9 +95,7 @@ def work_on(run: Planned, path: RunFolder, folder: Path, callbacks: Sequence[Cal
                 return False
             note(f"{run.title}: {path.path}")
             try:
-                _train(run, path, callbacks)
-                if final_scores(path, run.recipe) is None:
-                    evaluate(path.path, [to_table(entry, run.recipe.registry) for entry in run.recipe.metrics])
+                _make(run, path, callbacks)
             except RunError as error:
                 if isinstance(error.__cause__, OSError):  # a full disk would end the next runs too
                     raise
@@ -109,14 +109,19 @@ def work_on(run: Planned, path: RunFolder, folder: Path, callbacks: Sequence[Cal
         raise RunError(f"{path.path}: cannot be written: {error.strerror or error}") from error
 
 
-def _train(run: Planned, path: RunFolder, callbacks: Sequence[Callback]) -> None:
-    """Trains the run to its last step, from where a dead worker left it."""
-    if is_trained(path, run.recipe):
+def _make(run: Planned, path: RunFolder, callbacks: Sequence[Callback]) -> None:
+    """Trains a run to its last step, from where a dead worker left it, and judges it. A comparison begins again."""
+    recipe = run.recipe
+    if isinstance(recipe, Comparison):
+        measure_in(path.path, recipe)
         return
-    if path.recipe.is_file():
-        resume(path.path, callbacks=callbacks)
-    else:
-        train(run.recipe, path.path, callbacks)
+    if not is_trained(path, recipe):
+        if path.recipe.is_file():
+            resume(path.path, callbacks=callbacks)
+        else:
+            train(recipe, path.path, callbacks)
+    if final_scores(path, recipe) is None:
+        evaluate(path.path, [to_table(entry, recipe.registry) for entry in recipe.metrics])
 
 
 def _record(path: RunFolder, message: str) -> None:

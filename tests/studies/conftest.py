@@ -4,6 +4,10 @@ from textwrap import dedent
 
 import pytest
 
+from ganframe.studies import study as studies
+from ganframe.studies.plan import load_study
+from ganframe.studies.work import work
+
 STUDY = """
 base = "tiny.toml"
 seeds = 2
@@ -30,6 +34,16 @@ def write_study(tiny, tmp_path):
         return file
 
     return write
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Studies are worked on in this process, which takes less time than to start another one."""
+
+    def employ(folder, jobs, threads, look):
+        return list(work(load_study(folder / "study.toml"), folder).refused.values())
+
+    monkeypatch.setattr(studies, "employ", employ)
 
 
 @pytest.fixture

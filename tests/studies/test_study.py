@@ -14,11 +14,9 @@ import ganframe
 from ganframe.storage import run_folder
 from ganframe.storage.run_folder import RunFolder
 from ganframe.studies import crew
-from ganframe.studies import study as studies
 from ganframe.studies.outcomes import Outcome, read_outcomes
 from ganframe.studies.plan import load_study
 from ganframe.studies.progress import Watched
-from ganframe.studies.work import work
 
 MEASURE = Path(__file__).parents[1] / "measure" / "studies.py"
 ENDLESS = 'base = "tiny.toml"\nseeds = 2\nset = ["train.steps=1_000_000", "log.every=1"]\n'
@@ -50,16 +48,6 @@ def training(out):
 
 def held(study, out):
     return [outcome.status for outcome in read_outcomes(study, out)].count("running")
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Studies are worked on in this process, which takes less time than to start another one."""
-
-    def employ(folder, jobs, threads, look):
-        return list(work(load_study(folder / "study.toml"), folder).refused.values())
-
-    monkeypatch.setattr(studies, "employ", employ)
 
 
 def test_study_with_jobs_makes_all_runs(call, write_study, tmp_path):
