@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ganframe.analysis.bounds import NoBound, certified_bound
 from ganframe.analysis.exact import (
     Line,
     distances,
@@ -120,6 +121,7 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
     objective = _objective(trainer)
     optimum = _optimum(trainer, sides, line)
     exact = None if line is None else exact_value(objective, line)
+    lipschitz, no_bound = _lipschitz(trainer)
     others = _samples(sides[0], trainer.spec, seed + 2, device, held_out=False)
     transported = _transport(trainer, held_out, others)
     measured = Measured(
@@ -130,6 +132,8 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
         exact=exact if optimum is None else optimum.w1,
         exact_error=None if optimum is None or optimum.samples is None else optimum.error,
         agreement=_agreement(trainer, optimum, held_out[0]),
+        lipschitz=lipschitz,
+        no_bound=no_bound,
         transported=transported,
         critic_error=None if line is None else _distance_from_optimum(trainer, line, folder),
         history=history,
@@ -237,6 +241,23 @@ def _agreement(trainer: Trainer, optimum: Optimum | None, samples: HeldOut) -> A
     least, most = GRADIENTS
     with evaluation(D):
         return agreement(D, optimum.critic, samples(min(most, _count(trainer.spec, least, 2**21))))
+
+
+def _lipschitz(trainer: Trainer) -> tuple[float | None, str | None]:
+    """A certified upper bound on D's Lipschitz constant, for an objective that estimates W1, or why there is none.
+
+    Of many scores, whose mean is the critic, it holds too: a mean is no steeper than all of them together.
+    """
+    D, spec = trainer.state.D.network, trainer.spec
+    if not is_difference_of_means(_objective(trainer)):
+        return None, None
+    if group_size(D) > 1:
+        return None, f"the discriminator mixes groups of {group_size(D)} samples"
+    try:
+        with evaluation(D):
+            return certified_bound(D, torch.zeros(1, *spec.shape), torch.zeros(1, dtype=torch.long)).value, None
+    except NoBound as error:
+        return None, str(error)
 
 
 @torch.no_grad()

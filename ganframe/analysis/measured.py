@@ -34,10 +34,11 @@ class Measured:
     `value` is -L_D on held-out samples and `error` its standard error; `scale` says what is its value of equal and of
     disjoint sides. `exact` is the maximum of -L_D, by quadrature where both densities on the line are known, and by
     samples, with the standard error `exact_error`, where the sides know an optimal Wasserstein critic. `agreement` is
-    how the gradients of D agree with those of such a critic, where one is known. `transported` is W1 between samples,
-    where the objective is a difference of means: over 1-Lipschitz critics its maximum is W1. `critic_error` is the mean
-    of |σ(D(x)) - σ(D*(x))| over both sides, where the optimal discriminator D* is known on the line. `seconds` is the
-    time that training took, with what was judged meanwhile.
+    how the gradients of D agree with those of such a critic, where one is known. `lipschitz` is a certified upper bound
+    on D's Lipschitz constant, where the objective is a difference of means; None where `no_bound` says why.
+    `transported` is W1 between samples, where the objective is a difference of means: over 1-Lipschitz critics its
+    maximum is W1. `critic_error` is the mean of |σ(D(x)) - σ(D*(x))| over both sides, where the optimal discriminator
+    D* is known on the line. `seconds` is the time that training took, with what was judged meanwhile.
     """
 
     folder: Path
@@ -47,6 +48,8 @@ class Measured:
     exact: float | None
     exact_error: float | None
     agreement: Agreement | None
+    lipschitz: float | None
+    no_bound: str | None
     transported: Transport | None
     critic_error: float | None
     history: list[dict[str, float]]
@@ -63,6 +66,16 @@ class Measured:
         if self.share is None or not self.exact:
             return None
         return math.hypot(self.error, self.share * (self.exact_error or 0.0)) / self.exact
+
+    @property
+    def certified(self) -> float | None:
+        """-L_D / `lipschitz`: a lower bound on W1 of the two sides, apart from the sampling error. None below 0."""
+        return self.value / self.lipschitz if self.lipschitz and self.value >= 0 else None
+
+    @property
+    def certified_share(self) -> float | None:
+        """`certified` as a share of W1, where W1 is known and above 0."""
+        return None if self.certified is None or not self.exact else self.certified / self.exact
 
     @property
     def transport(self) -> float | None:
@@ -113,6 +126,10 @@ def report(measured: Measured) -> dict[str, Any]:
             f"gradient_{name}": agreement and _finite(getattr(agreement, name))
             for name in ("cosine", "cosine_error", "l2", "l2_error")
         },
+        "lipschitz": _finite(measured.lipschitz),
+        "no_bound": measured.no_bound,
+        "certified": measured.certified,
+        "certified_share": measured.certified_share,
         "transport": measured.transport,
         "transport_samples": transported and transported.samples,
         "transport_floor": transported and transported.floor,

@@ -57,6 +57,13 @@ def divergence(recipe: str, against: str | None, out: str | None, overrides: tup
     if (found := measured.agreement) is not None:
         line("gradient, to the optimal", f"cosine {found.cosine:.4f} ± {found.cosine_error:.4f}")
         line("  squared distance", f"{found.l2:.4f} ± {found.l2_error:.4f}")
+    if measured.lipschitz is not None:
+        line("Lipschitz constant of D", f"{measured.lipschitz:.5g} at most, certified")
+    if measured.certified is not None:
+        share = "" if measured.certified_share is None else f": {measured.certified_share:.2%} of it"
+        line("-L_D / constant", f"{measured.certified:.5f}, a lower bound on W1{share}")
+    if measured.no_bound is not None:
+        say(f"no certified bound on the slope of D: {measured.no_bound}")
     if measured.transported is not None:
         _transported(measured.transported, measured.value_per_slope, line)
     if measured.critic_error is not None:

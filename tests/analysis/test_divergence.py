@@ -9,11 +9,13 @@ import attrs
 import pytest
 import torch
 from accelerate.state import is_initialized
+from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
 
 import ganframe
 from ganframe import DataSpec
 from ganframe.analysis import divergence
+from ganframe.analysis.bounds import NoBound
 from ganframe.analysis.divergence import measure
 from ganframe.analysis.lipschitz import examine
 from ganframe.analysis.sides import Side
@@ -345,6 +347,13 @@ def test_critic_of_funnels_is_compared_with_the_optimal_one(call, pair, tmp_path
     assert found["gradient_l2"] > 0
     assert found["seconds"] > 0
     assert found["critic_error"] is None
+    assert found["lipschitz"] > found["slope"] > 0
+    assert found["certified"] == pytest.approx(found["value"] / found["lipschitz"], rel=1e-12)
+    assert found["certified_share"] == pytest.approx(found["certified"] / found["exact"], rel=1e-12)
+    assert found["no_bound"] is None
+    certified = f"{found['certified']:.5f}, a lower bound on W1: {found['certified_share']:.2%} of it"
+    assert f"Lipschitz constant of D    {found['lipschitz']:.5g} at most, certified" in output
+    assert f"-L_D / constant            {certified}" in output
     assert f"W1, of an optimal critic   {found['exact']:.5f} ± {found['exact_error']:.5f}" in output
     assert f"share of W1                {found['share']:.2%} ± {found['share_error']:.2%}" in output
     assert f"gradient, to the optimal   cosine {found['gradient_cosine']:.4f} ± " in output
@@ -358,6 +367,30 @@ def test_wasserstein_critic_on_the_line_is_compared_with_the_optimal_one(pair, t
     assert (measured.exact_error, measured.share) == (None, pytest.approx(0.0, abs=1e-9))
     assert measured.exact == pytest.approx(1.0, abs=1e-4)
     assert (measured.agreement.cosine, measured.agreement.l2) == (pytest.approx(0.0), pytest.approx(1.0))
+
+
+def test_linear_critic_is_certified_by_its_exact_constant(pair, tmp_path):
+    """A critic without a hidden layer has the norm of its weights as Lipschitz constant."""
+    changes = ("discriminator={use='mlp', hidden=[]}", "objective.use=wgan", "train.steps=30", "log.every=30")
+    measured = measure(pair(*changes, "against.means=[3.0]"), tmp_path / "out")
+    (weight,) = (w for w in load_file(tmp_path / "out" / "discriminator.safetensors").values() if w.ndim == 2)
+    assert measured.lipschitz == pytest.approx(weight.double().norm().item(), rel=1e-9)
+    assert measured.certified == pytest.approx(3.0, abs=0.05)
+    assert measured.certified_share == pytest.approx(1.0, abs=0.02)
+
+
+def test_critic_without_a_certified_bound_says_why(call, pair, monkeypatch, tmp_path):
+    def refuse(*_):
+        raise NoBound("sort has no rule")
+
+    monkeypatch.setattr(divergence, "certified_bound", refuse)
+    pair()
+    changes = ("objective.use=wgan", "train.steps=1", "log.every=1")
+    output = call("divergence", "pair.toml", "--out", "out", *(w for c in changes for w in ("--set", c))).stdout
+    assert "no certified bound on the slope of D: sort has no rule" in output
+    found = json.loads((tmp_path / "out" / "divergence.json").read_text())
+    assert [found[key] for key in ("lipschitz", "certified", "certified_share")] == [None] * 3
+    assert found["no_bound"] == "sort has no rule"
 
 
 @pytest.mark.parametrize(
