@@ -39,7 +39,7 @@ from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size, mean_scores
 from ganframe.engine.algorithm import discriminator_step
 from ganframe.engine.timing import ALWAYS
-from ganframe.errors import RequestError, RunError, counted, note
+from ganframe.errors import RequestError, RunError, counted, note, warn
 from ganframe.recipes.tables import Comparison
 from ganframe.recipes.writing import to_toml
 from ganframe.report import pictures
@@ -86,6 +86,8 @@ def measure_in(folder: Path, comparison: Comparison) -> Measured:
 
 def prepare_sides(comparison: Comparison) -> tuple[tuple[Side, Side], Trainer]:
     """Both sides, and D with all that trains it. Raises RequestError where something is wrong with them."""
+    if comparison.train.compile is True:
+        warn(f"{comparison.title}: train.compile is ignored: only runs are compiled")
     sides = open_sides(comparison)
     trainer = prepare(as_recipe(comparison, *sides))
     if trainer.accelerator.num_processes > 1:
