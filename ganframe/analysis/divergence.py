@@ -30,7 +30,7 @@ from ganframe.analysis.exact import (
     transport_distance,
 )
 from ganframe.analysis.meaning import scale_of
-from ganframe.analysis.measured import Measured, Transport, report
+from ganframe.analysis.measured import Measured, Transport, log_record, report
 from ganframe.analysis.optimum import Agreement, Optimum, agreement, known_optimum
 from ganframe.analysis.sides import Side, as_recipe, open_sides
 from ganframe.components import DataSpec, Objective
@@ -45,6 +45,8 @@ from ganframe.recipes.writing import to_toml
 from ganframe.report import pictures
 from ganframe.storage import run_folder
 from ganframe.storage.files import write_atomically, write_text
+from ganframe.storage.log import append_record, write_log
+from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import save_weights
 from ganframe.training.accelerator import process_state_kept
 from ganframe.training.callbacks import move_options
@@ -67,10 +69,10 @@ OF_VECTORS = 1_000  # samples in a group at most, where the objective compares a
 def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
     """Trains D alone, for `train.steps` steps, and judges it on held-out samples.
 
-    Writes comparison.toml, discriminator.safetensors, divergence.json and convergence.png to `out`, or the next
-    divergences/<name>/<number>/, and critic.png where both densities are known on the line. Raises RequestError before
-    anything is written where the sides do not fit together or a part cannot be built, and RunError, with nothing left
-    in the folder, where D diverges.
+    Writes log.jsonl as it goes, then comparison.toml, discriminator.safetensors, convergence.png and divergence.json to
+    `out`, or the next divergences/<name>/<number>/, and critic.png where both densities are known on the line. Raises
+    RequestError before anything is written where the sides do not fit together or a part cannot be built, and RunError,
+    with nothing left in the folder, where D diverges.
     """
     sides, trainer = prepare_sides(comparison)
     folder = run_folder.create_measurement(comparison.name, out)
@@ -102,6 +104,7 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
     size = counted(parameters(trainer.state.D.network), "parameter")
     note(f"{folder}: on {device_name(device)}; D {size}; it is trained alone, and judged on held-out samples")
     move = move_options(trainer.optimizers)
+    write_log(RunFolder(folder), [])  # without the lines of an interrupted measurement
     begun = time.perf_counter()
     with progress(comparison.train.steps, 0, [], shown=True) as bar:
         while trainer.state.step < comparison.train.steps:
@@ -115,6 +118,7 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
             if trainer.state.step % comparison.log.every == 0:
                 value, error = _judge(trainer, held_out, _count(trainer.spec, *JUDGED))
                 history.append({"step": trainer.state.step, "value": value, "error": error})
+                append_record(RunFolder(folder), log_record(history[-1], time.perf_counter() - begun))
             bar(trainer.state)
     seconds = time.perf_counter() - begun
     note("judging D on held-out samples")

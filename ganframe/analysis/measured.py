@@ -142,5 +142,10 @@ def report(measured: Measured) -> dict[str, Any]:
     }
 
 
+def log_record(point: dict[str, float], seconds: float) -> dict[str, float | int | None]:
+    """A point of the history as a line of log.jsonl has it: with the seconds of training, by which it is followed."""
+    return {**{key: number if key == "step" else _finite(number) for key, number in point.items()}, "seconds": seconds}
+
+
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None

@@ -71,9 +71,8 @@ def divergence(recipe: str, against: str | None, out: str | None, overrides: tup
     if measured.warning is not None:
         click.echo(f"warning: {measured.warning}", err=True)
     drawn = [name for name in ("convergence.png", "critic.png") if (measured.folder / name).exists()]
-    click.echo(
-        f"done: {measured.folder}/ has divergence.json, {', '.join(drawn)}, discriminator.safetensors, comparison.toml"
-    )
+    files = ["divergence.json", *drawn, "discriminator.safetensors", "comparison.toml", "log.jsonl"]
+    click.echo(f"done: {measured.folder}/ has {', '.join(files)}")
 
 
 def _transported(found: Transport, value_per_slope: float | None, line: Callable[[str, str], None]) -> None:

@@ -119,7 +119,7 @@ def final_scores(folder: RunFolder, recipe: Recipe) -> tuple[Score, ...] | None:
 
 
 def _seconds(folder: RunFolder) -> float | None:
-    """The seconds of training, by the last line of a run's log, or by what a comparison has found."""
+    """The seconds of training, by what a comparison has found, or by the last line of a run's log."""
     records = read_log(folder)
-    found = records[-1] if records else comparisons.result(folder) or {}
+    found = comparisons.result(folder) or (records[-1] if records else {})
     return found.get("seconds")

@@ -23,6 +23,8 @@ from ganframe.analysis.trained import TrainedGenerator
 from ganframe.components import Dataset
 from ganframe.recipes.reading import load_comparison
 from ganframe.recipes.tables import Prior
+from ganframe.storage.log import read_log
+from ganframe.storage.run_folder import RunFolder
 
 PAIR = """
 [dataset]
@@ -79,6 +81,10 @@ def test_measured_value_is_near_the_exact_one(pair, tmp_path):
     assert all(abs(record["value"] - measured.exact) < 0.1 for record in measured.history)
     report = json.loads((tmp_path / "out" / "divergence.json").read_text())
     assert report["value"] == measured.value
+    logged = read_log(RunFolder(tmp_path / "out"))
+    assert [{key: record[key] for key in ("step", "value", "error")} for record in logged] == measured.history
+    seconds = [0, *(record["seconds"] for record in logged), measured.seconds]
+    assert seconds == sorted(seconds)
     assert 0 < report["critic_error"] < 0.03
     assert all((tmp_path / "out" / f"{name}.png").stat().st_size > 5000 for name in ("convergence", "critic"))
 

@@ -9,6 +9,7 @@ import ganframe
 from ganframe import RecipeError, RequestError
 from ganframe.analysis import divergence, optimum
 from ganframe.storage import run_folder
+from ganframe.storage.log import append_record, read_log
 from ganframe.studies import comparisons
 from ganframe.studies import work as works
 from ganframe.studies.outcomes import read_outcomes, run_folder_of
@@ -157,9 +158,12 @@ def test_comparison_that_another_worker_holds_is_passed_by(write, out, measured)
         watched.look()
         assert watched.text().startswith("3/4 runs done")
         assert [step for _, step in watched.running().values()] == [0]
+        append_record(held, {"step": 2, "value": 0.1, "error": None, "seconds": 1.0})
+        assert [step for _, step in watched.running().values()] == [2]
     assert held.path.name not in measured
     work(study, out)
     assert statuses(study, out) == ["finished"] * 4
+    assert [record["step"] for record in read_log(held)] == [3]
 
 
 def test_critic_that_diverges_is_recorded_and_does_not_stop_the_others(write, out, measured):
