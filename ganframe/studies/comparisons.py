@@ -19,7 +19,6 @@ BETTER: Mapping[str, Literal["lower", "higher"] | None] = {
     "share": None,
     "certified_share": "higher",
     "value": None,
-    "value_per_slope": None,
     "jsd": None,
     "critic_error": "lower",
 }
