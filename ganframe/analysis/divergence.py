@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ganframe.analysis.alone import train_alone
 from ganframe.analysis.bounds import NoBound, certified_bound
 from ganframe.analysis.exact import (
     Line,
@@ -37,7 +38,6 @@ from ganframe.components import DataSpec, Objective
 from ganframe.data.real import real_samples
 from ganframe.data.seeds import derive_seeds
 from ganframe.declarations import group_size, mean_scores
-from ganframe.engine.algorithm import discriminator_step
 from ganframe.engine.timing import ALWAYS
 from ganframe.errors import RequestError, RunError, counted, note, warn
 from ganframe.recipes.tables import Comparison
@@ -49,11 +49,9 @@ from ganframe.storage.log import append_record, write_log
 from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import save_weights
 from ganframe.training.accelerator import process_state_kept
-from ganframe.training.callbacks import move_options
 from ganframe.training.describe import device_name, parameters
 from ganframe.training.networks import evaluation
 from ganframe.training.prepare import prepare
-from ganframe.training.progress import progress
 from ganframe.training.trainer import Trainer
 
 RESULT = "divergence.json"
@@ -103,23 +101,13 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
     history: list[dict[str, float]] = []
     size = counted(parameters(trainer.state.D.network), "parameter")
     note(f"{folder}: on {device_name(device)}; D {size}; it is trained alone, and judged on held-out samples")
-    move = move_options(trainer.optimizers)
     write_log(RunFolder(folder), [])  # without the lines of an interrupted measurement
     begun = time.perf_counter()
-    with progress(comparison.train.steps, 0, [], shown=True) as bar:
-        while trainer.state.step < comparison.train.steps:
-            for buffer in trainer.state.step_buffers:
-                buffer.fill_(trainer.state.step)
-            discriminator_step(trainer.state)
-            if "discriminator" in trainer.schedules:
-                trainer.schedules["discriminator"].step()
-            trainer.state.step += 1
-            move(trainer.state)
-            if trainer.state.step % comparison.log.every == 0:
-                value, error = _judge(trainer, held_out, _count(trainer.spec, *JUDGED))
-                history.append({"step": trainer.state.step, "value": value, "error": error})
-                append_record(RunFolder(folder), log_record(history[-1], time.perf_counter() - begun))
-            bar(trainer.state)
+    for step in train_alone(trainer):
+        if step % comparison.log.every == 0:
+            value, error = _judge(trainer, held_out, _count(trainer.spec, *JUDGED))
+            history.append({"step": step, "value": value, "error": error})
+            append_record(RunFolder(folder), log_record(history[-1], time.perf_counter() - begun))
     seconds = time.perf_counter() - begun
     note("judging D on held-out samples")
     value, error = _judge(trainer, held_out, _count(trainer.spec, *JUDGED_LAST))

@@ -131,7 +131,7 @@ def test_comparison_of_a_dead_worker_is_measured_again_with_the_same_numbers(wri
 
     study = load_study(write())
     place = {
-        "training": (divergence, "discriminator_step"),
+        "training": (divergence, "_judge"),
         "weights": (divergence, "save_weights"),
         "picture": (divergence.pictures, "draw_convergence"),
         "result": (divergence, "report"),
