@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import ganframe
+from ganframe.analysis import divergence, optimum
 from ganframe.declarations import growth
 from ganframe.engine.algorithm import train
 from ganframe.recipes.tables import Comparison
@@ -63,6 +64,24 @@ def test_study_can_be_read_with_all_its_cells(path):
         schedules = (recipe.optimizer.generator.schedule, recipe.optimizer.discriminator.schedule)
         ends = {dict(schedule.options)["total_iters"] for schedule in schedules if schedule is not None}
         assert ends <= {recipe.train.steps}, "the learning rate ends where the training does"
+
+
+def test_critics_of_the_study_of_w1_take_a_step_and_are_certified(install_package, tmp_path, monkeypatch):
+    install_package(FOLDER.parent / "plugins" / "ganframe-lipschitz")
+    monkeypatch.setattr(divergence, "JUDGED_LAST", (1_000, 1_000))
+    monkeypatch.setattr(divergence, "GRADIENTS", (100, 100))
+    monkeypatch.setattr(divergence, "TRANSPORTED", 20)
+    monkeypatch.setattr(optimum, "SAMPLES", 2_000)
+    study = load_study(FOLDER / "studies" / "w1.toml")
+    runs = {run.cell["critic"]: run.recipe for run in study.runs[: len(study.cells())]}
+    assert {"lp", "orthogonal_layers, fullsort", "aol, maxmin", "sll", "cpl"} < runs.keys()
+    for name, comparison in runs.items():
+        short = attrs.evolve(comparison, train=attrs.evolve(comparison.train, steps=1))
+        measured = divergence.measure(short, tmp_path / name)
+        assert measured.no_bound is None
+        assert measured.agreement is not None
+        if name in ("orthogonal_layers, fullsort", "aol, maxmin", "sll", "cpl"):
+            assert measured.lipschitz <= 1 + 1e-6
 
 
 def test_every_study_is_described():
