@@ -129,10 +129,29 @@ def _check_distribution(name: str, spec: DataSpec, data: Distribution) -> None:
     with _refused(name):
         read_items(data, spec, [0, len(data) - 1])
     _check_modes(name, spec, data, x)
+    _check_optimal_critic(name, data, x)
     # With another default device, a tensor created without `device=` is not on the generator's device.
     with require_same_device(f"{name}: draw"), torch.device("meta"):
         x, y = data.draw(4, torch.Generator("cpu"))
         require(x.device.type == y.device.type == "cpu", f"{name}: draw must return tensors on the generator's device")
+
+
+def _check_optimal_critic(name: str, data: Distribution, x: Tensor) -> None:
+    """An optimal critic, where the distribution knows one against itself, must be 1-Lipschitz on samples x."""
+    try:
+        critic = data.optimal_critic(data)
+    except NotImplementedError:
+        return
+    x = torch.cat([x, (x + x.flip(0)) / 2]).requires_grad_()
+    scores = critic(x)
+    right = isinstance(scores, Tensor) and scores.shape == (len(x),) and scores.requires_grad
+    require(right, f"{name}: optimal_critic must return a function from x to scores (n,) that can be differentiated")
+    apart = torch.cdist(x.detach().flatten(1).double(), x.detach().flatten(1).double())
+    steep = (scores[:, None] - scores).detach().double().abs() - apart
+    steepest = steep.max().item() / apart.max().clamp_min(1e-30).item()
+    require(
+        steepest < 1e-4, f"{name}: the critic of optimal_critic must be 1-Lipschitz, and is steeper between two samples"
+    )
 
 
 def _check_modes(name: str, spec: DataSpec, data: Distribution, x: Tensor) -> None:

@@ -95,6 +95,16 @@ def mixture(means: list, stds: list, weights: list, told: Callable = lambda *mod
     return data(lambda: Told(draw))
 
 
+def critic(scores: Callable) -> type[Dataset]:
+    """A distribution that takes `scores` for an optimal critic."""
+
+    class Critic(Drawn):
+        def optimal_critic(self, other):
+            return scores
+
+    return data(lambda: Critic(lambda n, g: (normal(n, g), torch.zeros(n, dtype=torch.long, device=g.device))))
+
+
 TWO = ([[-1.0, 0.0], [1.0, 0.0]], [0.1, 0.2], [0.25, 0.75])
 
 
@@ -296,6 +306,10 @@ WRONG = {
     "a deviation of 0": (mixture(*TWO, lambda m, s, w: (m, 0 * s, w)), "deviations > 0"),
     "modes elsewhere": (mixture(*TWO, lambda m, s, w: (m + 1, s, w)), "standard errors away"),
     "modes in another order than the weights": (mixture(*TWO, lambda m, s, w: (m.flip(0), s, w)), "errors away"),
+    # optimal critics
+    "a critic of slope 1.01": (critic(lambda x: 1.01 * x.flatten(1)[:, 0]), "must be 1-Lipschitz"),
+    "a critic (n, 1)": (critic(lambda x: x.flatten(1)[:, :1]), r"scores \(n,\)"),
+    "a critic without a gradient": (critic(lambda x: x.detach().flatten(1)[:, 0]), "can be differentiated"),
     # options
     "a mutable option": (Mutable, "is mutable"),
     "no help": (WithoutHelp, "no help"),
@@ -373,6 +387,7 @@ RIGHT = {
         normal, lambda n, g: torch.randint(3, (n,), generator=g, device=g.device), classes=3
     ),
     "a mixture with modes": mixture(*TWO),
+    "an optimal critic": critic(lambda x: x.flatten(1).norm(dim=1)),
     "a distribution on one point": drawn(lambda n, g: torch.zeros(n, *POINT, device=g.device)),
 }
 
