@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ganframe.analysis.arithmetic import arithmetic
     from ganframe.analysis.bench import bench
+    from ganframe.analysis.certify import certify
     from ganframe.analysis.evaluate import evaluate
     from ganframe.analysis.interpolation import interpolate
     from ganframe.analysis.inversion import invert
     from ganframe.analysis.trained import load_generator
+    from ganframe.analysis.verify import verify_certificate
     from ganframe.batches import whole_batch
     from ganframe.components import (
         Constraint,
@@ -65,6 +67,8 @@ _HOME = {
     "study": "studies.study",
     "interpolate": "analysis.interpolation",
     "invert": "analysis.inversion",
+    "certify": "analysis.certify",
+    "verify_certificate": "analysis.verify",
     **dict.fromkeys(("Run", "resume", "run"), "training.run"),
     **dict.fromkeys(("RecipeError", "RequestError", "RunError", "warn"), "errors"),
     **dict.fromkeys(("read_image", "read_image_header"), "data.image_files"),
@@ -122,6 +126,8 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "interpolate",
     "arithmetic",
     "invert",
+    "certify",
+    "verify_certificate",
     "Recipe",
     "Ramp",
     "Timing",

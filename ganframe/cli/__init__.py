@@ -4,6 +4,7 @@ Heavy modules are imported inside the commands, so that --help answers at once.
 """
 
 from ganframe.cli.bench import bench
+from ganframe.cli.certify import certify
 from ganframe.cli.common import main
 from ganframe.cli.evaluate import evaluate
 from ganframe.cli.invert import invert
@@ -21,6 +22,7 @@ for _command in (
     study,
     divergence,
     lipschitz,
+    certify,
     plugins,
     describe,
     new_plugin,

@@ -20,10 +20,18 @@ from ganframe.errors import RecipeError, RequestError
 from ganframe.plugins.registry import Registry, load
 from ganframe.recipes.optimizers import Optimizer, structure_optimizer
 from ganframe.recipes.strict import Problem, as_table, make_converter, problems
-from ganframe.recipes.tables import Comparison, Evaluation, FromRun, GeneratorRecipe, Recipe
+from ganframe.recipes.tables import (
+    Comparison,
+    CriticRecipe,
+    DatasetRecipe,
+    Evaluation,
+    FromRun,
+    GeneratorRecipe,
+    Recipe,
+)
 from ganframe.recipes.timing import moved_mistakes, split_timing
 
-Read = TypeVar("Read", Recipe, GeneratorRecipe, Comparison)
+Read = TypeVar("Read", Recipe, GeneratorRecipe, DatasetRecipe, CriticRecipe, Comparison)
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = (), registry: Registry | None = None) -> Recipe:
@@ -53,6 +61,42 @@ def load_comparison(
     if run is not None:
         document["against"] = {"run": run}
     return structure_comparison(document, str(path), registry or load())
+
+
+def load_dataset(path: str | Path, overrides: Iterable[str] = (), registry: Registry | None = None) -> Dataset:
+    """Reads only a recipe's dataset, so that no other plugin is needed. Raises as `load_recipe` does."""
+    document = read_document(Path(path), overrides)
+    return structure_dataset(document.get("dataset"), registry or load(), str(path))
+
+
+def structure_dataset(table: Any, registry: Registry, source: str) -> Dataset:
+    """The dataset of a parsed table; `source` is the prefix of each problem. Raises RecipeError."""
+    document = {} if table is None else {"dataset": table}
+    return _structure(document, source, registry, DatasetRecipe).dataset
+
+
+def load_critic(text: str, overrides: Iterable[str], registry: Registry, source: str) -> CriticRecipe:
+    """The critic of a recipe's text (TOML), with overrides; `source` is the prefix of each problem.
+
+    An override that names another component, as "discriminator.use=sll", takes the place of the whole table: the
+    options were those of the component before. Raises as `load_recipe` does.
+    """
+    document, given = tomli.loads(text), tuple(overrides)
+    for said in given:
+        place = said.partition("=")[0].strip()
+        table = re.split(r"[.\[\s]", place)[0]
+        if table not in document:
+            raise RequestError(f"--set {said}: a critic has no table [{table}]; known: {', '.join(document)}")
+        if place.endswith(".use"):
+            assign(document, place.removesuffix(".use"), {}, f"--set {said}")
+    for said in given:
+        override(document, said)
+    return structure_critic(document, registry, source)
+
+
+def structure_critic(document: Mapping[str, Any], registry: Registry, source: str) -> CriticRecipe:
+    """The critic of a parsed document; `source` is the prefix of each problem. Raises RecipeError."""
+    return _structure(document, source, registry, CriticRecipe)
 
 
 def load_metrics(asked: Iterable[str | Mapping[str, Any]], registry: Registry) -> tuple[Evaluation, ...]:

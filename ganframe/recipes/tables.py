@@ -211,6 +211,33 @@ class GeneratorRecipe:
 
 
 @attrs.frozen
+class DatasetRecipe:
+    """The table of a recipe that its data needs."""
+
+    dataset: Dataset
+    registry: Registry = _registry()
+
+
+@attrs.frozen
+class CriticRecipe:
+    """The tables of a recipe that train a critic alone, whatever its two sides are."""
+
+    discriminator: Discriminator
+    objective: Objective
+    train: Train
+    constraints: tuple[Constraint, ...] = ()
+    optimizer: Optimizers = attrs.field(factory=Optimizers)
+    timing: Mapping[str, Timing] = _timing()
+    registry: Registry = _registry()
+    source: str = _source()
+
+    def between(self, dataset: Dataset, against: Dataset, seed: int) -> Comparison:
+        """The comparison of two datasets by this critic."""
+        own = {a.name: getattr(self, a.name) for a in attrs.fields(CriticRecipe)}
+        return Comparison(dataset=dataset, against=against, seed=seed, **own)
+
+
+@attrs.frozen
 class FromRun:
     """The table [against] of a comparison with the generator of a run."""
 

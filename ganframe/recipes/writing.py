@@ -15,10 +15,10 @@ from ganframe.engine.timing import ALWAYS, Ramp
 from ganframe.plugins.registry import Registry
 from ganframe.recipes.optimizers import Optimizer, Schedule
 from ganframe.recipes.strict import split_index, toml_name
-from ganframe.recipes.tables import Comparison, Evaluation, Recipe
+from ganframe.recipes.tables import Comparison, CriticRecipe, Evaluation, Recipe
 
 
-def to_toml(recipe: Recipe | Comparison) -> str:
+def to_toml(recipe: Recipe | Comparison | CriticRecipe) -> str:
     """The recipe with every option written out, and every component by its full name, plugin:name."""
     document = to_table(recipe, recipe.registry)
     for place, timing in recipe.timing.items():

@@ -86,10 +86,10 @@ def create(name: str, out: str | Path | None) -> RunFolder:
     return RunFolder(path)
 
 
-def create_measurement(name: str, out: str | Path | None) -> Path:
-    """A new folder for a measurement: `out`, or the first free number under divergences/<name>/. Raises as `create`."""
+def create_measurement(name: str, out: str | Path | None, kind: str = "divergences") -> Path:
+    """A new folder for a measurement: `out`, or the first free number under <kind>/<name>/. Raises as `create`."""
     with _named("the folder of the measurement"):
-        return _new(Path("divergences") / name, out)
+        return _new(Path(kind) / name, out)
 
 
 def is_measurement(folder: Path) -> bool:
@@ -133,7 +133,7 @@ def remove_numbered(folder: Path) -> None:
     """Removes a folder that nothing was written to, and the one of its name above it if nothing else is there."""
     delete(folder)
     name = folder.absolute().parent
-    if name.parent.name in ("runs", "divergences"):
+    if name.parent.name in ("runs", "divergences", "certificates"):
         with suppress(OSError):  # not empty
             name.rmdir()
             name.parent.rmdir()
