@@ -27,7 +27,7 @@ from ganframe.analysis.certificate import ASSUMES, COVERS, CRITICS, FILE, Certif
 from ganframe.analysis.critics import Nearest, constant, scores, train
 from ganframe.analysis.sources import Source, of_a_run_and_its_data, open_pair, with_features
 from ganframe.components import DataSpec
-from ganframe.data.seeds import derive_seeds
+from ganframe.data.seeds import Seeds, derive_seeds
 from ganframe.errors import RequestError, counted, note, warn
 from ganframe.plugins.registry import load
 from ganframe.recipes.reading import load_critic
@@ -44,6 +44,7 @@ FEW = 500  # as many however large samples are
 NUMBERS = 2**24  # that these have together at most: 64 MiB
 POINTS = 10_000  # that a critic stores, at most
 TO_TRAIN = 16  # samples without which there is no critic
+APART = 2**32 - 1  # in the place of a process, and of none in a run
 PAIRS = 2_000  # of samples, for the spread
 
 
@@ -61,6 +62,11 @@ class SideSamples:
     def part(self) -> Part:
         stored = 0 if self.training is None else len(self.training)
         return Part(len(self.judged), len(self.other), hash_of(self.judged), stored)
+
+
+def seeds_of(seed: int) -> Seeds:
+    """The seeds of a certificate: none is a seed of a run, whose generator has seen what those have drawn."""
+    return derive_seeds(seed, APART)
 
 
 def hash_of(x: Tensor) -> str:
@@ -133,7 +139,7 @@ def certify(
     judged = [_judged(source, samples, risk) for source in pair]
     _refuse_too_few(pair, judged, delta, risk)
     critics.constant(critics.untrained(recipe, spec), spec)  # refused before samples are made
-    seeds = derive_seeds(seed)
+    seeds = seeds_of(seed)
     sequences = [
         _sequence(source, n, order) for source, n, order in zip(pair, judged, (seeds.data, seeds.latents), strict=True)
     ]
@@ -194,7 +200,7 @@ def compare(
     counts = len(data.judged), len(against.judged)
     networks: dict[str, nn.Module] = {}
     judged: dict[str, Critic] = {}
-    for name, critic, one, other in _critics(data, against, recipe, spec, seed, shown):
+    for name, critic, one, other in _critics(data, against, recipe, spec, seed, device, shown):
         low, high = clamp(scores(critic, one, spec, device), scores(critic, other, spec, device), counts, risk)
         means = means_of(critic, data.judged, against.judged, low, high, spec, device)
         proved = constant(critic, spec)
@@ -206,16 +212,22 @@ def compare(
 
 
 def _critics(
-    data: SideSamples, against: SideSamples, recipe: CriticRecipe, spec: DataSpec, seed: int, shown: bool
+    data: SideSamples,
+    against: SideSamples,
+    recipe: CriticRecipe,
+    spec: DataSpec,
+    seed: int,
+    device: torch.device,
+    shown: bool,
 ) -> Iterator[tuple[str, nn.Module, Tensor, Tensor]]:
     """(name, critic, samples of the data, samples of the other side): samples that it has not stored nor judges."""
     yield "trained", train(recipe, data.other, against.other, spec, seed, shown), data.other, against.other
     points = points_of(data, against)
     own, others = points["nearest_data"], points["nearest_against"]
     one, other = data.other, against.other[len(others) :]
-    yield "nearest_against", _signed(others, one, other), one, other
+    yield "nearest_against", _signed(others, one, other, spec, device), one, other
     one, other = data.other if data.training is not None else data.other[len(own) :], against.other
-    yield "nearest_data", _signed(own, one, other), one, other
+    yield "nearest_data", _signed(own, one, other, spec, device), one, other
 
 
 def points_of(data: SideSamples, against: SideSamples) -> dict[str, Tensor]:
@@ -235,12 +247,10 @@ def points_at_most(numbers: int) -> int:
     return max(1, min(POINTS, NUMBERS // numbers))
 
 
-def _signed(points: Tensor, data: Tensor, against: Tensor) -> Nearest:
+def _signed(points: Tensor, data: Tensor, against: Tensor, spec: DataSpec, device: torch.device) -> Nearest:
     """The distance to the nearest point, or its negative, so that it is larger at the data."""
-    critic = Nearest(points)
-    device = torch.device("cpu")
-    spec = DataSpec(tuple(points.shape[1:]))
-    apart = scores(critic, data, spec, device).mean() - scores(critic, against, spec, device).mean()
+    one, other = (scores(Nearest(points), x, spec, device) for x in (data, against))
+    apart = one.mean() - other.mean()
     return Nearest(points, 1 if apart >= 0 else -1)
 
 

@@ -19,7 +19,6 @@ from ganframe.analysis.certificate import CRITICS, FILE, Certificate, Critic, Fi
 from ganframe.analysis.certify import SideSamples
 from ganframe.analysis.sources import Source, reopened, with_features
 from ganframe.components import DataSpec
-from ganframe.data.seeds import derive_seeds
 from ganframe.errors import RequestError
 from ganframe.plugins.registry import Registry, load
 from ganframe.recipes.reading import structure_critic
@@ -185,7 +184,7 @@ class _Check:
         """What follows from the samples, as far as they are there: lines for what is so, and for what is not known."""
         if self.found.features and (len(opened) < 2 or (opened := self._features(opened)) is None):
             return [], ["the features of the samples, which need both sides and the same network"]
-        seeds = derive_seeds(self.found.seed)
+        seeds = certify.seeds_of(self.found.seed)
         orders = {"data": seeds.data, "against": seeds.latents}
         sequences: dict[str, Tensor] = {}
         training = None

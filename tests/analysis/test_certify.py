@@ -13,9 +13,10 @@ from torch import nn
 import ganframe
 from ganframe import DataSpec
 from ganframe.analysis import critics
-from ganframe.analysis.certify import SideSamples, certify, compare, divided, halves, points_of
+from ganframe.analysis.certify import SideSamples, certify, compare, divided, halves, points_of, seeds_of
 from ganframe.analysis.critics import Nearest, constant, scores
 from ganframe.analysis.sources import of_dataset
+from ganframe.data.seeds import derive_seeds
 from ganframe.errors import RequestError
 from ganframe.plugins.registry import load
 from ganframe.recipes.reading import load_critic
@@ -144,6 +145,12 @@ def test_parts_share_no_sample():
     assert len(values) == len({*values}) == 100
     judged = {*one.judged.flatten().tolist(), *other.judged.flatten().tolist()}
     assert not judged & {*stored["nearest_data"].flatten().tolist(), *stored["nearest_against"].flatten().tolist()}
+
+
+def test_seeds_are_none_of_a_run():
+    """Else a run with the same seed has trained with the latents, or with the samples of a distribution, that judge."""
+    of_runs = {seed for rank in range(100) for seed in derive_seeds(0, rank)}
+    assert not of_runs & {*seeds_of(0)}
 
 
 def test_data_against_itself_is_never_told_apart():
