@@ -34,6 +34,7 @@ from ganframe.storage import checkpoints, run_folder
 from ganframe.storage.files import checksum
 
 CPU = torch.device("cpu")
+LABELLED = 2_000  # training samples whose labels say how frequent classes are
 
 
 @attrs.frozen(eq=False)
@@ -112,21 +113,46 @@ def _drawn(title: str, data: Any, spec: DataSpec, n: int, seed: int) -> Tensor:
         raise RequestError(f"{title}: {error}") from None
 
 
-def of_run(path: str | Path, registry: Registry, device: torch.device) -> Source:
-    """The samples of a run's generator, or of its moving average; under its classes or conditions, drawn uniformly."""
+def of_run(path: str | Path, registry: Registry, device: torch.device, frequencies: list[int] | None = None) -> Source:
+    """The samples of a run's generator, or of its moving average; under its conditions, drawn uniformly, or classes.
+
+    These are drawn as often as `frequencies` says of each, where it fits: uniform ones would count against a good
+    generator of data whose classes are not equally frequent.
+    """
     generator = load_generator(path, registry).to(device).requires_grad_(False)
     if generator.spec.condition is not None and generator.heeds_y and generator.conditions is None:
         raise RequestError(f"{path}: the run keeps no conditions to sample under (conditions.safetensors is missing)")
-    identity = {"run": str(path), "generator": checksum(run_folder.existing(path).generator)}
-    return Source(str(path), _bare(generator.spec), identity, None, functools.partial(_generated, str(path), generator))
+    identity: dict[str, Any] = {"run": str(path), "generator": checksum(run_folder.existing(path).generator)}
+    classes = generator.spec.classes if generator.heeds_y and generator.conditions is None else None
+    weights = None
+    if classes is not None and _are_counts(frequencies, classes):
+        identity["frequencies"] = frequencies
+        weights = torch.tensor(frequencies, dtype=torch.float64)
+    draw = functools.partial(_generated, str(path), generator, weights)
+    return Source(str(path), _bare(generator.spec), identity, None, draw)
 
 
-def _generated(title: str, generator: TrainedGenerator, n: int, seed: int) -> Tensor:
+def _are_counts(value: Any, classes: int) -> bool:
+    """Whether a value, which may be that of a file, has a number of samples for each class."""
+    counts = value if isinstance(value, list) else []
+    return len(counts) == classes and all(type(n) is int and n >= 0 for n in counts) and sum(counts) > 0
+
+
+def class_frequencies(data: Source) -> list[int] | None:
+    """How many of some training samples have each class; None where there are no classes, or all samples may judge."""
+    if data.full is None or not data.full.classes or data.labelled is None:
+        return None
+    return data.labelled(LABELLED)[1].bincount(minlength=data.full.classes).tolist()
+
+
+def _generated(title: str, generator: TrainedGenerator, frequencies: Tensor | None, n: int, seed: int) -> Tensor:
     """n samples (n, *shape). Latents are drawn on the CPU, so that they are the same on any device."""
     draws = torch.Generator().manual_seed(seed)
     z = sample_prior(generator.prior, n, draws)
     if not generator.heeds_y:
         y = generator.spec.blank(n)
+    elif frequencies is not None:
+        y = torch.multinomial(frequencies, n, replacement=True, generator=draws)
     elif generator.conditions is None:
         y = torch.randint(generator.spec.classes or 1, (n,), generator=draws)
     else:
@@ -241,7 +267,8 @@ def open_pair(
         if path.suffix.lower() == ".toml":
             found[index] = of_dataset(load_dataset(path, () if index else overrides, registry), registry, str(path))
         elif path.is_dir():
-            found[index] = of_run(path, registry, device)
+            frequencies = class_frequencies(found[0]) if index and 0 in found else None
+            found[index] = of_run(path, registry, device, frequencies)
         elif path.suffix.lower() != ".npy":
             missing = "" if path.exists() else "there is no such file or folder; "
             raise RequestError(f"{path}: {missing}give a recipe (.toml), the folder of a run, or an array file (.npy)")
@@ -258,7 +285,7 @@ def of_a_run_and_its_data(path: str | Path, registry: Registry, device: torch.de
     opened = _opened(recipe.dataset, str(path))
     data = _of_opened(recipe.dataset, registry, str(path), *opened)
     _warn_of_seen_data(folder, data, functools.partial(fingerprint, recipe.dataset, *opened[:2]))
-    return fitting(data, of_run(path, registry, device))
+    return fitting(data, of_run(path, registry, device, class_frequencies(data)))
 
 
 def _warn_of_seen_data(
@@ -307,7 +334,7 @@ def reopened(
         dataset = structure_dataset(identity["dataset"], registry, "certificate")
         source = of_dataset(dataset, registry, "dataset")
     elif "run" in identity:
-        source = of_run(where or identity["run"], registry, device)
+        source = of_run(where or identity["run"], registry, device, identity.get("frequencies"))
     else:
         source = of_file(where or identity.get("file", ""), like)
     return source
