@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed
 
@@ -17,6 +19,37 @@ def whole_batch(values: Tensor) -> Tensor:
     alone = not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1
     if alone:
         return values
-    from torch.distributed.nn.functional import all_gather  # the other processes' gradients come back through it
+    return _Gathered.apply(values)
 
-    return torch.cat(all_gather(values.contiguous()))
+
+# torch.distributed.nn has a differentiable all_gather too. Once imported it holds the process group until the
+# interpreter ends, and gloo's then often ends the process by an abort. It is deprecated.
+
+
+class _Gathered(torch.autograd.Function):
+    """The values (n, …) of all processes, in their order: (N, …)."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.contiguous()
+        parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, values)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _OwnOfSum.apply(gradient)
+
+
+class _OwnOfSum(torch.autograd.Function):
+    """The sum of values (N, …) over processes, of which each has its own part (n, …): the adjoint of `_Gathered`."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total.chunk(distributed.get_world_size())[distributed.get_rank()].clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _Gathered.apply(gradient)

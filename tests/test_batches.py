@@ -18,6 +18,13 @@ def loss(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return scaled.mean().square() + (scaled[:, None] - scaled[None]).abs().mean()
 
 
+def slope(values: torch.Tensor, weight: torch.Tensor, processes: int) -> torch.Tensor:
+    """A penalty on the gradient by each value: the sum over this process's values, of one process's loss."""
+    values = values.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(values, weight), values, create_graph=True)
+    return (gradient / processes).square().sum()
+
+
 def test_one_process_keeps_values():
     values = torch.randn(4, 3)
     assert whole_batch(values) is values
@@ -33,6 +40,11 @@ def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path: Path):
     expected.backward()
     assert found["loss"] == pytest.approx(expected.item())
     assert found["gradient"] == pytest.approx(weight.grad.item())
+    weight = torch.tensor(2.0, requires_grad=True)
+    expected = slope(torch.arange(8.0) ** 1.5, weight, 1)
+    expected.backward()
+    assert found["slope"] == pytest.approx(expected.item())
+    assert found["gradient of slope"] == pytest.approx(weight.grad.item())
 
 
 def process(out: str) -> None:
@@ -43,8 +55,14 @@ def process(out: str) -> None:
     value = loss((torch.arange(8.0) ** 1.5).chunk(2)[rank], weight)
     value.backward()
     torch.distributed.all_reduce(weight.grad)
+    found = {"loss": value.item(), "gradient": weight.grad.item() / 2}
+    weight = torch.tensor(2.0, requires_grad=True)
+    value = slope((torch.arange(8.0) ** 1.5).chunk(2)[rank], weight, 2)
+    value.backward()
+    both = torch.stack([value.detach(), weight.grad])
+    torch.distributed.all_reduce(both)
     if rank == 0:
-        torch.save({"loss": value.item(), "gradient": weight.grad.item() / 2}, out)
+        torch.save({**found, "slope": both[0].item(), "gradient of slope": both[1].item()}, out)
     torch.distributed.destroy_process_group()
 
 
