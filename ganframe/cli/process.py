@@ -74,14 +74,6 @@ def use_threads_of(run: str) -> None:
         torch.set_num_threads(threads)
 
 
-def leave_process_group() -> None:
-    """Ends the connection to the other processes of a launch, as torch asks of a program before it exits."""
-    import torch
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
 def leave_launch() -> None:
     """Forgets that srun or torchrun started several processes: each of them is to work by itself."""
     from ganframe.training.accelerator import LAUNCHERS, TORCHRUN

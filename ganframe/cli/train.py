@@ -24,8 +24,9 @@ def run(recipe: str | None, out: str | None, resume: str | None, overrides: tupl
     if resume is not None and out is not None:
         raise click.UsageError("--out and --resume exclude each other: a resumed run stays in its folder")
     import ganframe
-    from ganframe.cli.process import keep_freed_memory, leave_process_group, use_threads_of
+    from ganframe.cli.process import keep_freed_memory, use_threads_of
     from ganframe.storage.run_folder import RunFolder
+    from ganframe.training.accelerator import leave_process_group
 
     keep_freed_memory()
     try:

@@ -7,6 +7,7 @@ averages gradients itself. Launches that rely on `prepare` are therefore refused
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import threading
@@ -99,6 +100,20 @@ def process_state_kept() -> Iterator[None]:
         _process_state.leave()
 
 
+def is_connected() -> bool:
+    """Whether this process is connected to the others of a launch."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def leave_process_group() -> None:
+    """Ends the connection to the other processes of a launch, as torch asks of a program before it exits.
+
+    Where it is left to the end of the interpreter, gloo sometimes ends the process by an abort.
+    """
+    if is_connected():
+        torch.distributed.destroy_process_group()
+
+
 def make_accelerator(recipe: Recipe) -> Accelerator:
     """The accelerator of a run. Raises RequestError for a launch or a tracker that cannot be used."""
     for variable, name in SHARDED.items():
@@ -123,7 +138,7 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
             project_config=ProjectConfiguration(project_dir=".", logging_dir="."),  # the run folder's, once it exists
         )
 
-    known = is_initialized()
+    known, connected = is_initialized(), is_connected()
     try:
         accelerator = make()
     except (ValueError, RuntimeError) as error:
@@ -136,6 +151,8 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         # Accelerate lets processes without GPUs train together only where it is asked to use the CPU.
         AcceleratorState._reset_state(reset_partial_state=True)
         accelerator = make(cpu=True)
+    if is_connected() and not connected:
+        atexit.register(leave_process_group)
     if started > 1 and accelerator.num_processes == 1:
         raise _apart(variable, started)
     kind = accelerator.distributed_type
