@@ -12,7 +12,6 @@ import functools
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +145,7 @@ def certify(
     refuse_other_range(pair, sequences)
     training = stored(pair[0], seeds.data)
     folder = run_folder.create_measurement(_name(run or data), out, "certificates")
-    with _removed_if_nothing_is_certified(folder):
+    with run_folder.removed_without(FILE, folder):
         note(f"{folder}: on {device_name(device)}; {_counts(pair, judged, sequences)}")
         sides = divided(sequences[0], judged[0], training), divided(sequences[1], judged[1])
         found = compare(*sides, recipe, spec, delta, seeds.torch, device, shown=True)
@@ -338,16 +337,6 @@ def _saved(finding: Finding, networks: dict[str, nn.Module], folder: Path, prefi
         write_atomically(file, functools.partial(save_weights, networks[name]))
         kept[name] = attrs.evolve(critic, weights=file.name, sha256=checksum(file))
     return attrs.evolve(finding, critics=kept)
-
-
-@contextmanager
-def _removed_if_nothing_is_certified(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        if not (folder / FILE).exists():
-            run_folder.remove_numbered(folder)
-        raise
 
 
 def _name(path: str | Path | None) -> str:

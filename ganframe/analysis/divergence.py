@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -74,7 +73,7 @@ def measure(comparison: Comparison, out: str | Path | None = None) -> Measured:
     """
     sides, trainer = prepare_sides(comparison)
     folder = run_folder.create_measurement(comparison.name, out)
-    with _removed_if_nothing_is_measured(folder):
+    with run_folder.removed_without(RESULT, folder):
         return _measured(comparison, sides, trainer, folder)
 
 
@@ -141,16 +140,6 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
     pictures.draw_convergence(folder / "convergence.png", history, known, label)
     write_text(folder / RESULT, json.dumps(report(measured), indent=2) + "\n")  # last: where it is, all is there
     return measured
-
-
-@contextmanager
-def _removed_if_nothing_is_measured(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        if not (folder / RESULT).exists():
-            run_folder.remove_numbered(folder)
-        raise
 
 
 # ------------------------------------------------------------------------------------------------------------- judging

@@ -142,9 +142,7 @@ class _Pair(Dataset):
     def _funnels(self) -> Funnels:
         if self.file is not None:
             return read_funnels(Path(self.file).expanduser(), self.dimension, self.funnels)
-        random = np.random.default_rng(
-            self.seed
-        )  # not torch's, whose samples of the same seed would lie at the centres
+        random = np.random.default_rng(self.seed)  # torch's samples of the same seed would lie at torch's centres
         centres = random.uniform(-SIDE / 2, SIDE / 2, (self.funnels, self.dimension))
         return Funnels(torch.from_numpy(centres), torch.from_numpy(random.normal(0, SPREAD, self.funnels)))
 

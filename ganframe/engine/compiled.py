@@ -257,8 +257,8 @@ def _compiled(graph: torch.fx.GraphModule, example: list[Tensor]) -> Callable[..
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        # Calls between kernels in C++ save an eighth to a third of a small step. Inductor gives a
-        # thread 512 numbers by default, with which a small step by two threads took 1.6 times as long as by one.
+        # Calls between kernels in C++ save an eighth to a third of a small step. By default inductor gives a thread 512
+        # numbers, with which a small step by two threads took 1.6 times as long as by one.
         options = {"fallback_random": True, "cpp_wrapper": on_cpu, "cpp.min_chunk_size": CHUNK}
         return inductor.compile(graph, given, options=options)  # type: ignore[arg-type]
     except Exception as error:

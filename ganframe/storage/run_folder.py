@@ -139,6 +139,17 @@ def remove_numbered(folder: Path) -> None:
             name.parent.rmdir()
 
 
+@contextmanager
+def removed_without(file: str, folder: Path) -> Iterator[None]:
+    """Removes a new numbered folder where an error or an interruption comes before its `file` is written."""
+    try:
+        yield
+    except BaseException:
+        if not (folder / file).exists():
+            remove_numbered(folder)
+        raise
+
+
 def refuse_begun(folder: RunFolder) -> None:
     """Raises InUse where a run has begun in a new folder: another process was given it too, and locked it before."""
     if any(_contents(folder.path)):

@@ -22,10 +22,10 @@ from ganframe_lipschitz.matrices import Method, UnitRows, orthonormal
 class OrthogonalLayers(Constraint):
     """Every linear layer and convolution of D has orthonormal rows or columns, so it is 1-Lipschitz by construction.
 
-    A matrix W is that of `orthonormal`. A convolution is a product of orthogonal ones (`OrthogonalKernel`), exactly
-    1-Lipschitz, and norm-preserving away from zero padding; one of a single channel, where only shifts are orthogonal,
-    is rescaled as by `aol`. The rows of an embedding have norm 1. Where W is wide its
-    rows are orthonormal, where it is tall its columns are, as with Anil, Lucas & Grosse 2019 for dense layers.
+    A matrix W is that of `orthonormal`: where it is wide its rows are orthonormal, where it is tall its columns are, as
+    with Anil, Lucas & Grosse 2019 for dense layers. A convolution is a product of orthogonal ones (`OrthogonalKernel`),
+    exactly 1-Lipschitz, and norm-preserving away from zero padding; one of a single channel, where only shifts are
+    orthogonal, is rescaled as by `aol`. The rows of an embedding have norm 1.
 
     The layers are 1-Lipschitz, the network is as much as what joins them: 1-Lipschitz activations keep it so, a
     residual block adds 1 and its branch. Activations that keep the gradient's norm, as `maxmin`, lose least.
