@@ -45,6 +45,7 @@ POINTS = 10_000  # that a critic stores, at most
 TO_TRAIN = 16  # samples without which there is no critic
 APART = 2**32 - 1  # in the place of a process, and of none in a run
 PAIRS = 2_000  # of samples, for the spread
+COPIES = 0.01  # of the judged samples that may be those of the other side's critics by chance
 
 
 @attrs.frozen(eq=False)
@@ -148,6 +149,7 @@ def certify(
     with run_folder.removed_without(FILE, folder):
         note(f"{folder}: on {device_name(device)}; {_counts(pair, judged, sequences)}")
         sides = divided(sequences[0], judged[0], training), divided(sequences[1], judged[1])
+        _warn_of_copies(pair, sides)
         found = compare(*sides, recipe, spec, delta, seeds.torch, device, shown=True)
         note("the data against itself")
         null = compare(*halves(sequences[0], training), recipe, spec, delta, seeds.torch + 1, device, shown=True)
@@ -266,6 +268,29 @@ def spread_of(x: Tensor) -> float:
     pairs = min(PAIRS, len(x) // 2)
     x = x.flatten(1).double()
     return torch.linalg.vector_norm(x[:pairs] - x[pairs : 2 * pairs], dim=1).mean().item()
+
+
+def _warn_of_copies(pair: tuple[Source, Source], sides: tuple[SideSamples, SideSamples]) -> None:
+    """Warns where judged samples of one side are among those of the other that critics have seen, as in a copied file.
+
+    Discrete data repeats its own samples too, which proves nothing; copies of continuous data do not.
+    """
+    for (source, side), (other, seen) in (
+        ((pair[0], sides[0]), (pair[1], sides[1])),
+        ((pair[1], sides[1]), (pair[0], sides[0])),
+    ):
+        across, own = shared(side.judged, seen.other), shared(side.judged, side.other)
+        if across > COPIES and own < across / 10:
+            warn(
+                f"{source.title}: {across:.0%} of its judged samples are among those of {other.title} that make "
+                "critics: samples that are copies are not independent, and then the bound does not hold"
+            )
+
+
+def shared(x: Tensor, others: Tensor) -> float:
+    """The share of samples x (n, *shape) that equal one of the others (m, *shape) in each bit."""
+    known = {row.tobytes() for row in others.numpy()}
+    return sum(row.tobytes() in known for row in x.numpy()) / len(x)
 
 
 # ----------------------------------------------------------------------------------------------------- how many samples

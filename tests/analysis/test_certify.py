@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,28 @@ def test_run_is_judged_by_what_its_data_holds_out(tiny, tmp_path, monkeypatch, c
     assert found.identities["data"]["samples"] == "held out"
     assert found.found.data.judged + found.found.data.other == 359
     assert found.certified > 1
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_warns_where_one_side_has_copies_of_the_other(tmp_path, monkeypatch, capsys):
+    """Else they prove a distance of a set from itself: many judged samples are at distance 0 from stored ones."""
+    monkeypatch.chdir(tmp_path)
+    draws = np.random.RandomState(0)
+    x = draws.randn(1000, 8).astype(np.float32)
+    np.save("x.npy", x)
+    np.save("copies.npy", np.concatenate([x[draws.permutation(1000)], draws.randn(10, 8)]).astype(np.float32))
+    assert certify(data="x.npy", against="copies.npy", overrides=("train.steps=5",)).certified > 0
+    said = capsys.readouterr().err
+    assert re.search(r"warning: x.npy: [45]\d% of its judged samples are among those of copies.npy", said)
+    assert re.search(r"warning: copies.npy: [45]\d% of its judged samples are among those of x.npy", said)
+
+
+@pytest.mark.parametrize("values", [lambda draws: draws.randint(3, size=(1000, 2)), lambda draws: draws.randn(1000, 2)])
+def test_does_not_warn_of_samples_that_are_equal_by_chance(values, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x", "y"):
+        np.save(f"{name}.npy", values(np.random.RandomState(ord(name))).astype(np.float32))
+    certify(data="x.npy", against="y.npy", overrides=("train.steps=5",))
     assert "warning" not in capsys.readouterr().err
 
 
