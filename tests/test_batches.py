@@ -63,6 +63,8 @@ def process(out: str) -> None:
     torch.distributed.all_reduce(both)
     if rank == 0:
         torch.save({**found, "slope": both[0].item(), "gradient of slope": both[1].item()}, out)
+    # It would hold the process group until the interpreter ends, and gloo's then often aborts.
+    assert "torch.distributed.nn.functional" not in sys.modules
     torch.distributed.destroy_process_group()
 
 

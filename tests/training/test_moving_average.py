@@ -172,3 +172,18 @@ def test_network_and_its_average_find_the_step_in_their_buffer(make_recipe):
     assert seen == [step for step in range(7) for _ in range(3)]  # for two updates of D, and one of G
     assert trainer.averaged.module.training_step.item() == 6
     assert not prepare(make_recipe()).state.step_buffers
+
+
+def test_moving_average_follows_a_buffer_that_the_network_replaces(state):
+    """A network may give a buffer a new tensor at each step, and so may what loads weights with `assign`."""
+    network = state.G.network
+    network.register_buffer("seen", torch.zeros(()))
+    averaged = moving_average(network)
+    state.moving_average = average_into(averaged, 0.5, 0)
+
+    def replace(state):
+        state.G.network.seen = torch.tensor(float(state.step))
+
+    train(state, 4, 1, [replace])
+    # 0 after the first step; then ½ 0 + ½ 1, ½ ½ + ½ 2, ½ 1.25 + ½ 3: callbacks come after the average.
+    assert averaged.module.seen.item() == 2.125

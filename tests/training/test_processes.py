@@ -212,6 +212,29 @@ def test_mistake_is_reported_although_the_first_process_finds_it_last(tmp_path):
     assert done.stderr.count("train.stepz: unknown option") == 1
 
 
+LEAVING = """
+import atexit, sys
+import torch
+import ganframe
+
+atexit.register(lambda: print("connected at exit:", torch.distributed.is_initialized()))  # after what comes later
+recipe, folder = sys.argv[1:]
+ganframe.run(ganframe.load_recipe(recipe), folder)
+print("connected after the run:", torch.distributed.is_initialized())
+"""
+
+
+@pytest.mark.slow
+def test_connection_of_a_program_ends_before_the_interpreter(recipe, tmp_path):
+    """Where it is left to the interpreter, gloo sometimes aborts, and a run that is complete counts as failed."""
+    script = tmp_path / "leaving.py"
+    script.write_text(LEAVING)
+    done = launch(*TORCHRUN, script, recipe(2, 1), tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("connected after the run: True") == 2
+    assert done.stdout.count("connected at exit: False") == 2
+
+
 DYING = """
 import os, sys
 import ganframe
