@@ -13,9 +13,9 @@ from ganframe import whole_batch
 
 
 def loss(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """No mean over samples: a squared mean, and a mean over pairs."""
+    """No mean over samples: a squared mean, and a mean over pairs, whose second derivatives differ between samples."""
     scaled = whole_batch(weight * values)
-    return scaled.mean().square() + (scaled[:, None] - scaled[None]).abs().mean()
+    return scaled.mean().square() + (scaled[:, None] - scaled[None]).abs().pow(3).mean()
 
 
 def slope(values: torch.Tensor, weight: torch.Tensor, processes: int) -> torch.Tensor:
