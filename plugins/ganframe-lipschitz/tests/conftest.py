@@ -1,13 +1,27 @@
-"""Fixtures shared by the tests: a seed, and layers as matrices and networks as slopes."""
+"""Fixtures shared by the tests: a seed, recipes, and layers as matrices and networks as slopes."""
 
 import pytest
 import torch
+
+import ganframe
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """Seeds torch before every test."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def load(tmp_path):
+    """load(text, *overrides): the recipe of a text."""
+
+    def loaded(text, *overrides):
+        file = tmp_path / "recipe.toml"
+        file.write_text(text)
+        return ganframe.load_recipe(file, [*overrides])
+
+    return loaded
 
 
 @pytest.fixture

@@ -133,13 +133,8 @@ checkpoint_every = 2
 
 
 @pytest.fixture
-def recipe(tmp_path):
-    def load(discriminator, *overrides):
-        file = tmp_path / "recipe.toml"
-        file.write_text(RECIPE.format(discriminator))
-        return ganframe.load_recipe(file, [*overrides])
-
-    return load
+def recipe(load):
+    return lambda discriminator, *overrides: load(RECIPE.format(discriminator), *overrides)
 
 
 @pytest.mark.parametrize("name", ["sll", "cpl"])

@@ -314,13 +314,8 @@ DCGAN = 'dcgan"\nnorm = "none"\nwidth = 4 #'
 
 
 @pytest.fixture
-def recipe(tmp_path):
-    def load(discriminator, constraint, *overrides):
-        file = tmp_path / "recipe.toml"
-        file.write_text(RECIPE.format(discriminator, constraint))
-        return ganframe.load_recipe(file, [*overrides])
-
-    return load
+def recipe(load):
+    return lambda discriminator, constraint, *overrides: load(RECIPE.format(discriminator, constraint), *overrides)
 
 
 @pytest.mark.parametrize("name", ["orthogonal_layers", "aol"])

@@ -49,15 +49,9 @@ steps = 3
 
 
 @pytest.fixture
-def recipe_with(tmp_path):
+def recipe_with(load):
     """recipe_with(constraint, *overrides): a short recipe with that constraint."""
-
-    def load(constraint, *overrides):
-        file = tmp_path / "recipe.toml"
-        file.write_text(RECIPE.format(constraint))
-        return ganframe.load_recipe(file, [*overrides])
-
-    return load
+    return lambda constraint, *overrides: load(RECIPE.format(constraint), *overrides)
 
 
 @pytest.mark.parametrize(
