@@ -22,8 +22,8 @@ def whole_batch(values: Tensor) -> Tensor:
     return _Gathered.apply(values)
 
 
-# torch.distributed.nn has a differentiable all_gather too. Once imported it holds the process group until the
-# interpreter ends, and gloo's then often ends the process by an abort. It is deprecated.
+# torch.distributed.nn has a differentiable all_gather too, which is deprecated. Imported where there is a process group
+# it holds it until the interpreter ends, and gloo's then often ends the process by an abort.
 
 
 class _Gathered(torch.autograd.Function):

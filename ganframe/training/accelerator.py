@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -129,6 +130,10 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     variable, started = launched()
     if started > 1 and not _can_meet(variable):
         raise _apart(variable, started)
+    if started > 1:
+        # Other parts of torch import this module when they first differentiate. Its functions have the process group
+        # as a default argument; where there is one by then, they hold it until the interpreter ends.
+        importlib.import_module("torch.distributed.nn.functional")
 
     def make(cpu: bool = False) -> Accelerator:
         return Accelerator(
