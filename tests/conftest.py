@@ -10,6 +10,12 @@ import torch
 from click.testing import CliRunner
 
 
+def pytest_collectstart(collector):
+    """Networks that a file of tests makes when it is imported, as parameters of a test, are the same every time."""
+    if isinstance(collector, pytest.Module):
+        torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test begins with the same random numbers."""
