@@ -43,6 +43,7 @@ OPTIONS = {
     "generator progressive": {"width": 4},
     "discriminator progressive": {"width": 4},
     **{f"discriminator {name}": {"width": 4, "blocks": 1} for name in ("sll", "cpl")},
+    "discriminator sorted_branches": {"branches": 4, "hidden": (8,)},
     "generator unet": {"width": 4},
     "generator residual": {"width": 4, "blocks": 1},
     "generator srresnet": {"width": 4, "blocks": 1},

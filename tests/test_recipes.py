@@ -74,13 +74,13 @@ def test_critics_of_the_study_of_w1_take_a_step_and_are_certified(install_packag
     monkeypatch.setattr(optimum, "SAMPLES", 2_000)
     study = load_study(FOLDER / "studies" / "w1.toml")
     runs = {run.cell["critic"]: run.recipe for run in study.runs[: len(study.cells())]}
-    assert {"lp", "orthogonal_layers, fullsort", "aol, maxmin", "sll", "cpl"} < runs.keys()
+    assert {"lp", "orthogonal_layers, fullsort", "aol, maxmin", "sll", "cpl", "sorted_branches"} < runs.keys()
     for name, comparison in runs.items():
         short = attrs.evolve(comparison, train=attrs.evolve(comparison.train, steps=1))
         measured = divergence.measure(short, tmp_path / name)
         assert measured.no_bound is None
         assert measured.agreement is not None
-        if name in ("orthogonal_layers, fullsort", "aol, maxmin", "sll", "cpl"):
+        if name in ("orthogonal_layers, fullsort", "aol, maxmin", "sll", "cpl", "sorted_branches"):
             assert measured.lipschitz <= 1 + 1e-6
 
 

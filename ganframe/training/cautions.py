@@ -33,7 +33,7 @@ def cautions(recipe: Recipe, G: nn.Module, D: nn.Module) -> Iterator[str]:
 
 
 def _grows_without_end(recipe: Recipe, D: nn.Module) -> bool:
-    """Whether L_D is linear, and no constraint, no term of D's and no parametrisation of its weights is there."""
+    """Whether L_D is linear, and there is no constraint, no term of D's, no parametrisation or declared bound in D."""
     acting = [
         index
         for index in range(len(recipe.constraints))
@@ -41,7 +41,9 @@ def _grows_without_end(recipe: Recipe, D: nn.Module) -> bool:
     ]
     if acting or any(type(t).discriminator_term is not Term.discriminator_term for t in recipe.terms):
         return False
-    bounded = any(parametrize.is_parametrized(module) or module._forward_pre_hooks for module in D.modules())
+    bounded = any(
+        parametrize.is_parametrized(m) or m._forward_pre_hooks or hasattr(m, "lipschitz_constant") for m in D.modules()
+    )
     if bounded or recipe.objective.scores_are_vectors:
         return False
     try:

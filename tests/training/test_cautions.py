@@ -36,6 +36,21 @@ def test_limited_discriminators_and_bounded_losses_are_not(make_recipe, capsys, 
     assert not warnings(capsys)
 
 
+@attrs.frozen
+class DeclaringDiscriminator(MLPDiscriminator):
+    """Has a module that declares its Lipschitz constant, as a critic that is 1-Lipschitz by construction."""
+
+    def build(self, data):
+        D = super().build(data)
+        next(D.children()).lipschitz_constant = lambda: 1.0
+        return D
+
+
+def test_discriminator_that_declares_its_constant_limits_itself(make_recipe, capsys):
+    prepare(attrs.evolve(make_recipe(), discriminator=DeclaringDiscriminator()))
+    assert not warnings(capsys)
+
+
 def test_constraint_that_starts_after_the_last_step_limits_nothing(make_recipe, capsys):
     prepare(make_recipe(constraints=[{"use": "gradient_penalty", "start": 100}]))
     assert "linear in the scores" in capsys.readouterr().err

@@ -4,13 +4,15 @@ This module registers the components. `gradients` penalises D's gradient norm, `
 `weights` D's weight matrices; `noise` adds noise to D's input; `dirac` is a GAN with two parameters.
 
 `orthogonal_layers` and `aol` are constraints by parametrisations of D's weights, for the layers that `covered` finds.
-`critics` has the networks `sll` and `cpl`, made of `blocks`. The mathematics they share is in `kernels` and `matrices`.
+`critics` has the networks `sll` and `cpl`, made of `blocks`; `branches` has `sorted_branches`. The mathematics they
+share is in `kernels` and `matrices`.
 """
 
 from collections.abc import Mapping
 
 from ganframe import Constraint, Dataset, Discriminator, Generator, hookimpl
 from ganframe_lipschitz.aol import AlmostOrthogonal
+from ganframe_lipschitz.branches import SortedBranches
 from ganframe_lipschitz.consistency import Consistency
 from ganframe_lipschitz.critics import CPL, SLL
 from ganframe_lipschitz.dirac import DiracDiscriminator, DiracGenerator, Point
@@ -32,6 +34,7 @@ __all__ = [
     "Orthogonal",
     "OrthogonalLayers",
     "Point",
+    "SortedBranches",
 ]
 
 
@@ -55,7 +58,7 @@ def ganframe_generators() -> Mapping[str, type[Generator]]:
 
 @hookimpl
 def ganframe_discriminators() -> Mapping[str, type[Discriminator]]:
-    return {"dirac": DiracDiscriminator, "sll": SLL, "cpl": CPL}
+    return {"dirac": DiracDiscriminator, "sll": SLL, "cpl": CPL, "sorted_branches": SortedBranches}
 
 
 @hookimpl

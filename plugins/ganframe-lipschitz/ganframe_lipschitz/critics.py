@@ -19,6 +19,8 @@ from ganframe_lipschitz.covered import parametrized
 from ganframe_lipschitz.kernels import Geometry
 from ganframe_lipschitz.orthogonal_layers import OrthogonalKernel
 
+Given = int | tuple[int, ...] | None
+
 WIDEST = 4  # the most channels of a resolution in multiples of `width`
 
 
@@ -73,12 +75,7 @@ class _Network(nn.Module):
 
     def __init__(self, config: _Residual, data: DataSpec) -> None:
         super().__init__()
-        given = data.classes if data.condition is None else data.condition
-        self.given = given if config.condition == "concat" else None
-        if config.condition == "concat" and given is None:
-            raise ValueError(
-                "condition = 'concat' needs labels or conditions, and the data has neither; use condition = 'none'"
-            )
+        self.given = given(config.condition, data)
         layers: list[nn.Module] = []
         if data.is_image:
             grid, *larger = resolutions("sll and cpl", data)
@@ -88,8 +85,7 @@ class _Network(nn.Module):
                 layers += [config.block(b, b, size=3) for _ in range(config.blocks)]
             features = widths[-1] * math.prod(grid)
         else:
-            more = math.prod(self.given) if isinstance(self.given, tuple) else self.given or 0
-            layers.append(_orthogonal(nn.Linear(math.prod(data.shape) + more, config.width)))
+            layers.append(_orthogonal(nn.Linear(numbers(data, self.given), config.width)))
             layers += [config.block(config.width, config.width) for _ in range(config.blocks)]
             features = config.width
         self.flat = not data.is_image
@@ -97,22 +93,10 @@ class _Network(nn.Module):
         self.last = _orthogonal(nn.Linear(features, 1))
 
     def forward(self, x: Tensor, y: Tensor, extras: dict[str, Tensor] | None = None) -> Tensor:
-        h = self.layers(self._joined(x.flatten(1) if self.flat else x, y)).flatten(1)
+        h = self.layers(joined(x.flatten(1) if self.flat else x, y, self.given)).flatten(1)
         if extras is not None:
             extras["features"] = h
         return self.last(h).squeeze(1)
-
-    def _joined(self, x: Tensor, y: Tensor) -> Tensor:
-        """x with the one-hot label or the condition as more features, or as more channels."""
-        if self.given is None:
-            return x
-        if isinstance(self.given, int):
-            more = F.embedding(y, torch.eye(self.given, dtype=x.dtype, device=x.device))
-        else:
-            more = (y if x.ndim == y.ndim == 4 else y.flatten(1)).to(x.dtype)
-        if more.ndim != x.ndim:
-            more = more[..., None, None].expand(-1, -1, *x.shape[2:])
-        return torch.cat([x, more], dim=1)
 
 
 class _Halving(nn.Conv2d):
@@ -129,7 +113,40 @@ def _orthogonal(layer: nn.Linear | nn.Conv2d) -> nn.Module:
     return parametrized(layer, OrthogonalKernel(layer.weight.shape, Geometry.of(layer)))
 
 
-def _channels(given: int | tuple[int, ...] | None, data: DataSpec) -> int:
+def given(condition: Literal["none", "concat"], data: DataSpec) -> Given:
+    """What enters beside x: labels, as their number of classes; conditions, as their shape; or nothing.
+
+    Raises ValueError where it is asked for and the data has neither.
+    """
+    if condition == "none":
+        return None
+    given = data.classes if data.condition is None else data.condition
+    if given is None:
+        raise ValueError(
+            "condition = 'concat' needs labels or conditions, and the data has neither; use condition = 'none'"
+        )
+    return given
+
+
+def numbers(data: DataSpec, given: Given) -> int:
+    """The numbers of a flattened sample and of what enters beside it."""
+    return math.prod(data.shape) + (math.prod(given) if isinstance(given, tuple) else given or 0)
+
+
+def joined(x: Tensor, y: Tensor, given: Given) -> Tensor:
+    """x with the one-hot label or the condition as more features, or as more channels of images (N, C, H, W)."""
+    if given is None:
+        return x
+    if isinstance(given, int):
+        more = F.embedding(y, torch.eye(given, dtype=x.dtype, device=x.device))
+    else:
+        more = (y if x.ndim == y.ndim == 4 else y.flatten(1)).to(x.dtype)
+    if more.ndim != x.ndim:
+        more = more[..., None, None].expand(-1, -1, *x.shape[2:])
+    return torch.cat([x, more], dim=1)
+
+
+def _channels(given: Given, data: DataSpec) -> int:
     """The channels that a label or condition adds to images. Raises ValueError for images of another size."""
     if not isinstance(given, tuple) or len(given) != 3:
         return math.prod(given) if isinstance(given, tuple) else given or 0
