@@ -18,6 +18,7 @@ from ganframe.builtin.mmd import MMD
 from ganframe.builtin.modes import Modes
 from ganframe.builtin.nearest import Nearest
 from ganframe.builtin.neighbours import PrecisionRecall
+from ganframe.builtin.npz import Npz
 from ganframe.builtin.objectives import WGAN, NonSaturating, Vanilla
 from ganframe.builtin.parzen import Parzen
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
@@ -57,6 +58,7 @@ def ganframe_datasets() -> dict[str, type]:
         "funnels_moved": FunnelsMoved,
         "digits": Digits,
         "image_folder": ImageFolder,
+        "npz": Npz,
         "stacked": Stacked,
         "torchvision": TorchvisionDataset,
     }
