@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         option,
     )
     from ganframe.data.image_files import read_image, read_image_header
-    from ganframe.data.image_listing import find_images, is_hidden, list_images
+    from ganframe.data.image_listing import choose_images, find_images, is_hidden, is_image, list_images
     from ganframe.declarations import (
         group_size,
         mean_scores,
@@ -72,7 +72,7 @@ _HOME = {
     **dict.fromkeys(("Run", "resume", "run"), "training.run"),
     **dict.fromkeys(("RecipeError", "RequestError", "RunError", "warn"), "errors"),
     **dict.fromkeys(("read_image", "read_image_header"), "data.image_files"),
-    **dict.fromkeys(("find_images", "is_hidden", "list_images"), "data.image_listing"),
+    **dict.fromkeys(("choose_images", "find_images", "is_hidden", "is_image", "list_images"), "data.image_listing"),
     **dict.fromkeys(
         ("Constraint", "Dataset", "DataSpec", "Discriminator", "Distribution", "Generator", "Objective", "option"),
         "components",
@@ -101,10 +101,12 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "Scored",
     "Term",
     "Turn",
+    "choose_images",
     "find_images",
     "group_size",
     "hookimpl",
     "is_hidden",
+    "is_image",
     "list_images",
     "mean_scores",
     "mixes_samples",

@@ -50,7 +50,13 @@ OPTIONS = {
     "discriminator patch": {"width": 4},
     "metric kernel": {"subsets": 2},
 }
-APART = ("image_folder", "npz", "torchvision", "inception_score")  # they need files: see below, and their own tests
+APART = (
+    "image_folder",
+    "npz",
+    "zip_folder",
+    "torchvision",
+    "inception_score",
+)  # they need files: see below, and their own tests
 # They need files, or data or networks of their package, whose own tests check them.
 APART_IN_PACKAGES = (
     *("paired_images", "unpaired_images", "crops", "frames_folder"),

@@ -25,6 +25,7 @@ from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
 from ganframe.builtin.small_classifier import classifier, classifier_logits
 from ganframe.builtin.stacked import Stacked
 from ganframe.builtin.transport import Wasserstein
+from ganframe.builtin.zip_folder import ZipFolder
 
 
 @hookimpl
@@ -59,6 +60,7 @@ def ganframe_datasets() -> dict[str, type]:
         "digits": Digits,
         "image_folder": ImageFolder,
         "npz": Npz,
+        "zip_folder": ZipFolder,
         "stacked": Stacked,
         "torchvision": TorchvisionDataset,
     }

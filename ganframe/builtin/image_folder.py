@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import math
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch.utils.data import TensorDataset
 
 from ganframe import Dataset, DataSpec, RunError, option, read_image, read_image_header, warn
 from ganframe.builtin import kept_images
+from ganframe.builtin.archive import Archive, Member
 from ganframe.builtin.files import file_fingerprint
 from ganframe.builtin.image_index import Headers, Index, counted, index_of
 
@@ -99,7 +101,8 @@ class ImageFolder(Dataset):
     def spec(self) -> DataSpec:
         index = self._index()
         shape = self._sized() if self.size is not None else self._headers(index).shape
-        return DataSpec(shape, None if index.names is None else len(index.names), class_names=index.names)
+        condition = tuple(index.labels.shape[1:]) if isinstance(index.labels, Tensor) else None
+        return DataSpec(shape, index.classes, condition, class_names=index.names)
 
     def build(self) -> TorchDataset[Any]:
         index = self._index()
@@ -108,7 +111,7 @@ class ImageFolder(Dataset):
         self._tell(index.left_out, headers.paged)
         if self.white is not None and not deep:
             _warn_once(f"{self.root}: no image has more than 8 bits, so dataset.white does nothing")
-        lazy = _Files(index.files, index.labels, self, deep)
+        lazy = _Files(index, self, deep)
         if len(lazy) * math.prod(shape) * (4 if deep else 1) > self.memory * 2**30:
             return lazy
         kept = kept_images.Kept(index, "images", self.size, self.channels, self.background, self.white, deep)
@@ -124,11 +127,12 @@ class ImageFolder(Dataset):
                 f"{self.root}: no value is above {share:.1%} of white, so all images are dark; if they hold fewer bits "
                 "than their files declare, set dataset.white to the value that is white"
             )
-        return TensorDataset(pixels, torch.tensor(lazy.labels))
+        return TensorDataset(pixels, torch.as_tensor(lazy.labels))
 
     def fingerprint(self) -> dict[str, str]:
         index = self._index()
-        return file_fingerprint(index.root, index.files, index.stats[:, 0].tolist(), index.labels)
+        labels = torch.as_tensor(index.labels).tolist()
+        return file_fingerprint(index.root, index.files, index.stats[:, 0].tolist(), labels)
 
     def _index(self) -> Index:
         return index_of(Path(self.root).expanduser(), self.channels)
@@ -144,7 +148,7 @@ class ImageFolder(Dataset):
             found = kept.headers()
             if found is None:
                 with kept.timed():
-                    headers = self._read_headers(index.files)
+                    headers = self._read_headers(index)
                     deep, paged = any(header.deep for header in headers), sum(header.unread > 0 for header in headers)
                     found = Headers(self._shape(index.files, headers), deep, paged)
                 self._keep(kept, functools.partial(kept.keep_headers, found))
@@ -162,17 +166,17 @@ class ImageFolder(Dataset):
                 'that can be written, or to "off"'
             )
 
-    def _read_headers(self, files: list[str]) -> list[Any]:
+    def _read_headers(self, index: Index) -> list[Any]:
         """The header of each image. With a `size`, of those that have one: reading the others says what is wrong.
 
         With a `size` those of JPEG files are not read: they have 8 bits and one page, and a folder may have a million.
         """
         headers = []
-        for file in files:
+        for file in index.files:
             if self.size is not None and file.lower().endswith(_JPEG):
                 continue
             try:
-                headers.append(read_image_header(file, self.channels))
+                headers.append(read_image_header(opened(file, index.archive), self.channels))
             except ValueError as error:
                 if self.size is None:
                     raise ValueError(f"{error}; remove or replace it") from error
@@ -251,19 +255,26 @@ def _mapped(read: Callable[[int], Tensor | RunError], count: int, threads: int) 
             yield from pool.map(read, range(start, min(start + few, count)))
 
 
-class _Files(TorchDataset[tuple[Tensor, int]]):
+def opened(file: str, archive: Archive | None) -> str | Member:
+    """What is read as an image: the file itself, or a member of an archive."""
+    return file if archive is None else Member(archive, file[len(os.path.join(archive.file, "")) :])
+
+
+class _Files(TorchDataset[tuple[Tensor, int | Tensor]]):
     """Images read from disk at each access: x (C, H, W), uint8 or floats if one is deep; y the index of the folder."""
 
-    def __init__(self, files: list[str], labels: list[int], options: ImageFolder, deep: bool) -> None:
-        self.files, self.labels, self.options, self.deep = files, labels, options, deep
+    def __init__(self, index: Index, options: ImageFolder, deep: bool) -> None:
+        self.files, self.labels, self.archive = index.files, index.labels, index.archive
+        self.options, self.deep = options, deep
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         own = self.options
         try:
-            x = read_image(self.files[index], own.channels, own.size, own.background, own.white)
+            file = opened(self.files[index], self.archive)
+            x = read_image(file, own.channels, own.size, own.background, own.white)
         except ValueError as error:
             raise RunError(str(error)) from error
         if self.deep and x.dtype == torch.uint8:

@@ -11,14 +11,16 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
+from torch import Tensor
 
 from ganframe import list_images
+from ganframe.builtin.archive import Archive
 
 SETTLED = 2 * 10**9  # nanoseconds: what changed so lately may change again without another time, as FAT counts
 
@@ -36,12 +38,13 @@ class Headers:
 class Index:
     """Image files sorted by name, with their labels, the names of classes, and how many files of each kind are none.
 
+    `labels` are a number for each file, or conditions (n, k). Of an archive `files` are the paths below its own path.
     `stats` (n, 3) are sizes in bytes, and times of the last change of content and of attributes in nanoseconds.
     """
 
     root: Path
     files: list[str]
-    labels: list[int]
+    labels: list[int] | Tensor
     names: tuple[str, ...] | None
     left_out: collections.Counter[str]
     folders: dict[str, int]
@@ -49,11 +52,15 @@ class Index:
     settled: bool
     headers: dict[object, Headers] = attrs.field(factory=dict)
     """By the `size` to which images are scaled, for which fewer headers are read."""
+    classes: int | None = None
+    archive: Archive | None = None
 
     def unchanged(self) -> bool:
         """Whether no folder and no file has changed since. Also False where that could not be seen yet."""
         try:
             same = all(os.stat(folder).st_mtime_ns == then for folder, then in self.folders.items())
+            if self.archive is not None:
+                return self.settled and same
             return self.settled and same and np.array_equal(_stats(self.files), self.stats)
         except OSError:
             return False
@@ -67,14 +74,14 @@ class Index:
         return digest.hexdigest()[:32]
 
 
-def index_of(root: Path, channels: int) -> Index:
-    """The index of a folder now. Raises ValueError where there are no images to train on."""
+def index_of(root: Path, channels: int, read: Callable[[Path, int], Index] | None = None) -> Index:
+    """The index of a folder now, or as `read` reads it. Raises ValueError where there are no images to train on."""
     global _newest
     asked = (os.path.abspath(root), str(root), channels)
     if _newest is not None and _newest[0] == asked and _newest[1].unchanged():
         return _newest[1]
     _newest = None  # frees the memory of the last one
-    index = _indexed(root, channels)
+    index = (read or _indexed)(root, channels)
     _newest = asked, index
     return index
 
@@ -87,37 +94,48 @@ def _indexed(root: Path, channels: int) -> Index:
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
     own = list_images(root, channels)
-    left_out, listed, files, labels = (
-        collections.Counter(own.others),
-        dict(own.folders),
-        own.files,
-        [0] * len(own.files),
-    )
+    left_out, listed = collections.Counter(own.others), dict(own.folders)
     folders = [folder for folder in map(Path, own.below) if not _is_above(folder, root)]
     folders.sort(key=lambda folder: natural(folder.name))
-    inside = []
+    inside = {}
     for folder in folders:
         found = list_images(folder, channels, deep=True)
         left_out.update(found.others)
         listed.update(found.folders)
-        inside.append(found.files)
-    if files and any(inside):
+        inside[folder.name] = found.files
+    files, labels, names = divided(root, own.files, inside, left_out, channels)
+    stats = _stats(files)
+    newest = max(int(stats[:, 1].max()), *listed.values())
+    classes = None if names is None else len(names)
+    return Index(root, files, labels, names, left_out, listed, stats, settled=newest < now - SETTLED, classes=classes)
+
+
+def divided(
+    root: Path,
+    own: list[str],
+    inside: Mapping[str, list[str]],
+    left_out: collections.Counter[str],
+    channels: int,
+) -> tuple[list[str], list[int], tuple[str, ...] | None]:
+    """The files, their labels and the names of classes, of images in the root itself or in its subfolders.
+
+    Raises ValueError where they are in both, or where there are none.
+    """
+    if own and any(inside.values()):
         raise ValueError(f"{root}: images both in the folder itself and in its subfolders; move one of the two groups")
-    names = None
-    if not files and folders:
-        files = [file for found in inside for file in found]
-        labels = [label for label, found in enumerate(inside) for _ in found]
-        names = tuple(folder.name for folder in folders)
+    files, labels, names = own, [0] * len(own), None
+    if not files and inside:
+        files = [file for found in inside.values() for file in found]
+        labels = [label for label, found in enumerate(inside.values()) for _ in found]
+        names = tuple(inside)
     if not files:
         kinds = ".png, .jpg, .webp, .tif, .npy and others" if channels in (1, 3, 4) else ".npy, .npz, .tif"
         there = f"; the folder has {counted(left_out)}" if left_out else ""
         raise ValueError(f"{root}: no images found; image names end in {kinds}{there}")
-    if names is not None and not all(inside):
-        empty = ", ".join(name for name, found in zip(names, inside, strict=True) if not found)
+    if names is not None and not all(inside.values()):
+        empty = ", ".join(name for name, found in inside.items() if not found)
         raise ValueError(f"{root}: classes without images: {empty}; fill these folders or remove them")
-    stats = _stats(files)
-    newest = max(int(stats[:, 1].max()), *listed.values())
-    return Index(root, files, labels, names, left_out, listed, stats, settled=newest < now - SETTLED)
+    return files, labels, names
 
 
 def _stats(files: Sequence[str]) -> np.ndarray[Any, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,15 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as PIL's conve
 _NAME_WHITE = "name the value that is white (`white` of image_folder)"
 
 
+class ImageSource(Protocol):
+    """What images are read from: a path, or what is opened as one is, as a `zipfile.Path`."""
+
+    @property
+    def suffix(self) -> str: ...
+    def open(self, mode: Any) -> IO[bytes]: ...
+    def read_bytes(self) -> bytes: ...
+
+
 class Unsuitable(ValueError):
     """An image that can be opened and not be used; the message has no name of a file."""
 
@@ -33,7 +42,7 @@ def is_deep(image: Image) -> bool:
     return image.mode[0] in "IF" or _colour_levels(image) is not None
 
 
-def planes(image: Image, file: Path, page: int, channels: int, background: str, white: float | None) -> Array:
+def planes(image: Image, file: ImageSource, page: int, channels: int, background: str, white: float | None) -> Array:
     """The current page of a deep image as float32 (channels, H, W) in [0, 1], for 1, 3 or 4 channels."""
     declared = _declared_white(image)
     top = white or declared
@@ -70,7 +79,7 @@ def planes(image: Image, file: Path, page: int, channels: int, background: str, 
     return found.transpose(2, 0, 1).astype(np.float32)
 
 
-def array_planes(file: Path, channels: int, white: float | None) -> Array:
+def array_planes(file: ImageSource, channels: int, white: float | None) -> Array:
     """An array file as (channels, H, W): uint8, or float32 in [-1, 1]. An array (H, W) is one channel."""
     values = _channels_first(_array(file), channels)
     if values.dtype == np.uint8:
@@ -91,7 +100,7 @@ def array_planes(file: Path, channels: int, white: float | None) -> Array:
     return _scaled(values, top, white is not None) * 2 - 1
 
 
-def array_header(file: Path, channels: int) -> tuple[tuple[int, int], bool]:
+def array_header(file: ImageSource, channels: int) -> tuple[tuple[int, int], bool]:
     """(height, width) of an array file, and whether it has more than 8 bits."""
     values = _channels_first(_array(file), channels)
     return (values.shape[1], values.shape[2]), values.dtype not in (np.uint8, np.bool_)
@@ -157,7 +166,7 @@ def _rawmode(image: Image) -> str | int | None:
     return arguments
 
 
-def _values(image: Image, file: Path, page: int) -> Array:
+def _values(image: Image, file: ImageSource, page: int) -> Array:
     """The values (H, W, bands) as the file has them."""
     rawmode = _rawmode(image)
     if image.format == "PPM" and image.mode != "F":  # PIL scales what is not 65535 by itself
@@ -189,7 +198,7 @@ def _unpacked(image: Image, rawmode: str) -> Array:
     return np.asarray(upright(image))
 
 
-def _ppm_values(image: Image, file: Path) -> Array:
+def _ppm_values(image: Image, file: ImageSource) -> Array:
     """The values of a PGM or PPM of more than 8 bits, in binary or as text."""
     codec, _, offset, _ = image.tile[0]  # type: ignore[attr-defined]
     (width, height), bands = image.size, len(image.getbands())
@@ -237,8 +246,10 @@ def _channels_first(values: Array, channels: int) -> Array:
     return values
 
 
-def _array(file: Path) -> Array:
-    found = np.load(file, mmap_mode="r" if file.suffix.lower() == ".npy" else None, allow_pickle=False)
+def _array(file: ImageSource) -> Array:
+    where = file if isinstance(file, Path) else file.open("rb")
+    mapped: Any = "r" if isinstance(file, Path) and file.suffix.lower() == ".npy" else None
+    found = np.load(where, mmap_mode=mapped, allow_pickle=False)
     if isinstance(found, np.ndarray):
         return found
     with found:

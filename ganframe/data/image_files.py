@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ganframe.data import deep_images
-from ganframe.data.deep_images import ARRAYS, Unsuitable
+from ganframe.data.deep_images import ARRAYS, ImageSource, Unsuitable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,13 +49,15 @@ class ImageHeader:
 
 
 def read_image(
-    file: str | Path,
+    file: str | ImageSource,
     channels: int = 3,
     size: Size | None = None,
     background: str = "white",
     white: float | None = None,
 ) -> Tensor:
     """An image file as x (channels, H, W): uint8, or floats in [-1, 1] where the file has more than 8 bits a channel.
+
+    `file` is a path, or what is opened as one is, as a `zipfile.Path`.
 
     With 1 channel the image is grey, with 3 in colour, with 4 in colour with its opacity. Otherwise transparent images
     are laid on the `background`, a colour by name or as "#rrggbb". Other numbers of channels are read from a TIFF with
@@ -65,7 +67,7 @@ def read_image(
     `white` is the value of white in files of more than 8 bits, by default what the file declares. Raises ValueError, in
     one line with the name of the file.
     """
-    file = Path(file)
+    file = Path(file) if isinstance(file, str) else file
     if file.suffix.lower() in ARRAYS:
         with _naming(file):
             return _of_planes(deep_images.array_planes(file, channels, white), size, False)
@@ -85,12 +87,12 @@ def read_image(
         return _page(image, file, 0, channels, size, background, white)
 
 
-def read_image_header(file: str | Path, channels: int = 3) -> ImageHeader:
+def read_image_header(file: str | ImageSource, channels: int = 3) -> ImageHeader:
     """Size, depth and pages of an image file, read with as many channels, without decoding its pixels.
 
     Raises ValueError as `read_image` does.
     """
-    file = Path(file)
+    file = Path(file) if isinstance(file, str) else file
     if file.suffix.lower() in ARRAYS:
         with _naming(file):
             (height, width), deep = deep_images.array_header(file, channels)
@@ -117,7 +119,7 @@ def as_signed(x: Tensor) -> Tensor:
 
 
 @contextmanager
-def _naming(file: Path) -> Iterator[None]:
+def _naming(file: ImageSource) -> Iterator[None]:
     """Names the file in what is raised while it is read."""
     from PIL import Image, UnidentifiedImageError
 
@@ -138,7 +140,7 @@ def _naming(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image]:
+def _opened(file: ImageSource) -> Iterator[Image]:
     # Of a file that PIL opened by its name, it maps some TIFF files into memory, and then does not turn them.
     with _naming(file), file.open("rb") as stream, _opened_large(stream) as image:
         yield image
@@ -159,7 +161,7 @@ def _pages_are_channels(image: Image, channels: int) -> bool:
     return grey and channels == getattr(image, "n_frames", 1) > 1
 
 
-def _orientation(image: Image, file: Path) -> int:
+def _orientation(image: Image, file: ImageSource) -> int:
     """EXIF's number, 1 to 8; from 5 on width and height are swapped."""
     from PIL.Image import Image as Plain
 
@@ -170,7 +172,7 @@ def _orientation(image: Image, file: Path) -> int:
     return Plain.getexif(image).get(_ORIENTATION, 1)  # that of PNG decodes all pixels to look for EXIF behind them
 
 
-def _has_late_exif(file: Path) -> bool:
+def _has_late_exif(file: ImageSource) -> bool:
     """Whether a PNG has EXIF, wherever it stands; the pixels are passed over."""
     with file.open("rb") as stream:
         stream.seek(8)
@@ -183,7 +185,7 @@ def _has_late_exif(file: Path) -> bool:
 
 
 def _page(
-    image: Image, file: Path, index: int, channels: int, size: Size | None, background: str, white: float | None
+    image: Image, file: ImageSource, index: int, channels: int, size: Size | None, background: str, white: float | None
 ) -> Tensor:
     """One page as (channels, H, W), uint8 or floats in [-1, 1]."""
     if index:

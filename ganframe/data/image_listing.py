@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 import attrs
 
@@ -57,18 +58,32 @@ class Listing:
 
 def list_images(folder: Path, channels: int = 3, deep: bool = False) -> Listing:
     """As `find_images`, for folders of very many files: a Path for each takes most of the time."""
+    others = collections.Counter[str]()
+    folders: dict[str, int] = {}
+    below: list[str] = []
+    found = _files(str(folder), None if deep else below, (os.path.realpath(folder),), others, folders)
+    files, no_images = choose_images(found, channels)
+    return Listing(files, others + no_images, folders, below)
+
+
+def choose_images(
+    files: Iterable[str], channels: int = 3, is_image: Callable[[str], bool] | None = None
+) -> tuple[list[str], collections.Counter[str]]:
+    """Those of some files that are images, in their order, and how many of each kind are none, as `find_images` says.
+
+    `is_image` decides by the content of a file of an unknown suffix; by default it is read from the disk.
+    """
+    is_image = is_image or _is_image_file
     pictures: list[str] = []
     arrays: list[str] = []
     paged: list[str] = []  # arrays, and TIFF files
     others = collections.Counter[str]()
-    folders: dict[str, int] = {}
-    below: list[str] = []
-    for file in _files(str(folder), None if deep else below, (os.path.realpath(folder),), others, folders):
+    for file in files:
         suffix = _suffix(file)
         if suffix in ARRAYS:
             arrays.append(file)
             paged.append(file)
-        elif suffix in _KNOWN or is_image(Path(file)):
+        elif suffix in _KNOWN or is_image(file):
             pictures.append(file)
             if suffix in _PAGED:
                 paged.append(file)
@@ -76,11 +91,15 @@ def list_images(folder: Path, channels: int = 3, deep: bool = False) -> Listing:
             others[suffix or "without suffix"] += 1
     if channels not in MODES:
         others.update(suffix for suffix in map(_suffix, pictures) if suffix not in _PAGED)
-        return Listing(paged, others, folders, below)
+        return paged, others
     if not pictures:
-        return Listing(arrays, others, folders, below)
+        return arrays, others
     others.update(map(_suffix, arrays))
-    return Listing(pictures, others, folders, below)
+    return pictures, others
+
+
+def _is_image_file(file: str) -> bool:
+    return is_image(Path(file))
 
 
 def _suffix(file: str) -> str:
@@ -119,7 +138,7 @@ def _files(
             others["broken links"] += 1
 
 
-def is_image(file: Path) -> bool:
+def is_image(file: Path | IO[bytes]) -> bool:
     """Whether the content of a file is that of an image, whatever its name."""
     from PIL import Image
 
