@@ -93,7 +93,8 @@ class DataSpec:
 
     `is_image` is True by default for shapes with three axes: DataSpec((16, 21, 3), is_image=False) describes 16 frames
     of 21 joints in space. `columns` are the widths of the blocks of a row of a table, whose sum is D: 1 for a number,
-    more for a category in one-hot form.
+    K for a category of K values in one-hot form. A generator gives K probabilities there, as by softmax, whose largest
+    is the category.
 
     `class_names` are the names of classes 0, 1, …, where they have some: a user may then ask for a class by its name.
     They are for people: specs that differ in names alone are equal.
@@ -209,8 +210,12 @@ class Dataset:
         """
         return {}
 
-    def decode(self, x: Tensor) -> Any:
-        """Returns samples x (N, *shape) in a form for people, as rows of a table. By default x itself."""
+    def decode(self, x: Tensor, y: Tensor | None = None) -> Any:
+        """Returns samples x (N, *shape) with their y in a form for people. By default x itself.
+
+        For rows of a table that is a pandas DataFrame, or rows that make one, as a list of dicts:
+        `ganframe sample RUN --out rows.csv` writes it. y is None where it is not known, or the data has none.
+        """
         return x
 
 

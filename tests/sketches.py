@@ -104,7 +104,7 @@ class People(Dataset):
         mask = torch.cat([asked.expand(-1, 3), ~asked.expand(-1, 4)], dim=1)
         return TensorDataset(torch.cat([age, one_hot], dim=1), one_hot * mask)
 
-    def decode(self, x: Tensor) -> list[tuple[float, int, int]]:
+    def decode(self, x: Tensor, y: Tensor | None = None) -> list[tuple[float, int, int]]:
         return [(row[0].item(), int(row[1:4].argmax()), int(row[4:].argmax())) for row in x]
 
 

@@ -53,6 +53,8 @@ OPTIONS = {
 APART = (
     "image_folder",
     "npz",
+    "huggingface",
+    "table",
     "zip_folder",
     "torchvision",
     "inception_score",
@@ -73,6 +75,7 @@ VARIANTS = [
     ("generator", "mlp", {"batch_norm": True}, None),
     ("generator", "mlp", {"condition": "concat"}, DataSpec((3,), classes=4)),
     ("generator", "mlp", {"condition": "batch_norm", "batch_norm": True}, DataSpec((3,), classes=4)),
+    ("generator", "mlp", {}, DataSpec((8,), columns=(1, 3, 4))),
     ("generator", "dcgan", {"width": 8, "condition": "batch_norm"}, DataSpec((3, 16, 16), classes=4)),
     ("generator", "dcgan", {"width": 2}, DataSpec((1, 128, 128))),
     ("generator", "resnet", {"width": 2, "condition": "batch_norm"}, DataSpec((3, 64, 64), classes=4)),

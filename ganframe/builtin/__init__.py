@@ -24,6 +24,7 @@ from ganframe.builtin.parzen import Parzen
 from ganframe.builtin.resnet import ResNetDiscriminator, ResNetGenerator
 from ganframe.builtin.small_classifier import classifier, classifier_logits
 from ganframe.builtin.stacked import Stacked
+from ganframe.builtin.table import Table
 from ganframe.builtin.transport import Wasserstein
 from ganframe.builtin.zip_folder import ZipFolder
 
@@ -60,6 +61,7 @@ def ganframe_datasets() -> dict[str, type]:
         "digits": Digits,
         "image_folder": ImageFolder,
         "npz": Npz,
+        "table": Table,
         "zip_folder": ZipFolder,
         "stacked": Stacked,
         "torchvision": TorchvisionDataset,

@@ -28,6 +28,9 @@ from ganframe.builtin.layers import (
     make_norm,
 )
 
+TEMPERATURE = 0.2  # τ of the Gumbel-softmax, as CTGAN's (Xu et al. 2019)
+PERIODS = 64.0
+
 
 @attrs.frozen
 class MLPGenerator(Generator):
@@ -37,7 +40,7 @@ class MLPGenerator(Generator):
     activation: Activation = option("relu", help="activation of the hidden layers; leaky_relu has slope 0.2")
     batch_norm: bool = option(False, help="BatchNorm after each hidden layer")
     output: Literal["auto", "linear", "tanh"] = option(
-        "auto", help="last activation; auto: tanh for images, softmax for categories of a table, else linear"
+        "auto", help="last activation; auto: tanh for images, Gumbel-softmax for categories of a table, else linear"
     )
     condition: GeneratorCondition = option(
         "none", help="how labels or conditions enter: concatenated to z, or conditional BatchNorm"
@@ -62,6 +65,8 @@ class _MLPGenerator(nn.Module):
         )
         self.activation = make_activation(config.activation)
         self.last = nn.Linear(widths[-1], math.prod(data.shape))
+        categories = config.output == "auto" and data.columns is not None and max(data.columns) > 1
+        self.rows = _Rows(data.columns or (), latent_dim) if categories else None
         self.output = _output(config.output, data)
         self.shape = data.shape
 
@@ -72,28 +77,48 @@ class _MLPGenerator(nn.Module):
             if self.norms:
                 h = self.norms[i](h, y)
             h = self.activation(h)
-        return self.output(self.last(h)).unflatten(1, self.shape)
+        h = self.last(h)
+        return self.output(h).unflatten(1, self.shape) if self.rows is None else self.rows(h, z)
 
 
 def _output(name: str, data: DataSpec) -> nn.Module:
     """The last activation."""
     if name == "tanh" or (name == "auto" and data.is_image):
         return nn.Tanh()
-    if name == "auto" and data.columns is not None and max(data.columns) > 1:
-        return _Columns(data.columns)
     return nn.Identity()
 
 
-class _Columns(nn.Module):
-    """The blocks of a table's rows (N, D): softmax over a category, wider than 1; a number as it is."""
+class _Rows(nn.Module):
+    """The blocks of a table's rows: a number as it is, a category, wider than 1, by Gumbel-softmax.
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    A category is drawn with the probabilities softmax(h): it is the largest of h + g, for Gumbel noise g. In training
+    it is softmax((h + g) / τ) (Jang et al. 2017), so that gradients pass; in evaluation it is in one-hot form, with the
+    same gradients. The noise is a function of z, so that a latent always gives the same row: g = -log(-log u), where u
+    is the fractional part of a random linear map of z that is spread over many periods, and so all but uniform.
+
+    forward(h, z): h (N, D), z (N, latent_dim) -> (N, D).
+    """
+
+    directions: Tensor
+
+    def __init__(self, widths: tuple[int, ...], latent_dim: int) -> None:
         super().__init__()
         self.widths = widths
+        self.register_buffer("directions", PERIODS * torch.randn(latent_dim, sum(widths)) / math.sqrt(latent_dim))
 
-    def forward(self, h: Tensor) -> Tensor:
-        blocks = h.split(self.widths, dim=1)
-        return torch.cat([block.softmax(1) if block.shape[1] > 1 else block for block in blocks], dim=1)
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+            u = (z.to(self.directions.dtype) @ self.directions).remainder(1).clamp(1e-6, 1 - 1e-6)
+            noise = -(-u.log()).log()
+        pairs = zip(h.split(self.widths, dim=1), (h + noise.to(h.dtype)).split(self.widths, dim=1), strict=True)
+        return torch.cat([self._category(noisy) if h.shape[1] > 1 else h for h, noisy in pairs], dim=1)
+
+    def _category(self, noisy: Tensor) -> Tensor:
+        soft = (noisy / TEMPERATURE).softmax(1)
+        if self.training:
+            return soft
+        hard = torch.zeros_like(soft).scatter(1, noisy.argmax(1, keepdim=True), 1.0)
+        return hard + (soft - soft.detach())
 
 
 @attrs.frozen

@@ -107,8 +107,8 @@ def _of_class(G: TrainedGenerator, label: int | None) -> str:
 @click.option(
     "--out",
     metavar="FILE",
-    help="A picture (.png), an array (.npy), or a folder (DIR/) for a file of each sample. By default "
-    "RUN/samples/seed-<S>.png.",
+    help="A picture (.png), an array (.npy), rows of a table (.csv, .parquet), or a folder (DIR/) for a file of each "
+    "sample. By default RUN/samples/seed-<S>.png.",
 )
 @click.option(
     "--standing-statistics",
@@ -140,6 +140,7 @@ def sample(
     from pathlib import Path
 
     import ganframe
+    from ganframe.analysis.rows import TABLES, rows_of, write_rows
     from ganframe.cli.process import keep_freed_memory
     from ganframe.cli.translate import sample_under
     from ganframe.report import pictures
@@ -153,9 +154,11 @@ def sample(
     singly = out is not None and (out.endswith(("/", os.sep)) or Path(out).is_dir())
     singly = singly or (condition is not None and out is not None and not Path(out).suffix)
     if not singly:
-        require_suffix(Path(out or "x.png"), ".png", ".npy")
+        require_suffix(Path(out or "x.png"), ".png", ".npy", *TABLES)
     elif Path(str(out)).is_dir() and any(Path(str(out)).iterdir()):
         raise RequestError(f"--out {out}: the folder is not empty; choose a new one, so that nothing is replaced")
+    if condition is not None and Path(out or "").suffix.lower() in TABLES:
+        raise RequestError(f"--out {out}: samples of given conditions are written as .npy, a picture or a folder")
     keep_freed_memory()
     if condition is not None:
         of = Path(condition).resolve()
@@ -183,7 +186,12 @@ def sample(
         return
     with noted_if_slow(f"making {counted(count, 'sample')}"):
         samples = G.decode(z, y)
+    rows = rows_of(run, G, samples, y) if file.suffix.lower() in TABLES else None
     with writing(file):
+        if rows is not None:
+            write_rows(file, rows)
+            click.echo(f"{counted(count, 'row')}{_of_class(G, asked)}: {file}")
+            return
         if file.suffix.lower() == ".npy":
             write_array(file, samples.numpy())
         else:

@@ -23,8 +23,9 @@ def check_dataset(dataset: Dataset | type[Dataset]) -> None:
     Samples x are finite float tensors of spec.shape; images have values in [-1, 1], or dtype uint8. Labels y are
     integers in 0..classes - 1, and 0 if spec.classes is None; conditions are finite float tensors of spec.condition, or
     uint8 if that is the shape of an image. Blocks of spec.columns wider than 1 are one-hot. `held_out` returns None or
-    data of the same form, and `decode` accepts samples. Two builds from one seed return the same samples. A
-    `Distribution` draws with the given generator only, on that generator's device, around its `modes`.
+    data of the same form. `decode` accepts samples, and their y where the data has labels or conditions. Two builds
+    from one seed return the same samples. A `Distribution` draws with the given generator only, on that generator's
+    device, around its `modes`.
 
     Raises AssertionError for the first property that is violated.
     """
@@ -68,6 +69,9 @@ def _check_others(name: str, spec: DataSpec, config: Any, x: Tensor) -> None:
     before = x.clone()
     with calling(f"{name}: decode(x), x of shape {tuple(x.shape)},"):
         config.decode(x)
+    if spec.classes is not None or spec.condition is not None:
+        with calling(f"{name}: decode(x, y), x of shape {tuple(x.shape)},", "y is None, or that of samples x"):
+            config.decode(x, spec.blank(len(x)))
     require(torch.equal(before, x), f"{name}: decode changes samples in place")
 
 

@@ -133,3 +133,43 @@ def test_networks_without_hidden_layers_are_affine():
     z, y = torch.randn(3, 2), torch.zeros(3, dtype=torch.long)
     torch.testing.assert_close(G(z, y) + G(-z, y), 2 * G(0 * z, y))
     torch.testing.assert_close(D(z, y) + D(-z, y), 2 * D(0 * z, y))
+
+
+# ---------------------------------------------------------------------------------------------------- rows of a table
+
+ROWS = DataSpec((8,), columns=(1, 3, 4))
+
+
+def rows_of(probabilities, n=20_000, latent_dim=16, distribution="normal"):
+    """Rows of a generator whose categories have the given probabilities for every z, in evaluation mode."""
+    G = MLPGenerator(hidden=()).build(ROWS, latent_dim).eval()
+    torch.nn.init.zeros_(G.last.weight)
+    G.last.bias.data = torch.cat([torch.tensor([2.5]), *(torch.tensor(p).log() for p in probabilities)])
+    z = torch.randn(n, latent_dim) if distribution == "normal" else (torch.rand(n, latent_dim) - 0.5) * 12**0.5
+    return G(z, torch.zeros(n, dtype=torch.long)).detach()
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+def test_categories_have_the_probabilities_of_the_softmax_and_are_independent(distribution):
+    town, job = [0.7, 0.2, 0.1], [0.4, 0.3, 0.2, 0.1]
+    rows = rows_of([town, job], distribution=distribution)
+    assert (rows[:, 0] == 2.5).all()
+    assert ((rows[:, 1:] == 0) | (rows[:, 1:] == 1)).all()
+    both = rows[:, 1:4].T @ rows[:, 4:] / len(rows)
+    expected = torch.outer(torch.tensor(town), torch.tensor(job))
+    deviations = (both - expected) / (expected * (1 - expected) / len(rows)).sqrt()
+    assert deviations.abs().max() < 4  # of twelve, in standard errors
+
+
+def test_categories_are_soft_in_training_and_pass_gradients():
+    G = MLPGenerator(hidden=(8,)).build(ROWS, 5)
+    z, y = torch.randn(64, 5), torch.zeros(64, dtype=torch.long)
+    soft = G.train()(z, y)
+    hard = G.eval()(z, y)
+    for block in (slice(1, 4), slice(4, 8)):
+        torch.testing.assert_close(soft[:, block].sum(1), torch.ones(64))
+        assert ((soft[:, block] > 0) & (soft[:, block] < 1)).any()
+        assert torch.equal(soft[:, block].argmax(1), hard[:, block].argmax(1))
+    of_soft, of_hard = (torch.autograd.grad((x[:, 1:] * torch.arange(7)).sum(), G.last.weight)[0] for x in (soft, hard))
+    assert of_hard[1:].abs().max() > 0
+    torch.testing.assert_close(of_hard, of_soft)

@@ -38,8 +38,8 @@ class HoldOut(Dataset):
     def held_out(self) -> TorchDataset[Any]:
         return self._parts()[0]
 
-    def decode(self, x: Tensor) -> Any:
-        return self.of.decode(x)
+    def decode(self, x: Tensor, y: Tensor | None = None) -> Any:
+        return self.of.decode(x, y)
 
     def _parts(self) -> tuple[TorchDataset[Any], TorchDataset[Any]]:
         """Samples held out, and the others."""
@@ -98,8 +98,8 @@ class PartlyLabelled(Dataset):
     def held_out(self) -> TorchDataset[Any] | None:
         return self.of.held_out()
 
-    def decode(self, x: Tensor) -> Any:
-        return self.of.decode(x)
+    def decode(self, x: Tensor, y: Tensor | None = None) -> Any:
+        return self.of.decode(x, y)
 
 
 @attrs.frozen
