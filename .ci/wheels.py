@@ -73,6 +73,11 @@ def main(plugins: Path, work: Path) -> None:
     require(sorted(rows) == sorted(["ganframe", *packages]), f"installed {packages}, and listed are {sorted(rows)}")
     require(all(row["status"] == "loaded" for row in rows.values()), f"not all are loaded: {rows}")
 
+    shown = call("ganframe", "recipes", show=False).split()
+    unlisted = [p.stem for p in Path("plugins").glob("*/*.toml") if p.name != "pyproject.toml" and p.stem not in shown]
+    require("wgan_sn" in shown and not unlisted, f"`ganframe recipes` does not list {unlisted}, or not wgan_sn")
+    call("ganframe", "run", "vanilla_ring", "--set", "train.steps=5", "--out", "runs/by-name")
+
     def tests(package: str) -> int:
         return sum(file.stat().st_size for file in Path("plugins", package, "tests").glob("*.py"))
 

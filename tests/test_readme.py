@@ -98,7 +98,7 @@ def test_command_table_lists_every_command_and_option():
     table = MAIN[MAIN.index("| command |") : MAIN.index("Each takes `--block")]
     assert re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE) == [
         *("run", "check", "bench", "evaluate", "study", "divergence", "lipschitz", "certify"),
-        *("plugins", "describe", "new-plugin"),
+        *("recipes", "plugins", "describe", "new-plugin"),
         *("sample", "interpolate", "arithmetic", "invert"),
     ]
     assert {*re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE)} == {*main.commands}

@@ -11,6 +11,7 @@ from ganframe.cli.invert import invert
 from ganframe.cli.latents import arithmetic, interpolate, sample
 from ganframe.cli.measure import divergence, lipschitz
 from ganframe.cli.plugins import describe, new_plugin, plugins
+from ganframe.cli.recipes import recipes
 from ganframe.cli.study import study
 from ganframe.cli.train import check, run
 
@@ -23,6 +24,7 @@ for _command in (
     divergence,
     lipschitz,
     certify,
+    recipes,
     plugins,
     describe,
     new_plugin,

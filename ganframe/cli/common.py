@@ -34,7 +34,7 @@ PATIENCE = 30  # seconds for the first process to print a message that all have
 
 
 @contextmanager
-def _exit_codes() -> Iterator[None]:
+def exit_codes() -> Iterator[None]:
     """Prints an error that the user can correct as one message on standard error, and exits with its code."""
     try:
         yield
@@ -76,7 +76,7 @@ class Command(click.Command):
         return rest
 
     def invoke(self, context: click.Context) -> Any:
-        with _exit_codes():
+        with exit_codes():
             # Every command needs torch, whose import may take seconds.
             with noted_if_slow("loading torch", 1.0) if sys.stderr.isatty() else nullcontext():
                 import_torch()

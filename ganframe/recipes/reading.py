@@ -18,6 +18,7 @@ import tomli
 from ganframe.components import Dataset, Metric
 from ganframe.errors import RecipeError, RequestError
 from ganframe.plugins.registry import Registry, load
+from ganframe.recipes.installed import recipe_file
 from ganframe.recipes.optimizers import Optimizer, structure_optimizer
 from ganframe.recipes.strict import Problem, as_table, make_converter, problems
 from ganframe.recipes.tables import (
@@ -35,7 +36,7 @@ Read = TypeVar("Read", Recipe, GeneratorRecipe, DatasetRecipe, CriticRecipe, Com
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = (), registry: Registry | None = None) -> Recipe:
-    """Reads a recipe.
+    """Reads a recipe: a file, or the name of an installed one.
 
     `overrides` are texts such as "train.steps=10" or "constraints[0].weight=1.0", parsed as TOML; what is not TOML is a
     text, as in "dataset.root=~/my images". The plugins are those of `registry`; by default the installed ones are
@@ -191,9 +192,13 @@ def structure_evaluation(value: Any, converter: cattrs.Converter) -> Evaluation:
 
 
 def read_document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
-    """The parsed file with the overrides applied and a name; its tables are not checked. Raises as `load_recipe`."""
+    """The parsed file, or installed recipe, with the overrides applied and a name; its tables are not checked.
+
+    Raises as `load_recipe` does.
+    """
+    file = recipe_file(path)
     try:
-        document = tomli.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark of UTF-8
+        document = tomli.loads(file.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark of UTF-8
     except FileNotFoundError:
         raise RequestError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -204,7 +209,7 @@ def read_document(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
         raise RecipeError([f"{path}: not valid TOML: {error}"]) from None
     for text in overrides:
         override(document, text)
-    document.setdefault("name", re.sub(r"^\W+|[^\w .+-]", "", path.stem) or "recipe")
+    document.setdefault("name", re.sub(r"^\W+|[^\w .+-]", "", file.stem) or "recipe")
     return document
 
 

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 from ganframe.errors import RecipeError, RequestError, did_you_mean, note
 from ganframe.plugins.discovery import installed
+from ganframe.recipes.installed import recipe_file
 from ganframe.recipes.reading import override, read_document
 from ganframe.recipes.strict import as_leaf, as_table, shown
 from ganframe.studies.ranges import Search, read_search
@@ -88,7 +89,7 @@ def read_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyFile:
     `overrides` are texts such as "train.steps=100", for the recipe of all cells, or "seeds=2", for the study itself.
     Raises RecipeError with every mistake, RequestError where a file cannot be read.
     """
-    path = Path(path).expanduser()
+    path = recipe_file(Path(path).expanduser())
     document = read_document(path, ())
     mistakes = _Mistakes()
     own: list[str] = []
@@ -158,10 +159,12 @@ def choose(base: Mapping[str, Any], places: Mapping[str, Choice]) -> tuple[dict[
 
 
 def _base(document: Mapping[str, Any], path: Path, mistakes: _Mistakes) -> tuple[dict[str, Any], str]:
-    """The parsed base recipe, and what messages call it: a file beside the study, or a table in it."""
+    """The parsed base recipe, and what messages call it: a file beside the study, a name, or a table in it."""
     base = document.get("base")
     if isinstance(base, str):
         file = path.parent / Path(base).expanduser()
+        if not file.exists() and file.suffix != ".toml":
+            file = Path(base)
         return mistakes.attempt("base", lambda: read_document(file, ())) or {}, str(file)
     if isinstance(base, Mapping):
         return {"name": document["name"], **copy.deepcopy(dict(base))}, f"{path}: base"
