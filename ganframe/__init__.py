@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ganframe.analysis.bench import bench
     from ganframe.analysis.certify import certify
     from ganframe.analysis.evaluate import evaluate
+    from ganframe.analysis.export import export
     from ganframe.analysis.interpolation import interpolate
     from ganframe.analysis.inversion import invert
     from ganframe.analysis.trained import load_generator
@@ -67,6 +68,7 @@ _HOME = {
     "study": "studies.study",
     "interpolate": "analysis.interpolation",
     "invert": "analysis.inversion",
+    "export": "analysis.export",
     "certify": "analysis.certify",
     "verify_certificate": "analysis.verify",
     **dict.fromkeys(("Run", "resume", "run"), "training.run"),
@@ -128,6 +130,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "interpolate",
     "arithmetic",
     "invert",
+    "export",
     "certify",
     "verify_certificate",
     "Recipe",

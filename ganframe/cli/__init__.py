@@ -12,6 +12,7 @@ from ganframe.cli.latents import arithmetic, interpolate, sample
 from ganframe.cli.measure import divergence, lipschitz
 from ganframe.cli.plugins import describe, new_plugin, plugins
 from ganframe.cli.recipes import recipes
+from ganframe.cli.share import export
 from ganframe.cli.study import study
 from ganframe.cli.train import check, run
 
@@ -32,6 +33,7 @@ for _command in (
     interpolate,
     arithmetic,
     invert,
+    export,
 ):
     main.add_command(_command)
 

@@ -19,6 +19,9 @@ import tomli
 from ganframe.errors import RequestError, did_you_mean
 from ganframe.plugins.discovery import installed
 
+# Not after "et al.", "e.g." and the initials of a name, but after G and D.
+SENTENCE_END = re.compile(r"(?<!\bal)(?<!\be\.g)(?<!\b[A-CEFH-Z])[.:]\s+(?=[^a-z\d\s])|(?<=\?)\s")
+
 
 @attrs.frozen
 class InstalledRecipe:
@@ -49,8 +52,7 @@ class InstalledRecipe:
         end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
         comment = " ".join(line.lstrip("# ") for line in lines[:end])
         if comment.strip():
-            sentence = re.split(r"(?<!\bal)(?<!\be\.g)(?<!\b[A-Z])[.:]\s+(?=[^a-z\d\s])|(?<=\?)\s", comment.strip())[0]
-            return sentence.removesuffix(".")
+            return SENTENCE_END.split(comment.strip())[0].removesuffix(".")
         document = _parsed(self.file)
         if document is None:
             return "not valid TOML"

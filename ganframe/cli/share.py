@@ -1,0 +1,35 @@
+"""export, publish: a trained model for other programs and people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ganframe.cli.common import Command, blocking, options, say
+from ganframe.cli.latents import checkpoint_step
+
+
+@click.command(cls=Command)
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["torch", "onnx"]),
+    default="torch",
+    show_default=True,
+    help="A program of torch.export (.pt2), or ONNX (.onnx; pip install 'ganframe[onnx]').",
+)
+@click.option("--out", metavar="FILE", help="The file. By default RUN/generator.pt2 or RUN/generator.onnx.")
+@options(checkpoint_step, blocking)
+def export(run: str, format_: Any, out: str | None, step: int | None) -> None:
+    """Write the generator of RUN as a program that needs no ganframe.
+
+    It is run before it is kept, with several sizes of batches, and its samples must be those of the generator.
+    """
+    from ganframe.analysis.export import TOLERANCE, export
+
+    done = export(run, out, format_, step)
+    click.echo(f"{done.file}: its samples are those of {run} (differences below {TOLERANCE:g})")
+    for name, meaning in done.inputs.items():
+        say(f"  {name:<8}{meaning}")
