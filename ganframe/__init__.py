@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ganframe.analysis.export import export
     from ganframe.analysis.interpolation import interpolate
     from ganframe.analysis.inversion import invert
+    from ganframe.analysis.publish import publish
     from ganframe.analysis.trained import load_generator
     from ganframe.analysis.verify import verify_certificate
     from ganframe.batches import whole_batch
@@ -69,6 +70,7 @@ _HOME = {
     "interpolate": "analysis.interpolation",
     "invert": "analysis.inversion",
     "export": "analysis.export",
+    "publish": "analysis.publish",
     "certify": "analysis.certify",
     "verify_certificate": "analysis.verify",
     **dict.fromkeys(("Run", "resume", "run"), "training.run"),
@@ -131,6 +133,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "arithmetic",
     "invert",
     "export",
+    "publish",
     "certify",
     "verify_certificate",
     "Recipe",

@@ -99,7 +99,7 @@ def test_command_table_lists_every_command_and_option():
     assert re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE) == [
         *("run", "check", "bench", "evaluate", "study", "divergence", "lipschitz", "certify"),
         *("recipes", "plugins", "describe", "new-plugin"),
-        *("sample", "interpolate", "arithmetic", "invert", "export"),
+        *("sample", "interpolate", "arithmetic", "invert", "export", "publish"),
     ]
     assert {*re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE)} == {*main.commands}
     for name, command in main.commands.items():

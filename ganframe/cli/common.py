@@ -161,6 +161,15 @@ def writing(file: Path) -> Iterator[None]:
         raise RequestError(str(error)) from None
 
 
+def default_folder(run: str) -> Path:
+    """Where samples of a run are written by default: its folder; for a model on the hub, the working directory."""
+    from pathlib import Path
+
+    from ganframe.storage.hub import is_hub_name
+
+    return Path("samples") if is_hub_name(run) else Path(run) / "samples"
+
+
 def require_suffix(file: Path, *suffixes: str) -> None:
     if file.suffix.lower() not in suffixes:
         raise RequestError(f"--out {file}: the name must end in {' or '.join(suffixes)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ganframe.cli.common import Command, as_request_error, blocking, options, tell_left_out, writing
+from ganframe.cli.common import Command, as_request_error, blocking, default_folder, options, tell_left_out, writing
 from ganframe.cli.latents import SEED, checkpoint_step
 from ganframe.errors import RequestError, counted, note, noted_if_slow
 
@@ -78,7 +78,7 @@ def invert(
     from ganframe.report import pictures
 
     ending = ".w.npy" if space == "w" else ".npy"
-    file = Path(out) if out else Path(run) / "samples" / f"inverted{'' if step is None else f'-step-{step}'}{ending}"
+    file = Path(out) if out else default_folder(run) / f"inverted{'' if step is None else f'-step-{step}'}{ending}"
     _check_name(file, ending)
     _check_folder(file)
     keep_freed_memory()

@@ -10,6 +10,7 @@ from ganframe.cli.common import (
     Command,
     as_request_error,
     blocking,
+    default_folder,
     options,
     precision_option,
     require_suffix,
@@ -164,7 +165,7 @@ def sample(
         of = Path(condition).resolve()
         under = of.name if of.is_dir() else of.stem
         name = f"seed-{seed}-condition-{under}{_of(step, truncation, batches, precision=precision)}.png"
-        file = Path(out) if out else Path(run) / "samples" / name
+        file = Path(out) if out else default_folder(run) / name
         G = ganframe.load_generator(run, step=step).with_precision(precision)
         G = G if truncation is None else G.truncated(truncation)
         G = G if batches is None else G.with_standing_statistics(batches)
@@ -176,7 +177,7 @@ def sample(
     count = count or _number(None)
     under = "" if asked is None else f"-label-{asked}"  # a name may hold any character
     under += _of(step, truncation, batches, precision=precision)
-    file = Path(out) if out else Path(run) / "samples" / f"seed-{seed}{under}.png"
+    file = Path(out) if out else default_folder(run) / f"seed-{seed}{under}.png"
     z, y = G.latents(count, seed)
     y = y if asked is None else G.labels(asked, count)
     if singly:
@@ -270,7 +271,7 @@ def interpolate(
     from ganframe.report import pictures
     from ganframe.storage.files import write_array
 
-    file = Path(out) if out else Path(run) / "samples" / f"interpolation{_of(step, truncation, None, space)}.png"
+    file = Path(out) if out else default_folder(run) / f"interpolation{_of(step, truncation, None, space)}.png"
     keep_freed_memory()
     G, asked = _load(run, label, condition, step, truncation)
     count = count or _number(condition)
@@ -328,7 +329,7 @@ def arithmetic(
     keep_freed_memory()
     G, asked = _load(run, label, condition, step)
     name = f"arithmetic{_of(step, space=space)}.{'png' if G.spec.is_image else 'npy'}"
-    file = Path(out) if out else Path(run) / "samples" / name
+    file = Path(out) if out else default_folder(run) / name
     require_suffix(file, *([".png", ".npy"] if G.spec.is_image else [".npy"]))
     of_all = asked if condition is None or G.conditions is None else G.conditions[0]
     found = evaluate(G, run, expression, seed, count or _number(condition), of_all, space)

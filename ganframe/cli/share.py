@@ -33,3 +33,23 @@ def export(run: str, format_: Any, out: str | None, step: int | None) -> None:
     click.echo(f"{done.file}: its samples are those of {run} (differences below {TOLERANCE:g})")
     for name, meaning in done.inputs.items():
         say(f"  {name:<8}{meaning}")
+
+
+@click.command(cls=Command)
+@click.argument("run", metavar="RUN")
+@click.option("--to", required=True, metavar="DIR|hub", help="A new folder; hf://owner/name; or hub: RUN's name there.")
+@click.option("--license", "licence", metavar="ID", help="For the model card, as the hub calls it: mit, cc-by-4.0, …")
+@click.option("--private", is_flag=True, help="A new repository on the hub is private.")
+@options(blocking)
+def publish(run: str, to: str, licence: str | None, private: bool) -> None:
+    """Write RUN as a model that others can load: weights, recipe, scores and a model card.
+
+    It is a folder fit for Hugging Face's hub, or is pushed there with the token of `hf auth login`.
+    """
+    from ganframe.analysis.publish import publish
+    from ganframe.errors import note
+
+    done = publish(run, to, licence, private)
+    for line in done.notes:
+        note(f"note: {line}")
+    click.echo(f"{done.place}: load it with ganframe.load_generator({done.name!r})")

@@ -20,6 +20,7 @@ import attrs
 from filelock import FileLock, Timeout
 
 from ganframe.errors import RequestError
+from ganframe.storage import hub
 from ganframe.storage.files import delete
 
 
@@ -52,6 +53,16 @@ class RunFolder:
     @property
     def generator(self) -> Path:
         return self.path / "generator.safetensors"
+
+    @property
+    def discriminator(self) -> Path:
+        """The weights of D in a published folder; a run has them in its checkpoints."""
+        return self.path / "discriminator.safetensors"
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the folder is a published model: weights to load, without checkpoints to resume from."""
+        return self.discriminator.is_file() and not self.checkpoints()
 
     @property
     def conditions(self) -> Path:
@@ -117,8 +128,11 @@ def _named(what: str) -> Iterator[None]:
 
 
 def existing(path: str | Path) -> RunFolder:
-    """The folder of a run that exists already; ~ is the home folder. Raises RequestError where there is none."""
-    folder = RunFolder(Path(path).expanduser())
+    """The folder of a run, or a published model, that exists already. Raises RequestError where there is none.
+
+    ~ is the home folder. A model on Hugging Face's hub, hf://owner/name, is fetched.
+    """
+    folder = RunFolder(hub.fetched(path) if hub.is_hub_name(path) else Path(path).expanduser())
     if not folder.recipe.is_file():
         raise RequestError(f"{path}: not the folder of a run (it has no recipe.toml)")
     return folder

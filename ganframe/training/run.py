@@ -93,6 +93,10 @@ def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[
     process is training in the folder.
     """
     folder = run_folder.existing(path)
+    if folder.is_published:
+        raise RequestError(
+            f"{path}: a published model has no checkpoint to resume from; use train.from to start from it"
+        )
     begun = bool(folder.checkpoints())  # else the run of `train.from` is read, as at the first start
     resumed = changes.resumed_recipe(folder, overrides)
     try:

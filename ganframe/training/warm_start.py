@@ -15,13 +15,16 @@ from ganframe.storage.weights import generator_spec, read_weights
 
 
 def warm_start(path: str, networks: Mapping[str, nn.Module]) -> list[str]:
-    """Copies the weights of another run's newest intact checkpoint into networks that have the same names and shapes.
+    """Copies the weights of another run's newest intact checkpoint, or of a published model, into networks.
 
+    Those with the same names and shapes are copied.
     Names match through parametrisations: the weight of a normalised layer is that of the plain one. Returns a line for
     each network that says what was taken. Raises RequestError where there is no such run, or nothing was taken.
     """
     folder = run_folder.existing(path)
     newest, damages = checkpoints.newest_intact(folder)
+    if newest is None and folder.is_published:
+        newest = folder.path
     if newest is None:
         raise RequestError("\n".join([*damages, f"{path}: this run has no intact checkpoint to start from"]))
     lines, useful = [], False

@@ -1,0 +1,241 @@
+"""Published models: a folder, or a repository on the hub, that gives the samples of its run and tells what it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import huggingface_hub
+import pytest
+import torch
+import yaml
+
+import ganframe
+from ganframe.analysis.publish import publish
+from ganframe.errors import RequestError
+from ganframe.storage import hub
+
+BEST = """
+[[metrics]]
+use = "modes"
+every = 2
+samples = 50
+[log]
+checkpoint_every = 2
+keep_best = "modes"
+"""
+CONDITIONAL = """
+seed = 1
+dataset = { use = "digits", size = 16 }
+latent = { dim = 4 }
+generator = { use = "dcgan", width = 4, condition = "batch_norm" }
+discriminator = { use = "dcgan", width = 4, norm = "none", condition = "projection" }
+objective = { use = "wgan" }
+constraints = [{ use = "gradient_penalty" }]
+train = { steps = 3, batch_size = 8, ema = 0.5 }
+"""
+FILES = {
+    "generator.safetensors", "discriminator.safetensors", "recipe.toml", "environment.json", "README.md", "samples.png",
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    """run(more, text): the folder of a tiny run."""
+
+    def train(more="", text=None):
+        file = tiny(more)
+        if text is not None:
+            file.write_text(text, encoding="utf-8")
+        return ganframe.run(ganframe.load_recipe(file), tmp_path / "run").folder
+
+    return train
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A hub in a folder: what is pushed to owner/name is fetched from there. Yields the calls."""
+    calls = []
+
+    class Api:
+        def whoami(self):
+            return {"name": "me"}
+
+        def create_repo(self, repo_id, private, exist_ok):
+            calls.append(("create", repo_id, private, exist_ok))
+            return f"https://huggingface.co/{repo_id}"
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            shutil.copytree(folder_path, tmp_path / "hub" / repo_id)
+
+    def snapshot_download(repo_id, revision, allow_patterns):
+        calls.append(("fetch", repo_id, revision))
+        if not (tmp_path / "hub" / repo_id).is_dir():
+            raise huggingface_hub.errors.RepositoryNotFoundError("404 Client Error.\nmore", response=Response())
+        assert "recipe.toml" in allow_patterns
+        return str(tmp_path / "hub" / repo_id)
+
+    class Response:
+        headers, request = {}, None
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "token")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return calls
+
+
+def card(folder):
+    """The head and the text of a model card."""
+    _, head, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(head), text
+
+
+def test_folder_gives_the_samples_of_the_run(run, tmp_path):
+    folder = run(text=CONDITIONAL)
+    done = publish(folder, tmp_path / "new" / "model", "mit")
+    assert {p.name for p in (tmp_path / "new" / "model").iterdir()} == FILES
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["model"]
+    G, published = ganframe.load_generator(folder), ganframe.load_generator(done.name)
+    for y in (None, 3):
+        assert torch.equal(G.sample(20, seed=5, y=y), published.sample(20, seed=5, y=y))
+    D = folder / "checkpoints" / "step-000003" / "discriminator.safetensors"
+    assert (tmp_path / "new" / "model" / "discriminator.safetensors").read_bytes() == D.read_bytes()
+
+
+def test_model_card_says_data_training_licence_and_how_to_load(run, tmp_path):
+    publish(run(text=CONDITIONAL), tmp_path / "model", "cc-by-4.0")
+    head, text = card(tmp_path / "model")
+    assert head["license"] == "cc-by-4.0"
+    assert head["library_name"] == "ganframe"
+    assert head["pipeline_tag"] == "unconditional-image-generation"
+    assert {"gan", "dcgan", "wgan", "gradient_penalty"} <= {*head["tags"]}
+    assert "The images have shape (1, 16, 16) and values in [-1, 1]; 10 classes: 0, 1, 2" in text
+    assert "Weights of step 3, a moving average of the generator's." in text
+    assert "G = ganframe.load_generator('model')" in text
+    assert "x = G.sample(16, y=0)" in text
+    assert "None were measured." in text
+    assert "pip install ganframe\n" in text
+    assert str(tmp_path) not in text  # no path of this machine
+
+
+def test_points_have_no_image_task_and_no_licence_is_said(run, tmp_path):
+    done = publish(run(), tmp_path / "model")
+    head, text = card(tmp_path / "model")
+    assert "pipeline_tag" not in head
+    assert "license" not in head
+    assert "## Licence\n\nNone is stated." in text
+    assert done.notes == (
+        "the model card names no licence; give one with --license, as --license mit",
+        "the model card has no scores; `ganframe evaluate RUN` measures some",
+    )
+
+
+def test_best_checkpoint_is_published_with_its_own_scores_and_protocol(run, tmp_path):
+    """The discriminator and the scores are those of the chosen step, each score once."""
+    folder = run(BEST)
+    chosen = ganframe.storage.weights.how_chosen(folder / "generator.safetensors")["step"]
+    publish(folder, tmp_path / "model")
+    scores = [json.loads(line) for line in (tmp_path / "model" / "evaluations.jsonl").read_text().splitlines()]
+    assert {score["judged"]["step"] for score in scores} == {chosen}
+    _, text = card(tmp_path / "model")
+    rows = [line for line in text.splitlines() if line.startswith("| modes |")]
+    assert any("the checkpoint chosen by" in row and "50 generated samples" in row for row in rows)
+    assert len(rows) == len({*rows})
+    D = folder / "checkpoints" / f"step-{chosen:06d}" / "discriminator.safetensors"
+    assert (tmp_path / "model" / "discriminator.safetensors").read_bytes() == D.read_bytes()
+
+
+def test_training_starts_from_a_published_folder(run, tiny, tmp_path, capsys):
+    folder = run()
+    publish(folder, tmp_path / "model")
+    recipe = ganframe.load_recipe(tiny(), ["train.steps=1", f"train.from='{tmp_path / 'model'}'"])
+    ganframe.run(recipe, tmp_path / "next")
+    said = capsys.readouterr().err
+    assert f"generator: 4 of 4 tensors from {tmp_path / 'model'}" in said
+    assert f"discriminator: 4 of 4 tensors from {tmp_path / 'model'}" in said
+    with pytest.raises(RequestError, match="a published model has no checkpoint to resume from"):
+        ganframe.resume(tmp_path / "model")
+
+
+def test_published_folder_can_be_published_again(run, tmp_path):
+    publish(run(), tmp_path / "model")
+    publish(tmp_path / "model", tmp_path / "again")
+    one, two = (ganframe.load_generator(tmp_path / name).sample(9) for name in ("model", "again"))
+    assert torch.equal(one, two)
+
+
+def test_hub_round_trip(run, site, tiny, tmp_path):
+    """Pushed, fetched by name, sampled from, and trained from; with the names of branches."""
+    folder = run()
+    done = publish(folder, "hf://me/ring", private=True)
+    assert (done.place, done.name) == ("https://huggingface.co/me/ring", "hf://me/ring")
+    assert site == [("create", "me/ring", True, True)]
+    assert "ganframe.load_generator('hf://me/ring')" in card(tmp_path / "hub" / "me" / "ring")[1]
+    for name in ("hf://me/ring", "hf://me/ring@main"):
+        assert torch.equal(ganframe.load_generator(name).sample(9), ganframe.load_generator(folder).sample(9))
+    assert site[-1] == ("fetch", "me/ring", "main")
+    recipe = ganframe.load_recipe(tiny(), ["train.steps=1", "train.from='hf://me/ring'"])
+    assert ganframe.run(recipe, tmp_path / "next").log
+    assert publish(folder, "hub").name == "hf://me/tiny"
+
+
+def test_samples_of_a_model_on_the_hub_are_not_written_into_the_cache(run, site, call, tmp_path):
+    publish(run(), "hf://me/ring")
+    call("sample", "hf://me/ring", "-n", 4)
+    assert (tmp_path / "samples" / "seed-0.png").is_file()
+    assert {p.name for p in (tmp_path / "hub" / "me" / "ring").iterdir()} == FILES
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hf://me", "hf://me: write it as hf://owner/name, or hf://owner/name@revision"),
+        ("hf://me/none", "hf://me/none: cannot be fetched: RepositoryNotFoundError: 404 Client Error."),
+    ],
+)
+def test_wrong_names_are_refused_in_a_line(site, name, said):
+    with pytest.raises(RequestError) as error:
+        ganframe.load_generator(name)
+    assert str(error.value) == said
+
+
+def test_missing_token_and_wrong_targets_are_refused_before_anything_is_written(run, site, tmp_path, monkeypatch):
+    folder = run()
+    with pytest.raises(RequestError, match=r"exists and is not empty"):
+        publish(folder, folder)
+    with pytest.raises(RequestError, match=r"leave out @v1"):
+        publish(folder, "hf://me/ring@v1")
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    for to in ("hub", "hf://me/ring"):
+        with pytest.raises(RequestError, match=r"no token .* `hf auth login`"):
+            publish(folder, to)
+    assert site == []
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(RequestError, match="no intact checkpoint to publish"):
+        publish(folder, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_half_written_folder_does_not_stay(run, tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(RequestError, match=r"cannot be written: .*No space left"):
+        publish(run(), tmp_path / "model")
+    assert not [p for p in tmp_path.iterdir() if "model" in p.name]
+
+
+def test_command_names_paths_that_others_would_see(run, call, tmp_path):
+    folder = run()
+    recipe = folder / "recipe.toml"
+    text = recipe.read_text(encoding="utf-8").replace("[train]", "[train]\nfrom = '/home/someone/runs/1'", 1)
+    recipe.write_text(text, encoding="utf-8")
+    result = call("publish", "run", "--to", "model", "--license", "mit")
+    assert result.stdout == "model: load it with ganframe.load_generator('model')\n"
+    assert "note: recipe.toml says train.from = '/home/someone/runs/1', which others will see" in result.stderr
+
+
+def test_only_data_is_fetched():
+    """No pattern allows a file that could be run."""
+    assert not [pattern for pattern in hub.FILES if pattern.endswith((".py", ".pt", ".bin", "*"))]
