@@ -29,6 +29,7 @@ from ganframe.training.compatibility import refuse_late_state
 from ganframe.training.log import write_line
 from ganframe.training.networks import evaluation, in_parts
 from ganframe.training.scores import Scores
+from ganframe.training.trackers import learning_rates, track_pictures
 from ganframe.training.trainer import Trainer
 
 BESIDE = 24  # samples in a picture where each is beside its condition and a real sample
@@ -52,15 +53,24 @@ def standard_callbacks(
     main = accelerator.is_main_process
     append = functools.partial(log.append_record, folder) if main else lambda record: None
     due: list[Callback] = [watch]
+    trackers = accelerator.trackers
+
+    def track(values: dict[str, float], step: int) -> None:
+        if trackers:
+            accelerator.log({**values, **learning_rates(trainer.state)}, step=step)
+
+    write = write_line(trainer.means, records, append, track)
+    due.append(every(log_settings.every, settings.steps, write))  # before learning rates move on
     if trainer.schedules:
         due.append(advance(trainer.schedules.values()))
     if any(config.ramps for config, _ in trainer.optimizers):
         due.append(move_options(trainer.optimizers))
-    write = write_line(trainer.means, records, append, accelerator.log)
-    due.append(every(log_settings.every, settings.steps, write))
     if scores is not None:
         due.append(scores)
-    draw = draw_pictures(trainer, folder.samples, writer) if main else _nothing
+    # Trackers take pictures in the order of their steps, so none are written in a thread then.
+    draw = draw_pictures(trainer, folder.samples, None if trackers else writer) if main else _nothing
+    if main and trackers:
+        draw = in_turn(draw, track_pictures(trackers, folder.samples))
     due.append(when(trainer.cadences.pictures, draw))  # asked in every process, which agree on the answer
     due.append(when(trainer.cadences.checkpoints, save))
     return due
@@ -142,6 +152,16 @@ def when(due: Callable[[int], bool], act: Callback) -> Callback:
 
     def callback(state: State) -> None:
         if due(state.step):
+            act(state)
+
+    return callback
+
+
+def in_turn(*acts: Callback) -> Callback:
+    """Calls each of several."""
+
+    def callback(state: State) -> None:
+        for act in acts:
             act(state)
 
     return callback
