@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import importlib
+import shutil
 import sys
 import tomllib
 from textwrap import dedent
@@ -46,6 +47,54 @@ def other_samples_gradient():
         return largest
 
     return measure
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium; tests that need it are skipped where it, its driver or selenium is missing."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    program, driver = (shutil.which("chromium") or shutil.which("google-chrome")), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("there is no chromium with its chromedriver here")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for option in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1200,900"):
+        options.add_argument(f"--{option}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    opened.set_script_timeout(60)
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture
+def open_page(browser):
+    """open_page(file, width=1200, dark=False): the browser with a page whose script has run without an error."""
+
+    def load(file, width=1200, dark=False):
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        browser.get_log("browser")  # that of other pages
+        browser.get(file.absolute().as_uri())
+        assert browser.execute_script("return document.documentElement.dataset.ready") == "yes"
+        assert browser.get_log("browser") == []
+        return browser
+
+    return load
+
+
+@pytest.fixture
+def accessibility(browser):
+    """accessibility(): the rules of axe-core that the open page breaks, each with its first places."""
+    from axe_core_python.selenium import Axe
+
+    def check():
+        found = Axe().run(browser)["violations"]
+        return {rule["id"]: [node["html"][:200] for node in rule["nodes"][:3]] for rule in found}
+
+    return check
 
 
 @pytest.fixture
