@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -57,7 +57,22 @@ def noted_if_slow(message: str, seconds: float = 2.0) -> Iterator[None]:
         timer.cancel()
 
 
+_listeners: list[Callable[[str], object]] = []
+
+
 def warn(message: str) -> None:
     """Prints a warning for the user on standard error; of several processes on a machine, only the first does."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"warning: {message}", file=sys.stderr, flush=True)
+    for listener in tuple(_listeners):
+        listener(message)
+
+
+@contextmanager
+def heard_warnings(listener: Callable[[str], object]) -> Iterator[None]:
+    """Calls `listener` with every warning too, also with those of other threads."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)

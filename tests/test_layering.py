@@ -23,8 +23,8 @@ ORDER = [
     "studies",  # a recipe over axes and seeds
     "analysis",  # divergences, Lipschitz diagnostics, latent space, a trained generator
     "training",  # recipe -> state, callbacks, health, run and resume
+    "report",  # pictures, pages
     "judging",  # metrics fitted to data, scores with their protocol
-    "report",  # pictures
     "storage",  # run folder, atomic files, checkpoints, provenance
     "data",  # feeds for training, real samples for judging, latents
     "recipes",  # tables, strict reading, optimisers and schedules

@@ -3,6 +3,8 @@
     recipe.toml  environment.json  log.jsonl  samples/  checkpoints/step-000500/  generator.safetensors
     conditions.safetensors, where the data has conditions
     evaluations.jsonl, where it was judged by metrics
+    messages.jsonl, where it warned, failed or was resumed
+    report.html, where it was asked for
 
 Weights are safetensors. The rest of a checkpoint is a torch file that is read with `weights_only`: data, never code.
 """
@@ -51,6 +53,14 @@ class RunFolder:
         return self.path / "evaluations.jsonl"
 
     @property
+    def messages(self) -> Path:
+        return self.path / "messages.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def generator(self) -> Path:
         return self.path / "generator.safetensors"
 
@@ -70,6 +80,9 @@ class RunFolder:
 
     def samples(self, step: int) -> Path:
         return self.path / "samples" / f"step-{step:06d}.png"
+
+    def points(self, step: int) -> Path:
+        return self.path / "samples" / f"step-{step:06d}.safetensors"
 
     def checkpoint(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:06d}"

@@ -28,8 +28,9 @@ from ganframe.training.background import Writer
 from ganframe.training.compatibility import refuse_late_state
 from ganframe.training.log import write_line
 from ganframe.training.networks import evaluation, in_parts
+from ganframe.training.points import has_points, keep_points
 from ganframe.training.scores import Scores
-from ganframe.training.trackers import learning_rates, track_pictures
+from ganframe.training.trackers import track_pictures
 from ganframe.training.trainer import Trainer
 
 BESIDE = 24  # samples in a picture where each is beside its condition and a real sample
@@ -52,15 +53,10 @@ def standard_callbacks(
     accelerator, settings, log_settings = trainer.accelerator, trainer.recipe.train, trainer.recipe.log
     main = accelerator.is_main_process
     append = functools.partial(log.append_record, folder) if main else lambda record: None
-    due: list[Callback] = [watch]
+    write = write_line(trainer.means, records, append, accelerator.log)
+    # Before schedules advance, so that the log has the learning rates of the step.
+    due: list[Callback] = [watch, every(log_settings.every, settings.steps, write)]
     trackers = accelerator.trackers
-
-    def track(values: dict[str, float], step: int) -> None:
-        if trackers:
-            accelerator.log({**values, **learning_rates(trainer.state)}, step=step)
-
-    write = write_line(trainer.means, records, append, track)
-    due.append(every(log_settings.every, settings.steps, write))  # before learning rates move on
     if trainer.schedules:
         due.append(advance(trainer.schedules.values()))
     if any(config.ramps for config, _ in trainer.optimizers):
@@ -72,6 +68,8 @@ def standard_callbacks(
     if main and trackers:
         draw = in_turn(draw, track_pictures(trackers, folder.samples))
     due.append(when(trainer.cadences.pictures, draw))  # asked in every process, which agree on the answer
+    if main and has_points(trainer.spec):
+        due.append(when(trainer.cadences.pictures, keep_points(trainer, folder.points)))
     due.append(when(trainer.cadences.checkpoints, save))
     return due
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch.nn.utils import get_total_norm
 
 from ganframe.engine.state import Callback, Logs, State
 from ganframe.storage.log import Record
@@ -94,10 +95,26 @@ def _first_non_finite(kept: list[Logs], step: int) -> str | None:
     return None
 
 
+def rates_and_norms(state: State) -> dict[str, float]:
+    """The learning rates of this step, and the norms of the gradients that its last updates have descended along.
+
+    Of a player with several groups of weights, the rate is that of the first. In fp16 there are no norms, as gradients
+    are scaled.
+    """
+    found: dict[str, float] = {}
+    for name, player in (("generator", state.G), ("discriminator", state.D)):
+        gradients = [p.grad for p in player.parameters if p.grad is not None]
+        if gradients and state.scaler is None:
+            found[f"gradient_norm_{name}"] = get_total_norm(gradients).item()
+        if player.optimizer.param_groups:
+            found[f"lr_{name}"] = float(player.optimizer.param_groups[0]["lr"])
+    return found
+
+
 def write_line(
     means: LogMeans, records: list[Record], append: Callable[[Record], None], track: Callable[..., None]
 ) -> Callback:
-    """A callback that takes the means and makes a record of them, for `records`, for `append` and for trackers.
+    """A callback that makes a record of the means, `rates_and_norms` and the time, for `records`, a file and trackers.
 
     Called in every process; `append` does nothing except in the first one.
     """
@@ -106,6 +123,7 @@ def write_line(
     def callback(state: State) -> None:
         # Rounded to float32, so that a resumed run, which added the values in other groups, writes the same numbers.
         values = {name: ctypes.c_float(mean).value for name, mean in means.take(state.step).items()}
+        values |= rates_and_norms(state)
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
         record = {"step": state.step, **finite, "seconds": round(time.monotonic() - begun, 3)}
         records.append(record)

@@ -22,6 +22,7 @@ from ganframe.recipes.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.recipes.tables import Recipe
 from ganframe.storage import checkpoints, evaluations, log, provenance, run_folder
 from ganframe.storage.log import Record
+from ganframe.storage.messages import Messages, kept_messages
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training import changes, checkpoint, health
 from ganframe.training.accelerator import process_state_kept
@@ -61,6 +62,11 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
     Raises RequestError before anything is written where the recipe cannot be built or the folder cannot be used;
     KeyboardInterrupt after an interrupted run has saved.
     """
+    with kept_messages() as messages:
+        return _begin(recipe, out, callbacks, messages)
+
+
+def _begin(recipe: Recipe, out: str | Path | None, callbacks: Sequence[Callback], messages: Messages) -> Run:
     trainer = prepare(recipe)
     _ = trainer.toml  # raises for a component that no plugin offers, before a folder is made
     main = trainer.accelerator.is_main_process
@@ -72,6 +78,7 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
         with run_folder.locked(folder) if main else nullcontext(), _failures(folder, trainer.recipe):
             if main:
                 run_folder.refuse_begun(folder)
+                messages.begin(folder)
                 describe_run(trainer, folder)
             return _train(trainer, folder, [], callbacks)
     except (LateState, NotCompilable) as fault:
@@ -97,6 +104,11 @@ def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[
         raise RequestError(
             f"{path}: a published model has no checkpoint to resume from; use train.from to start from it"
         )
+    with kept_messages() as messages:
+        return _go_on(folder, overrides, callbacks, messages)
+
+
+def _go_on(folder: RunFolder, overrides: Iterable[str], callbacks: Sequence[Callback], messages: Messages) -> Run:
     begun = bool(folder.checkpoints())  # else the run of `train.from` is read, as at the first start
     resumed = changes.resumed_recipe(folder, overrides)
     try:
@@ -109,6 +121,7 @@ def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[
     with run_folder.locked(folder) if main else nullcontext(), _failures(folder, trainer.recipe):
         records = _restore_newest(trainer, folder, resumed)
         if main:
+            messages.begin(folder, resumed=trainer.state.step)
             _say_other_threads(trainer, folder)
             describe_run(trainer, folder)
         return _train(trainer, folder, records, callbacks)

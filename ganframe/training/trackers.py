@@ -16,12 +16,6 @@ from ganframe.errors import warn
 TAG = "samples"
 
 
-def learning_rates(state: State) -> dict[str, float]:
-    """The learning rate of each player's step, by its name for trackers."""
-    players = {"generator": state.G.optimizer, "discriminator": state.D.optimizer}
-    return {f"learning_rate/{player}": float(o.param_groups[0]["lr"]) for player, o in players.items()}
-
-
 def track_pictures(trackers: Sequence[Any], file: Callable[[int], Path]) -> Callback:
     """Gives the picture of a step, in `file(step)`, to every tracker. One that fails is named once, and left out then.
 

@@ -67,9 +67,10 @@ def test_records_are_the_same_in_memory_file_and_trackers(state, log):
     values = {name: value.mean().item() for name, value in state.latest.items()}
     assert set(values) == {"loss_discriminator", "loss_generator", "score_real", "score_fake"}
     assert {name: log.records[-1][name] for name in values} == pytest.approx(values, rel=1e-5)
-    assert set(log.records[-1]) == {"step", *values, "seconds"}
+    others = {"gradient_norm_generator", "gradient_norm_discriminator", "lr_generator", "lr_discriminator"}
+    assert set(log.records[-1]) == {"step", *values, *others, "seconds"}
     assert [step for step, _ in log.tracked] == [1, 2, 3]
-    assert log.tracked[-1][1] == {name: log.records[-1][name] for name in values}
+    assert log.tracked[-1][1] == {name: log.records[-1][name] for name in (*values, *others)}
     assert log.records[0]["seconds"] <= log.records[1]["seconds"] <= log.records[2]["seconds"]
 
 
@@ -92,6 +93,14 @@ def test_value_that_is_not_finite_is_null_in_the_record(state, log, read_records
     assert record["step"] == 1
     assert record["loss_generator"] is None
     assert math.isnan(log.tracked[0][1]["loss_generator"])
+
+
+def test_record_has_the_gradient_norms_and_the_rates_of_its_step(state, log):
+    train(state, 3, 1, log.callbacks())
+    for name, player in (("generator", state.G), ("discriminator", state.D)):
+        squares = sum(p.grad.double().square().sum().item() for p in player.parameters)
+        assert log.records[-1][f"gradient_norm_{name}"] == pytest.approx(math.sqrt(squares), rel=1e-5)
+        assert log.records[-1][f"lr_{name}"] == player.optimizer.param_groups[0]["lr"]
 
 
 # --------------------------------------------------------------------------------------------------------------- means
@@ -218,6 +227,9 @@ def run(tiny, install, tmp_path):
     return start
 
 
+OF_ONE_STEP = ("gradient_norm_", "lr_")  # no means, but those of the step of the record
+
+
 @pytest.mark.parametrize("every", [5, 8])
 def test_records_are_means_of_the_records_of_single_steps(run, read_records, every):
     singly, together = (read_records(run(str(n), n).folder) for n in (1, every))
@@ -226,7 +238,9 @@ def test_records_are_means_of_the_records_of_single_steps(run, read_records, eve
     assert [record.pop("step") for record in together] == lasts
     for first, last, record in zip([0, *lasts], lasts, together, strict=False):
         steps = [{k: v for k, v in single.items() if k != "step"} for single in singly[first:last]]
-        assert record == pytest.approx(means_of(steps), abs=1e-6)
+        means = {name: value for name, value in means_of(steps).items() if not name.startswith(OF_ONE_STEP)}
+        record = {name: value for name, value in record.items() if not name.startswith(OF_ONE_STEP)}
+        assert record == pytest.approx(means, abs=1e-6)
         assert record == {name: torch.tensor(value).item() for name, value in record.items()}  # of float32
 
 
@@ -269,5 +283,5 @@ def test_rollback_restores_the_sums(run, read_records):
     assert math.isnan(visited[12]["score_real"])
     after = next(at for at, found in enumerate(visited[12:], 12) if all(map(math.isfinite, found.values())))
     (record,) = [record for record in read_records(folder) if record["step"] == 15]
-    record.pop("step")
+    record = {name: value for name, value in record.items() if not name.startswith(("step", *OF_ONE_STEP))}
     assert record == pytest.approx(means_of([*visited[10:12], *visited[after : after + 3]]), abs=1e-6)

@@ -163,7 +163,7 @@
     const data = dataOf(figure);
     const lines = (i) => data.series.map((line) => ({ ...line, y: line.frames ? line.frames[i] : line.y }));
     const chart = draw(figure, { ...data, points: false, series: lines(0) });
-    player(figure, data.labels, (i) => chart.set(lines(i)));
+    player(figure, data.steps, (i) => chart.set(lines(i)));
   });
 
   // ------------------------------------------------------------------------------------- samples of two dimensions
