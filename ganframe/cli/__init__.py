@@ -12,6 +12,7 @@ from ganframe.cli.latents import arithmetic, interpolate, sample
 from ganframe.cli.measure import divergence, lipschitz
 from ganframe.cli.plugins import describe, new_plugin, plugins
 from ganframe.cli.recipes import recipes
+from ganframe.cli.report import report
 from ganframe.cli.share import export, publish
 from ganframe.cli.study import study
 from ganframe.cli.train import check, run
@@ -22,6 +23,7 @@ for _command in (
     bench,
     evaluate,
     study,
+    report,
     divergence,
     lipschitz,
     certify,

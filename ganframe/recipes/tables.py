@@ -144,6 +144,11 @@ class Log:
         None,
         help="metric, or metric.number, by which the best checkpoint is kept and generator.safetensors is chosen",
     )
+    report_every: int | None = option(
+        None,
+        help="steps between two rewritings of report.html, the page of the run; none by default",
+        validator=optional(ge(1)),
+    )
     trackers: tuple[str, ...] = option((), help="Accelerate's trackers by name: tensorboard, wandb, …")
 
 

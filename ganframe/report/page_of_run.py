@@ -272,8 +272,13 @@ def _commands(folder: RunFolder, document: Mapping[str, Any], records: Sequence[
         "Judge by the recipe's metrics": f"ganframe evaluate {path}",
         "Run the recipe anew": f"ganframe run {shlex.quote(str(folder.recipe))}",
     }
-    if not document.get("metrics"):
+    sampled = folder.generator.is_file()
+    if not sampled:
+        del commands["Draw samples"]
+    if not (sampled and document.get("metrics")):
         del commands["Judge by the recipe's metrics"]
     python = f"import ganframe\n\nG = ganframe.load_generator({json.dumps(str(folder.path))})\nx = G.sample(64, seed=0)"
     parts = [part for told, command in commands.items() for part in (paragraph(f"{told}:"), code(command, told))]
+    if not sampled:
+        return parts
     return [*parts, paragraph("From Python:"), code(python, "Samples from Python")]

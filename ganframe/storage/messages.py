@@ -50,6 +50,22 @@ class Messages:
         for message in waiting:
             self.add(message.kind, message.text, message.step)
 
+    @property
+    def begun(self) -> bool:
+        return self._folder is not None
+
+    @contextmanager
+    def end_kept(self) -> Iterator[None]:
+        """Adds the error or the interruption that ends the run meanwhile."""
+        try:
+            yield
+        except RunError as error:
+            self.add("failed", str(error))
+            raise
+        except KeyboardInterrupt as interrupt:
+            self.add("interrupted", str(interrupt) or "interrupted")
+            raise
+
     def add(self, kind: Kind, text: str, step: int | None = None) -> None:
         if self._folder is None:
             self._waiting.append(Message(kind, text, step))
@@ -62,18 +78,11 @@ class Messages:
 
 
 @contextmanager
-def kept_messages() -> Iterator[Messages]:
-    """Keeps warnings meanwhile, and the error or the interruption that ends it."""
+def kept_warnings() -> Iterator[Messages]:
+    """Messages to which every warning is added meanwhile."""
     found = Messages()
     with heard_warnings(lambda text: found.add("warning", text)):
-        try:
-            yield found
-        except RunError as error:
-            found.add("failed", str(error))
-            raise
-        except KeyboardInterrupt as interrupt:
-            found.add("interrupted", str(interrupt) or "interrupted")
-            raise
+        yield found
 
 
 def _message(line: bytes) -> Message | None:

@@ -1,6 +1,7 @@
 """The folder of a study: the study that it is of, and whether locks hold in it.
 
 study.toml  runs/<hash>/ …  study.md  study.json  heat_map.png
+report.html, where it was asked for
 search.db of a search, jobs/ of a cluster
 """
 
@@ -26,7 +27,18 @@ from ganframe.studies.presence import NO_LOCKS, PREFIX, refuse_unseen_locks
 from ganframe.studies.reading import StudyFile
 
 STUDY = "study.toml"
-OWN = ("runs", "jobs", "search.db", "study.md", "study.json", "heat_map.png", ".lock", ".report.lock", ".search.lock")
+OWN = (
+    "runs",
+    "jobs",
+    "search.db",
+    "study.md",
+    "study.json",
+    "heat_map.png",
+    "report.html",
+    ".lock",
+    ".report.lock",
+    ".search.lock",
+)
 """What else a study writes in its folder."""
 PATIENCE = 30.0
 """Seconds after which a lock that should be free, or a process that should hold it, is given up."""

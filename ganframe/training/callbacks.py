@@ -28,6 +28,7 @@ from ganframe.training.background import Writer
 from ganframe.training.compatibility import refuse_late_state
 from ganframe.training.log import write_line
 from ganframe.training.networks import evaluation, in_parts
+from ganframe.training.page import rewrite_page
 from ganframe.training.points import has_points, keep_points
 from ganframe.training.scores import Scores
 from ganframe.training.trackers import track_pictures
@@ -71,6 +72,8 @@ def standard_callbacks(
     if main and has_points(trainer.spec):
         due.append(when(trainer.cadences.pictures, keep_points(trainer, folder.points)))
     due.append(when(trainer.cadences.checkpoints, save))
+    if main and log_settings.report_every is not None:
+        due.append(every(log_settings.report_every, settings.steps, rewrite_page(folder, writer)))
     return due
 
 

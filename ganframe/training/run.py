@@ -22,7 +22,7 @@ from ganframe.recipes.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.recipes.tables import Recipe
 from ganframe.storage import checkpoints, evaluations, log, provenance, run_folder
 from ganframe.storage.log import Record
-from ganframe.storage.messages import Messages, kept_messages
+from ganframe.storage.messages import Messages, kept_warnings
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training import changes, checkpoint, health
 from ganframe.training.accelerator import process_state_kept
@@ -34,6 +34,7 @@ from ganframe.training.compiling import compiled_iteration
 from ganframe.training.describe import describe_run, first_line
 from ganframe.training.gain import warn_without_gain
 from ganframe.training.interrupts import Interrupted, interrupts
+from ganframe.training.page import write_page
 from ganframe.training.prepare import prepare
 from ganframe.training.progress import progress
 from ganframe.training.scores import Scores
@@ -62,7 +63,7 @@ def run(recipe: Recipe, out: str | Path | None = None, callbacks: Sequence[Callb
     Raises RequestError before anything is written where the recipe cannot be built or the folder cannot be used;
     KeyboardInterrupt after an interrupted run has saved.
     """
-    with kept_messages() as messages:
+    with kept_warnings() as messages:
         return _begin(recipe, out, callbacks, messages)
 
 
@@ -75,7 +76,11 @@ def _begin(recipe: Recipe, out: str | Path | None, callbacks: Sequence[Callback]
     chosen = [str(run_folder.create(recipe.name, out).path)] if main else [""]
     folder = RunFolder(Path(broadcast_object_list(chosen)[0]))
     try:
-        with run_folder.locked(folder) if main else nullcontext(), _failures(folder, trainer.recipe):
+        with (
+            _reported(trainer, folder, messages),
+            run_folder.locked(folder) if main else nullcontext(),
+            _failures(folder, trainer.recipe),
+        ):
             if main:
                 run_folder.refuse_begun(folder)
                 messages.begin(folder)
@@ -104,7 +109,7 @@ def resume(path: str | Path, overrides: Iterable[str] = (), callbacks: Sequence[
         raise RequestError(
             f"{path}: a published model has no checkpoint to resume from; use train.from to start from it"
         )
-    with kept_messages() as messages:
+    with kept_warnings() as messages:
         return _go_on(folder, overrides, callbacks, messages)
 
 
@@ -118,7 +123,11 @@ def _go_on(folder: RunFolder, overrides: Iterable[str], callbacks: Sequence[Call
     main = trainer.accelerator.is_main_process
     if main:
         _ = trainer.fingerprint
-    with run_folder.locked(folder) if main else nullcontext(), _failures(folder, trainer.recipe):
+    with (
+        _reported(trainer, folder, messages),
+        run_folder.locked(folder) if main else nullcontext(),
+        _failures(folder, trainer.recipe),
+    ):
         records = _restore_newest(trainer, folder, resumed)
         if main:
             messages.begin(folder, resumed=trainer.state.step)
@@ -279,6 +288,17 @@ def _roll_back(
         checkpoints.set_aside(folder, after=step)
         log.write_log(folder, records)
         warn(f"{error}; returning to {newest} (rollback {rollbacks + 1} of at most {ROLLBACKS})")
+
+
+@contextmanager
+def _reported(trainer: Trainer, folder: RunFolder, messages: Messages) -> Iterator[None]:
+    """Keeps why the run ended, and then writes its page once more, where the recipe asks for one."""
+    try:
+        with messages.end_kept():
+            yield
+    finally:
+        if messages.begun and trainer.recipe.log.report_every is not None:
+            write_page(folder, running=False)
 
 
 @contextmanager

@@ -50,7 +50,12 @@ def test_written_recipe_has_every_option_and_full_names(tiny):
     assert document["train"]["ema_warmup"] == 10
     assert document["name"] == "tiny"
     assert set(document) == options(Recipe)  # no registry
-    assert set(document["log"]) == options(Log) - {"keep_best", "samples_every", "checkpoint_every"}  # none
+    assert set(document["log"]) == options(Log) - {
+        "keep_best",
+        "samples_every",
+        "checkpoint_every",
+        "report_every",
+    }  # none
 
 
 def test_text_options_are_equal_when_read_again(tiny, reread):

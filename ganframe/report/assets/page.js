@@ -25,6 +25,7 @@
   const probe = make("span", { hidden: "" });
   document.body.append(probe);
   const color = (name) => { probe.style.color = `var(--${name})`; return getComputedStyle(probe).color; };
+  const steps = [...Array(61).keys()].flatMap((e) => [1, 2, 2.5, 5].map((m) => m * 10 ** (e - 30))); // between two ticks
   const dashes = [[], [8, 4], [2, 3]];
   const redraws = [];
   const recolor = () => redraws.forEach((redraw) => redraw());
@@ -47,7 +48,7 @@
     const legend = figure.querySelector(".legend");
     const values = (y) => y.map((v) => (v === "gap" ? null : v === null ? undefined : v));
     let lines = data.series, plot;
-    const style = (i) => ({ color: `c${i % 8}`, dash: dashes[Math.floor(i / 8) % 3] });
+    const style = (i) => ({ color: `c${i % 8}`, dash: dashes[i % 3] });
     const shown = lines.map(() => true);
 
     const tell = () => {
@@ -67,20 +68,20 @@
     const build = () => {
       if (plot) plot.destroy();
       const text = color("muted"), grid = color("line"), font = "12px system-ui, sans-serif";
-      const room = (self, ticks) => 14 + 7 * Math.max(3, ...(ticks || []).map((tick) => tick.length));
+      const room = (self, ticks) => 22 + 7.5 * Math.max(3, ...(ticks || []).map((tick) => tick.length));
       const axis = { stroke: text, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid }, font, labelFont: font };
       const numbers = (self, ticks) => ticks.map(short);
       const labelled = (label) => (label ? { label, labelSize: 20 } : {});
       const second = data.second ? [{ ...axis, grid: { show: false }, scale: "second", side: 1, values: numbers, size: room, ...labelled(data.second.label) }] : [];
       plot = new uPlot({
         width: Math.max(200, place.clientWidth), height: 240,
-        legend: { show: false }, padding: [10, 14, 0, 0],
+        legend: { show: false }, padding: [10, data.second ? 0 : 24, 0, 0],
         scales: { x: { time: false, ...(data.xrange ? { range: data.xrange } : {}) }, ...(data.second ? { second: { range: data.second.range } } : {}) },
         cursor: { y: false, points: { size: 7 }, ...(data.labels[0] === "step" ? { sync: { key: "step" } } : {}) },
         hooks: { setCursor: [() => plot && tell()] },
         axes: [
           { ...axis, values: numbers, size: 34, ...labelled(data.labels[0]) },
-          { ...axis, values: numbers, size: room, ...labelled(data.labels[1]) },
+          { ...axis, values: numbers, incrs: steps, size: room, ...labelled(data.labels[1]) },
           ...second,
         ],
         series: [{}, ...lines.map((line, i) => ({
@@ -93,7 +94,7 @@
     build();
 
     lines.forEach((line, i) => {
-      const swatch = make("span", { class: `swatch ${["", "dashed", "dotted"][Math.floor(i / 8) % 3]}`, "aria-hidden": "true" });
+      const swatch = make("span", { class: `swatch ${["", "dashed", "dotted"][i % 3]}`, "aria-hidden": "true" });
       swatch.style.borderTopColor = `var(--${style(i).color})`;
       const button = make("button", { type: "button", "aria-pressed": "true" }, swatch, line.name);
       button.addEventListener("click", () => {
