@@ -31,11 +31,15 @@ SHOWN = 8  # samples of a group in the picture
 
 @attrs.frozen
 class Group:
-    """Latents that are averaged, z (k, dim) with y (k,) or (k, *condition), and the sign of their mean in the sum."""
+    """Latents that are averaged, z (k, dim) with y (k,) or (k, *condition), and the sign of their mean in the sum.
+
+    `text` is the group as the expression names it.
+    """
 
     sign: Literal[1, -1]
     z: Tensor
     y: Tensor
+    text: str = ""
 
     @property
     def mean(self) -> Tensor:
@@ -129,6 +133,11 @@ def picture_rows(G: TrainedGenerator, found: Arithmetic) -> Tensor:
     return torch.stack([torch.cat([part, blank[len(part) :]]) for part in parts])
 
 
+def row_names(found: Arithmetic) -> list[str]:
+    """What the rows of `picture_rows` are, in a few words each."""
+    return [*(f"{'-' if group.sign < 0 else '+'} {group.text}" for group in found.groups), "= the sum, and near it"]
+
+
 def _with_labels(expression: str, spec: DataSpec) -> str:
     """The expression with #LABEL in the place of each name of a class, which may hold signs: class=t-shirt."""
     names = spec.class_names or ()
@@ -207,7 +216,8 @@ def _group(
         of_class = equals and name.strip() == "class"
         chosen.append(_of_class(run, G, value, seed, n) if of_class else choose(G, item, seed, n, asked))
     z, y = (torch.cat(side) for side in zip(*chosen, strict=True))
-    return Group(sign, z, y if asked is None or G.spec.condition is None else asked.expand_as(y))
+    text = re.sub(r"#(\d+)", lambda found: (G.spec.class_names or ())[int(found[1])], ", ".join(items))
+    return Group(sign, z, y if asked is None or G.spec.condition is None else asked.expand_as(y), text)
 
 
 def _of_class(run: str | Path, G: TrainedGenerator, text: str, seed: int, n: int) -> tuple[Tensor, Tensor]:

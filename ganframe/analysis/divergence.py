@@ -135,9 +135,14 @@ def _measured(comparison: Comparison, sides: tuple[Side, Side], trainer: Trainer
     write_text(folder / "comparison.toml", to_toml(comparison))
     D = trainer.state.D.network
     write_atomically(folder / "discriminator.safetensors", lambda partial: save_weights(D, partial))
-    label = f"W1 of {transported.samples} samples" if measured.exact is None and transported is not None else "exact"
+    if optimum is not None:
+        source = "W1, of an optimal critic" if optimum.samples is not None else "W1, by quadrature"
+    elif measured.exact is not None:
+        source = "the largest value, by quadrature"
+    else:
+        source = "" if transported is None else f"W1 of {transported.samples:,} held-out samples, by optimal transport"
     known = measured.transport if measured.exact is None else measured.exact
-    pictures.draw_convergence(folder / "convergence.png", history, known, label)
+    pictures.draw_convergence(folder / "convergence.png", history, known, source)
     write_text(folder / RESULT, json.dumps(report(measured), indent=2) + "\n")  # last: where it is, all is there
     return measured
 

@@ -287,7 +287,9 @@ def interpolate(
         elif file.suffix.lower() == ".gif":
             pictures.draw_animation(file, samples.unbind(1))
         else:
-            pictures.draw_rows(file, G.spec, samples, paths.y if G.heeds_y and G.spec.condition else None)
+            y = paths.y if G.heeds_y and G.spec.condition else None
+            names = [f"{a} → {b}" for a, b in pairs] if len(pairs) > 1 else []
+            pictures.draw_rows(file, G.spec, samples, y, names)
     tell_left_out(file, G.spec)
     click.echo(f"{counted(len(pairs), 'path')} of {steps} samples{_of_class(G, asked)}: {file}")
 
@@ -321,7 +323,7 @@ def arithmetic(
     """
     from pathlib import Path
 
-    from ganframe.analysis.arithmetic import decode_result, evaluate, picture_rows
+    from ganframe.analysis.arithmetic import decode_result, evaluate, picture_rows, row_names
     from ganframe.cli.process import keep_freed_memory
     from ganframe.report import pictures
     from ganframe.storage.files import write_array
@@ -338,5 +340,6 @@ def arithmetic(
             write_array(file, decode_result(G, found)[0].numpy())
         else:
             rows = picture_rows(G, found)
-            pictures.draw(file, G.spec, rows.flatten(0, 1), columns=rows.shape[1])
+            above = ["mean", *map(str, range(1, rows.shape[1]))]
+            pictures.draw_rows(file, G.spec, rows, names=row_names(found), above=above)
     click.echo(f"{' '.join(('-' if g.sign < 0 else '+') + f' mean of {len(g.z)}' for g in found.groups)}: {file}")

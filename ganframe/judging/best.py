@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from ganframe.components import Metric
-from ganframe.judging.protocol import Score, numbers
+from ganframe.judging.protocol import Score, called, numbers
 from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Evaluation, Recipe
 
@@ -64,9 +64,28 @@ def best_of(recipe: Recipe, evaluations: Mapping[str, Evaluation], problems: Pro
 def headline(metric: Metric, score: Score) -> str:
     """A score in a few characters: its first number."""
     found = numbers(score)
-    name = next((name for name in metric.better if name in found), next(iter(found), ""))
+    name = headline_number(metric, score)
     shown = score["metric"] if name == score["metric"] else f"{score['metric']} {name}"
     return f"{shown} {found[name]:.4g}" if found else f"{score['metric']} failed"
+
+
+def headline_number(metric: Metric, score: Score) -> str:
+    """The name of a score's first number: that of the metric's first direction. "" where there is none."""
+    found = numbers(score)
+    return next((name for name in metric.better if name in found), next(iter(found), ""))
+
+
+def score_curves(
+    scores: Iterable[Score], evaluations: Mapping[str, Evaluation]
+) -> dict[str, list[tuple[float, float]]]:
+    """(step, value) of each metric's first number, as a run's own training found it, by what people call it."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for score in filter(_is_own, scores):
+        if score["metric"] in evaluations and (name := headline_number(evaluations[score["metric"]].metric, score)):
+            shown = called(score, name)
+            title = shown if name == score["metric"] else f"{score['metric']}: {shown}"
+            found.setdefault(title, []).append((score["judged"]["step"], numbers(score)[name]))
+    return found
 
 
 def _is_own(score: Score) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
+
+from ganframe.report.figures import drawing
 
 LARGEST = 40.0  # inches along a side of the picture
 RATIO = 100.0  # of the largest to the smallest number, above which colours are on a logarithmic scale
@@ -34,7 +35,6 @@ def draw_heat_map(file: Path, panels: Sequence[Panel]) -> None:
     import numpy
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm, Normalize
-    from matplotlib.figure import Figure  # not pyplot, which keeps figures in memory and needs a display
 
     first = panels[0]
     inside = max(len(line) for panel in panels for row in panel.texts for cell in row for line in cell.split("\n"))
@@ -42,29 +42,27 @@ def draw_heat_map(file: Path, panels: Sequence[Panel]) -> None:
     beside = 1.2 + 0.09 * max(len(name) for name in first.rows)
     wide = min(LARGEST, max(3.5, beside + cell * len(first.columns)))
     tall = min(LARGEST, len(panels) * (1.1 + 0.45 * len(first.rows)))
-    figure = Figure(figsize=(wide, tall), layout="constrained")
-    plots = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-    for panel, plot in zip(panels, plots, strict=True):
-        numbers = numpy.ma.masked_invalid(
-            [[math.nan if value is None else value for value in line] for line in panel.values]
-        )
-        there = numbers.compressed()
-        positive = len(there) > 0 and there.min() > 0 and there.max() > RATIO * there.min()
-        scale = LogNorm if positive else Normalize
-        norm = scale(there.min(), there.max()) if len(there) else Normalize(0, 1)
-        colors = colormaps["viridis_r" if panel.lower_is_better else "viridis"].with_extremes(bad="lightgrey")
-        plot.imshow(numbers, cmap=colors, norm=norm, aspect="auto")
-        plot.set_title(panel.title, parse_math=False)  # a name may have a $
-        plot.set_ylabel(panel.axes[0], parse_math=False)
-        plot.set_xlabel(panel.axes[1], parse_math=False)
-        plot.set_xticks(range(len(panel.columns)), panel.columns, parse_math=False)
-        plot.set_yticks(range(len(panel.rows)), panel.rows, parse_math=False)
-        for i, line in enumerate(panel.texts):
-            for j, text in enumerate(line):
-                value = panel.values[i][j]
-                luminance = 1.0 if value is None else numpy.dot(colors(norm(value))[:3], (0.299, 0.587, 0.114))
-                ink = "black" if luminance > 0.5 else "white"
-                plot.text(j, i, text, ha="center", va="center", color=ink, parse_math=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in letters that the font does not have
-        figure.savefig(file, dpi=100, format="png")
+    with drawing(file, (wide, tall), len(panels)) as (_, plots):
+        for panel, plot in zip(panels, [plots] if len(panels) == 1 else plots, strict=True):
+            numbers = numpy.ma.masked_invalid(
+                [[math.nan if value is None else value for value in line] for line in panel.values]
+            )
+            there = numbers.compressed()
+            positive = len(there) > 0 and there.min() > 0 and there.max() > RATIO * there.min()
+            scale = LogNorm if positive else Normalize
+            norm = scale(there.min(), there.max()) if len(there) else Normalize(0, 1)
+            colors = colormaps["viridis_r" if panel.lower_is_better else "viridis"].with_extremes(bad="lightgrey")
+            plot.imshow(numbers, cmap=colors, norm=norm, aspect="auto")
+            plot.grid(False)
+            plot.spines[:].set_visible(False)
+            plot.set_title(panel.title, parse_math=False)  # a name may have a $
+            plot.set_ylabel(panel.axes[0], parse_math=False)
+            plot.set_xlabel(panel.axes[1], parse_math=False)
+            plot.set_xticks(range(len(panel.columns)), panel.columns, parse_math=False)
+            plot.set_yticks(range(len(panel.rows)), panel.rows, parse_math=False)
+            for i, line in enumerate(panel.texts):
+                for j, text in enumerate(line):
+                    value = panel.values[i][j]
+                    luminance = 1.0 if value is None else numpy.dot(colors(norm(value))[:3], (0.299, 0.587, 0.114))
+                    ink = "black" if luminance > 0.5 else "white"
+                    plot.text(j, i, text, ha="center", va="center", color=ink, parse_math=False)

@@ -1,4 +1,4 @@
-"""Pictures of samples, images as a grid and points as scatters or densities, and of curves and histograms.
+"""Pictures of samples, images as a grid and points as scatters or densities, and of discriminators.
 
 PIL draws images; matplotlib, which is slow to import, is imported only where points or curves are drawn.
 """
@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from ganframe.components import DataSpec
-from ganframe.report.grids import LINE, PANELS, channels_of_panels, grid, panels, side_by_side, to_image
+from ganframe.report.figures import BLACK, BLUE, GREEN, MARGINS, ORANGE, drawing, legend_above, log_axis, shortened
+from ganframe.report.grids import LINE, PANELS, blocks, channels_of_panels, grid, panels, side_by_side, to_image
+from ganframe.report.points import draw_points, draw_points_side_by_side
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,6 +35,7 @@ def draw(
     columns: int | None = None,
     conditions: Tensor | None = None,
     later: Callable[[Callable[[], None]], None] = lambda write: write(),
+    title: str = "Samples",
 ) -> None:
     """Writes a picture of fakes (N, *shape) to `file`, with real samples and the discriminator's scores where given.
 
@@ -43,7 +46,8 @@ def draw(
 
     `conditions` are the y of the fakes. If they are images too, each is drawn to the left of its fake, and the real
     sample of the same place to the right. Conditions of other channels than 1, 3 or those of samples, as past frames
-    or an image with a mask, are several images side by side.
+    or an image with a mask, are several images side by side. Where they are labels, and each column of the grid has
+    one class, its name or label is above the column. `title` stands above points.
 
     What writes a picture of images is given to `later`, which may call it in a thread. Points are drawn by matplotlib:
     at once, as it is not made for threads and keeps Python's lock, so that a thread would not help.
@@ -56,25 +60,25 @@ def draw(
         later(functools.partial(grid(*side_by_side(kinds, columns)).save, file))
         return
     if spec.is_image:
-        later(functools.partial(grid(fake, columns).save, file))
+        columns = columns or math.ceil(math.sqrt(len(fake)))
+        names = () if conditions is None else class_columns(conditions, spec, columns)
+        later(functools.partial(grid(fake, columns, names).save, file))
         return
-    fake, real = fake.flatten(1), None if real is None else real.flatten(1)
-    fake = fake[fake.isfinite().all(1)]  # a run that diverged has others
     shaped = None if scores is None else lambda x: scores(x.unflatten(1, spec.shape))
-    dimensions = fake.shape[1]
-    if dimensions == 1:
-        _densities(file, fake[:, 0], None if real is None else real[:, 0], shaped)
-    elif dimensions == 2:
-        _scatter(file, fake, real, shaped)
-    elif dimensions == 3:
-        _space(file, fake, real)
-    else:
-        plane = _principal_plane(fake if real is None else real)
-        _scatter(file, plane(fake), None if real is None else plane(real), None)
+    draw_points(file, fake.flatten(1), None if real is None else real.flatten(1), shaped, title)
 
 
-def draw_rows(file: Path, spec: DataSpec, samples: Tensor, conditions: Tensor | None = None) -> None:
+def draw_rows(
+    file: Path,
+    spec: DataSpec,
+    samples: Tensor,
+    conditions: Tensor | None = None,
+    names: Sequence[str] = (),
+    above: Sequence[str] = (),
+) -> None:
     """Writes a picture of samples (k, n, *shape): each row has n of them, after its condition (k, *condition).
+
+    Rows of images have their k `names` to the left, and columns theirs `above`.
 
     Conditions are drawn where both are images, and with one sample each there are several such pairs in a row. Images
     may be larger than `spec` says. Samples that are no images are drawn as points.
@@ -86,7 +90,29 @@ def draw_rows(file: Path, spec: DataSpec, samples: Tensor, conditions: Tensor | 
     kinds = [*samples.detach().float().cpu().unbind(1)]
     if conditions is not None and shown:
         kinds = [*panels(conditions, samples.shape[2]), *kinds]
-    grid(*side_by_side(kinds, 1)).save(file)
+    grid(*side_by_side(kinds, 1), above, shortened(names)).save(file)
+
+
+def draw_side_by_side(
+    file: Path, spec: DataSpec, kinds: Mapping[str, Tensor], real: Tensor, conditions: Tensor | None, title: str
+) -> None:
+    """Writes samples (n, *shape) of several generators by name beside real ones (n, *shape) to `file`.
+
+    Of images each generator has a grid, the data the first. Where conditions (n, *condition) are images too, a row is
+    a condition, the sample of each generator, and the real one. Points are drawn on the same axes.
+    """
+    kinds = {name: fake.detach().float().cpu() for name, fake in kinds.items()}
+    real = real.detach().float().cpu()
+    if not spec.is_image:
+        draw_points_side_by_side(file, {name: x.flatten(1) for name, x in kinds.items()}, real.flatten(1), title)
+        return
+    names = shortened([*kinds], 30)
+    if conditions is not None and shows_conditions(spec):
+        given = panels(conditions, real.shape[1])
+        row = [*given, *kinds.values(), real]
+        grid(*side_by_side(row, 1), above=[*["condition"] * len(given), *names, "data"]).save(file)
+        return
+    blocks({"data": real, **dict(zip(names, kinds.values(), strict=True))}).save(file)
 
 
 def pixels_of_rows(spec: DataSpec, samples: tuple[int, ...], condition: tuple[int, ...], k: int, n: int) -> int:
@@ -96,6 +122,21 @@ def pixels_of_rows(spec: DataSpec, samples: tuple[int, ...], condition: tuple[in
         shapes += [condition] * len(channels_of_panels(condition[0], samples[0])[:PANELS])
     height, width = (max(shape[axis] for shape in shapes) + LINE for axis in (1, 2))
     return k * len(shapes) * height * width
+
+
+def class_columns(y: Tensor, spec: DataSpec, columns: int) -> Sequence[str]:
+    """What stands above the columns of a grid of images with labels y (N,), row by row: the class of each column.
+
+    That is its name, or its label where there are no names. Empty where a column has several classes, or all have one.
+    """
+    if spec.classes is None or y.ndim != 1 or len(y) < columns:
+        return ()
+    first = y[:columns]
+    place = torch.arange(len(y)) % columns
+    if not torch.equal(y, first[place]) or len(first.unique()) < 2:
+        return ()
+    names = spec.class_names or [str(label) for label in range(spec.classes)]
+    return shortened([names[int(label)] for label in first])
 
 
 def is_picture(spec: DataSpec) -> bool:
@@ -152,78 +193,19 @@ def channels_left_out(spec: DataSpec) -> str | None:
     return f"pictures show {' and '.join(left)}; .npy has all" if left else None
 
 
-def _scatter(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | None) -> None:
-    figure, axes = _figure((5, 5), margins=(0.13, 0.07, 0.98, 0.95))
-    shown = fake if real is None else real
-    half = 1.25 * shown[:, :2].abs().max().item() + 1e-6 if len(shown) else 1.0
-    if scores is not None:
-        ticks = torch.linspace(-half, half, 80)
-        plane = torch.cartesian_prod(ticks, ticks)
-        values = scores(plane).detach().float().cpu().nan_to_num().view(80, 80).T  # rows are the second coordinate
-        axes.contourf(ticks, ticks, values, levels=14, cmap="Greys", alpha=0.6)
-    if real is not None:
-        axes.scatter(real[:, 0], real[:, 1], s=3, c="tab:blue", label="data")
-    axes.scatter(fake[:, 0], fake[:, 1], s=3, c="tab:orange", label="G(z)")
-    axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
-    axes.legend(loc="upper right")
-    figure.savefig(file, dpi=100)
+def draw_convergence(file: Path, history: list[dict[str, float]], exact: float | None, source: str) -> None:
+    """A curve of "value" ± "error" over "step", with the exact value as a line where it is known.
 
-
-def _space(file: Path, fake: Tensor, real: Tensor | None) -> None:
-    figure, axes = _figure((6, 6), projection="3d")
-    shown = fake if real is None else real
-    half = 1.1 * shown.abs().max().item() + 1e-6 if len(shown) else 1.0
-    if real is not None:
-        axes.scatter(*real.T, s=3, c="tab:blue", label="data", depthshade=False)
-    axes.scatter(*fake.T, s=3, c="tab:orange", label="G(z)", depthshade=False)
-    axes.set(xlim=(-half, half), ylim=(-half, half), zlim=(-half, half), box_aspect=(1, 1, 1))
-    axes.legend(loc="upper right")
-    figure.savefig(file, dpi=100)
-
-
-def _principal_plane(points: Tensor) -> Callable[[Tensor], Tensor]:
-    """The projection (N, D) -> (N, 2) onto the first two principal components of the points, of 1,000 at most."""
-    if not len(points):
-        return lambda x: x[:, :2]
-    points = points[:1000]  # the memory of the decomposition grows with their square
-    mean = points.mean(0)
-    directions = torch.linalg.svd(points - mean, full_matrices=False).Vh[:2]
-    directions = torch.cat([directions, torch.zeros(2 - len(directions), points.shape[1])])
-    return lambda x: (x - mean) @ directions.T
-
-
-def _densities(file: Path, fake: Tensor, real: Tensor | None, scores: Scores | None) -> None:
-    """The first figure of Goodfellow et al. 2014: the data's density, the generator's, and D(x) = σ(score)."""
-    figure, axes = _figure((6, 4), margins=(0.13, 0.12, 0.89, 0.94))
-    samples = torch.cat([s for s in (fake, real) if s is not None])
-    low, high = (samples.quantile(0.001).item() - 1, samples.quantile(0.999).item() + 1) if len(samples) else (-1, 1)
-    bins = torch.linspace(low, high, 80).numpy()
-    if real is not None:
-        axes.hist(real.numpy(), bins=bins, density=True, histtype="step", color="black", linestyle=":", label="data")
-    some = len(fake) > 0
-    axes.hist(fake.numpy(), bins=bins, density=some, histtype="step", color="tab:green", label="G(z)")
-    axes.set(xlabel="x", ylabel="density", xlim=(low, high))
-    if scores is not None:
-        x = torch.linspace(low, high, 200)
-        right = axes.twinx()
-        right.plot(x, scores(x[:, None]).detach().float().cpu().sigmoid(), "--", color="tab:blue", label="D(x)")
-        right.set(ylim=(0, 1.05), ylabel="D(x) = σ(score)")
-        right.legend(loc="upper right")
-    axes.legend(loc="upper left")
-    figure.savefig(file, dpi=100)
-
-
-def draw_convergence(file: Path, history: list[dict[str, float]], exact: float | None, label: str = "exact") -> None:
-    """A curve of "value" ± "error" over "step", with the exact value as a line where it is known."""
-    figure, axes = _figure((6, 4))
+    `source` says what that is, and where it is from.
+    """
     steps, values, errors = (torch.tensor([record[key] for record in history]) for key in ("step", "value", "error"))
-    axes.plot(steps, values, color="tab:blue", label="-L_D on held-out samples")
-    axes.fill_between(steps, values - 2 * errors, values + 2 * errors, color="tab:blue", alpha=0.25)
-    if exact is not None:
-        axes.axhline(exact, color="black", linestyle=":", label=label)
-    axes.set(xlabel="steps of D", ylabel="-L_D")
-    axes.legend(loc="lower right")
-    figure.savefig(file, dpi=100)
+    with drawing(file, (6.4, 4.6), margins=MARGINS) as (_, axes):
+        axes.plot(steps, values, color=BLUE, label="-L_D ± 2 standard errors")
+        axes.fill_between(steps, values - 2 * errors, values + 2 * errors, color=BLUE, alpha=0.25, linewidth=0)
+        if exact is not None:
+            axes.axhline(exact, color=BLACK, linestyle=":", label=source)
+        axes.set(xlabel="steps of D", ylabel="-L_D", title="-L_D on held-out samples")
+        legend_above(axes)
 
 
 def draw_discriminator(
@@ -233,20 +215,20 @@ def draw_discriminator(
 
     With a label, D and the optimal one are no probabilities but what it says.
     """
-    figure, axes = _figure((6, 4))
     shown = (p + q) > 1e-4 * (p + q).max()
     x, p, q, D = (values[shown] for values in (x, p, q, D))
-    axes.plot(x, p, color="black", linestyle=":", label="p")
-    axes.plot(x, q, color="tab:green", label="q")
-    axes.set(xlabel="x", ylabel="density", xlim=(x[0].item(), x[-1].item()))
-    right = axes.twinx()
-    if best is not None:
-        right.plot(x, best[shown], color="tab:orange", linewidth=3, alpha=0.6, label="the optimal D(x)")
-    right.plot(x, D, "--", color="tab:blue", label="D(x)")
-    right.set(ylim=(0, 1.05) if label is None else None, ylabel=label or "D(x) = σ(score)")
-    axes.legend(loc="upper left")
-    right.legend(loc="upper right")
-    figure.savefig(file, dpi=100)
+    with drawing(file, (6.4, 4.6), margins=(0.8, 0.6, 0.8, 0.85)) as (_, axes):
+        axes.plot(x, p, color=BLACK, linestyle=":", label="p, the data")
+        axes.plot(x, q, color=GREEN, label="q, the other side")
+        axes.set(xlabel="x", ylabel="density", xlim=(x[0].item(), x[-1].item()), title="Discriminator of p and q")
+        right = axes.twinx()
+        if best is not None:
+            right.plot(x, best[shown], color=ORANGE, linewidth=3, alpha=0.6, label="the optimal D(x)")
+        right.plot(x, D, "--", color=BLUE, label="D(x)")
+        right.set(ylim=(0, 1.05) if label is None else None, ylabel=label or "D(x) = σ(score)")
+        right.grid(False)
+        right.spines["right"].set_visible(True)
+        legend_above(axes, right)
 
 
 def draw_steepness(file: Path, norms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
@@ -255,41 +237,25 @@ def draw_steepness(file: Path, norms: Mapping[str, Tensor], weights: Mapping[str
     Norms under different constraints differ by orders of magnitude, so their axis is logarithmic. The weights of each
     discriminator are divided by its largest.
     """
-    figure, (left, right) = _figure((10, 4), columns=2)
     together = torch.cat([*norms.values()])
-    together = together[together > 0]
+    together = together[(together > 0) & together.isfinite()]
     low, high = (together.min().log10().item(), together.max().log10().item()) if len(together) else (-1.0, 1.0)
     logarithmic, even = torch.logspace(low - 0.1, high + 0.1, 61).numpy(), torch.linspace(-1.025, 1.025, 42).numpy()
-    for name in norms:
-        largest = weights[name].abs().max().item()
-        for axes, values, bins, label in (
-            (left, norms[name], logarithmic, name),
-            (right, weights[name] / (largest or 1.0), even, f"{name}, at most {largest:.3g}"),
-        ):
-            axes.hist(values.numpy(), bins, histtype="step", label=label, weights=[1 / len(values)] * len(values))
-            axes.legend()
-    left.set(xlabel="gradient norm of D", ylabel="share of points", xscale="log")
-    right.set(xlabel="weights of D / the largest", ylabel="share of weights")
-    figure.savefig(file, dpi=100)
-
-
-def _figure(  # type: ignore[no-untyped-def]
-    size: tuple[float, float],
-    projection: str | None = None,
-    columns: int = 1,
-    margins: tuple[float, float, float, float] | None = None,
-):
-    """A figure and its axes. `margins` are the left, lower, right and upper edges of the axes, as shares of the figure.
-
-    Without them matplotlib finds room for all labels: it draws everything twice, which training would wait for. With
-    them, large and small numbers are written as multiples of a power of ten, so that they have room.
-    """
-    from matplotlib.figure import Figure  # not pyplot, which keeps figures in memory and needs a display
-
-    figure = Figure(figsize=size, layout="constrained" if margins is None else None)
-    axes = figure.subplots(1, columns, subplot_kw={"projection": projection})
-    if margins is not None:
-        left, bottom, right, top = margins
-        figure.subplots_adjust(left=left, bottom=bottom, right=right, top=top)
-        axes.ticklabel_format(style="sci", scilimits=(-3, 4))
-    return figure, axes
+    names = shortened([*norms], 32)
+    above = 0.5 + 0.2 * len(names)
+    with drawing(file, (10.5, 3.4 + above), columns=2, margins=(0.75, 0.6, 0.2, above)) as (figure, (left, right)):
+        figure.subplots_adjust(wspace=0.22)
+        for shown, name in zip(names, norms, strict=True):
+            largest = weights[name].abs().max().item()
+            for axes, values, bins, label in (
+                (left, norms[name], logarithmic, shown),
+                (right, weights[name] / (largest or 1.0), even, f"{shown}: at most {largest:.3g}"),
+            ):
+                share = [1 / len(values)] * len(values)
+                axes.hist(values.numpy(), bins, histtype="step", linewidth=1.4, label=label, weights=share)
+        left.set(xlabel="‖∇D(x)‖, score per unit of distance", ylabel="share of points", title="Gradient norms of D")
+        left.set_xscale("log")
+        log_axis(left.xaxis, 10 ** (low - 0.1), 10 ** (high + 0.1))
+        right.set(xlabel="weight / the largest", ylabel="share of weights", title="Weights of D")
+        for axes in (left, right):
+            legend_above(axes, columns=1)

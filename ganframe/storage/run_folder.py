@@ -5,6 +5,7 @@
     evaluations.jsonl, where it was judged by metrics
     messages.jsonl, where it warned, failed or was resumed
     report.html, where it was asked for
+    curves.png, at the end of training
 
 Weights are safetensors. The rest of a checkpoint is a torch file that is read with `weights_only`: data, never code.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -47,6 +48,10 @@ class RunFolder:
     @property
     def log(self) -> Path:
         return self.path / "log.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / "curves.png"
 
     @property
     def evaluations(self) -> Path:
@@ -151,6 +156,13 @@ def existing(path: str | Path) -> RunFolder:
     return folder
 
 
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Paths without their common prefix: the shortest names that tell them apart."""
+    parts = [path.resolve().parts for path in paths]
+    shared = next((i for i, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), -2)
+    return ["/".join(names[shared:]) for names in parts]
+
+
 def remove(folder: RunFolder) -> None:
     """Removes the folder of a run that has not begun, and runs/<name>/ above it if nothing else is there."""
     remove_numbered(folder.path)
@@ -160,7 +172,7 @@ def remove_numbered(folder: Path) -> None:
     """Removes a folder that nothing was written to, and the one of its name above it if nothing else is there."""
     delete(folder)
     name = folder.absolute().parent
-    if name.parent.name in ("runs", "divergences", "certificates"):
+    if name.parent.name in ("runs", "divergences", "certificates", "comparisons"):
         with suppress(OSError):  # not empty
             name.rmdir()
             name.parent.rmdir()

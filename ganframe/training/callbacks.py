@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,8 +20,10 @@ from ganframe.declarations import group_size, mean_scores
 from ganframe.engine.state import Callback, State
 from ganframe.errors import RunError
 from ganframe.recipes.optimizers import Optimizer
-from ganframe.report import pictures
+from ganframe.report import curves, pictures
+from ganframe.report.curves import Line
 from ganframe.storage import log
+from ganframe.storage.files import write_atomically
 from ganframe.storage.log import Record
 from ganframe.storage.run_folder import RunFolder
 from ganframe.training import health
@@ -121,11 +124,25 @@ def draw_pictures(trainer: Trainer, file: Callable[[int], Path], writer: Writer 
         shown = min(shown, len(real))
     z, y = fixed_latents(recipe.latent, spec, shown, seed, conditions)
     if spec.classes and not points:
-        y = torch.arange(len(z)) % spec.classes
+        deaf = trainer.heeding is not None and not trainer.heeding.generator
+        y = spec.blank(len(z)) if deaf else torch.arange(len(z)) % spec.classes
     part = max(1, state.generator_batch_size // state.accumulate)
     with torch.no_grad(), own_random_state(seed, state.device), evaluation(trainer.sampled):
         watch = health.CollapseWatch(in_parts(trainer.sampled, part, state.device, z, y))
     return draw_samples(trainer.sampled, spec, z, y, real, file, watch, part, seed, writer)
+
+
+def draw_run_curves(folder: RunFolder, records: list[Record], scores: Mapping[str, Line]) -> None:
+    """Writes curves.png of a run's log and of the scores of its metrics, where there are two points to connect.
+
+    Called once, at the end. Left out where it cannot be written, as on a full disk: no run is lost for it.
+    """
+    if len(records) < 2:
+        return
+    panels = curves.of_run(records, scores)
+    title = "/".join(folder.path.resolve().parts[-2:])
+    with suppress(OSError):
+        write_atomically(folder.curves, lambda partial: curves.draw_curves(partial, panels, title))
 
 
 def number_shown(spec: DataSpec) -> int:
@@ -226,6 +243,7 @@ def draw_samples(
             fakes = in_parts(network, part, state.device, z, y)
             inspect(fakes, real, state.step)
             shown = scores if group_size(D) == 1 else None  # a point has no score of its own
-            pictures.draw(file(state.step), spec, fakes, real, shown, conditions=y, later=later)
+            title = f"Samples at step {state.step:,}"
+            pictures.draw(file(state.step), spec, fakes, real, shown, conditions=y, later=later, title=title)
 
     return callback

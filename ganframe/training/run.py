@@ -28,7 +28,12 @@ from ganframe.training import changes, checkpoint, health
 from ganframe.training.accelerator import process_state_kept
 from ganframe.training.background import Writer
 from ganframe.training.cadence import STEPS
-from ganframe.training.callbacks import make_watch, refuse_late_state_of_first_step, standard_callbacks
+from ganframe.training.callbacks import (
+    draw_run_curves,
+    make_watch,
+    refuse_late_state_of_first_step,
+    standard_callbacks,
+)
 from ganframe.training.compatibility import LateState
 from ganframe.training.compiling import compiled_iteration
 from ganframe.training.describe import describe_run, first_line
@@ -251,6 +256,8 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
         raise KeyboardInterrupt(f"saved at step {state.step}; {how}") from None
     finally:
         writer.close()
+        if main:
+            draw_run_curves(folder, records, {} if scores is None else scores.curves())
         for tracker in accelerator.trackers:  # not `end_training`, which destroys the caller's process group
             tracker.finish()
     return Run(folder.path, records)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganframe.engine.state import State
 from ganframe.errors import warn
-from ganframe.judging.best import headline
+from ganframe.judging.best import headline, score_curves
 from ganframe.judging.generated import generate
 from ganframe.judging.protocol import Score, numbers, recipe_hash
 from ganframe.storage.evaluations import append_evaluations, keep_evaluations
@@ -93,6 +93,10 @@ class Scores:
         """The latest scores, for the progress bar."""
         entries = self.judge.evaluations
         return "  ".join(headline(entries[name].metric, score) for name, score in self.latest.items())
+
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        """(step, value) of each metric's first number."""
+        return score_curves(self.scores, self.judge.evaluations)
 
     def _is_saved_anyway(self, step: int) -> bool:
         return self.trainer.cadences.checkpoints(step)

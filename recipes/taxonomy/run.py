@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 import ganframe
 from ganframe.analysis.evaluate import evaluate
+from ganframe.report.figures import drawing
 
 HERE = Path(__file__).parent
 SCRIPTS = ("made", "realnvp", "vae", "rbm")
@@ -137,17 +137,18 @@ def likelihood(found: dict[str, Any] | None) -> str:
 
 def picture(out: Path) -> None:
     """A row of samples of each model: the first ones, not chosen."""
-    figure = Figure(figsize=(8, 0.55 * len(SHOWN)), dpi=100)
-    for index, (name, shown) in enumerate(SHOWN.items()):
-        images = np.load(out / f"{name}.npy")[:COLUMNS, 0]
-        pixels = images if images.dtype == np.uint8 else (images + 1) * 127.5
-        row = np.concatenate(np.pad(pixels, ((0, 0), (1, 1), (1, 1))), axis=1)  # side by side, with a frame
-        axes = figure.add_subplot(len(SHOWN), 1, index + 1)
-        axes.imshow(row, "gray", vmin=0, vmax=255)
-        axes.set_axis_off()
-        axes.text(-3, 5, shown.replace("\\", "").replace(", ", ",\n"), ha="right", va="center", fontsize=8)
-    figure.subplots_adjust(left=0.17, right=0.99, bottom=0.02, top=0.98, hspace=0.1)
-    figure.savefig(out / "samples.png")
+    with drawing(out / "samples.png", (8, 0.55 * len(SHOWN)), len(SHOWN), margins=(1.35, 0.05, 0.05, 0.05)) as (
+        _,
+        rows,
+    ):
+        for axes, (name, shown) in zip(rows, SHOWN.items(), strict=True):
+            images = np.load(out / f"{name}.npy")[:COLUMNS, 0]
+            pixels = images if images.dtype == np.uint8 else (images + 1) * 127.5
+            row = np.concatenate(np.pad(pixels, ((0, 0), (1, 1), (1, 1))), axis=1)  # side by side, with a frame
+            axes.imshow(row, "gray", vmin=0, vmax=255)
+            axes.set_axis_off()
+            label = shown.replace("\\", "").replace(", ", ",\n")
+            axes.text(-3, 5, label, ha="right", va="center", fontsize=8)
 
 
 if __name__ == "__main__":

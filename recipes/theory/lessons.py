@@ -9,18 +9,20 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
 import ganframe
 from ganframe.analysis.divergence import Measured, measure
+from ganframe.analysis.exact import exact_value, on_the_line
 from ganframe.analysis.lipschitz import compare
 from ganframe.recipes.reading import load_comparison
+from ganframe.report.figures import BLACK, BLUE, GREEN, MARGINS, ORANGE, drawing, legend_above
 
 HERE = Path(__file__).parent
 Row = dict[str, Any]
@@ -41,12 +43,15 @@ def value_at_the_optimum(out: Path, changes: Changes = ()) -> list[Row]:
     for apart in (0.0, 0.5, 1.0, 2.0, 3.0, 5.0):
         found = _measure("value_at_the_optimum", out / f"{apart}", [f"against.means=[{apart}]", *changes])
         rows.append({"apart": apart, "V": found.value, "-log 4 + 2 JSD": found.exact})
-    figure, axes = _figure("distance between the means", "V")
-    axes.plot(*_columns(rows, "apart", "-log 4 + 2 JSD"), color="black", label="-log 4 + 2 JSD")
-    axes.plot(*_columns(rows, "apart", "V"), "o", color="tab:blue", label="trained discriminator")
-    for level in (-math.log(4), 0.0):
-        axes.axhline(level, color="grey", linestyle=":")
-    _save(figure, axes, out / "value_at_the_optimum.png")
+    fine = [i / 20 for i in range(101)]
+    with _figure(
+        out / "value_at_the_optimum.png", "distance between the means", "V", "Value of the game at the optimal D"
+    ) as axes:
+        axes.plot(fine, [_exact_value(apart) for apart in fine], color=BLACK, label="-log 4 + 2 JSD, by quadrature")
+        axes.plot(*_columns(rows, "apart", "V"), "o", color=BLUE, label="trained discriminator")
+        for level, name in ((-math.log(4), "-log 4"), (0.0, "0")):
+            axes.axhline(level, color="grey", linestyle=":")
+            axes.annotate(name, (5, level), (0, 3), textcoords="offset points", ha="right", color="grey")
     return rows
 
 
@@ -62,58 +67,56 @@ def approaching_clouds(out: Path, changes: Changes = ()) -> list[Row]:
         rows.append(
             {"apart": apart, "JSD": (vanilla.value + math.log(4)) / 2, "W1": wgan.value, "exact W1": wgan.exact}
         )
-    figure, axes = _figure("distance between the Gaussians", "estimate of the discriminator")
-    axes.axhline(math.log(2), color="grey", linestyle=":", label="log 2")
-    axes.plot(*_columns(rows, "apart", "JSD"), "o-", color="tab:blue", label="JSD")
-    axes.plot(*_columns(rows, "apart", "W1"), "o-", color="tab:orange", label="W1")
-    axes.invert_xaxis()
-    _save(figure, axes, out / "approaching_clouds.png")
+    title = "What a discriminator measures as clouds approach"
+    with _figure(out / "approaching_clouds.png", "distance between the Gaussians", "estimate", title) as axes:
+        axes.axhline(math.log(2), color="grey", linestyle=":", label="log 2")
+        axes.plot(*_columns(rows, "apart", "JSD"), "o-", color=BLUE, label="JSD")
+        axes.plot(*_columns(rows, "apart", "W1"), "o-", color=ORANGE, label="W1")
+        axes.invert_xaxis()
     return rows
 
 
 def generator_losses(out: Path, changes: Changes = ()) -> list[Row]:
     """G's loss and its derivative against D(G(z)), and the path of G when D is confident."""
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    value, slope, path = figure.subplots(1, 3)
     rows = []
-    for name in ("vanilla", "non_saturating", "maximum_likelihood"):
-        recipe = ganframe.load_recipe(HERE / "generator_losses.toml", [f"objective.use={name}", *changes])
-        loss = recipe.objective.generator_loss
-        probability = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
-        score = probability.logit().requires_grad_()
-        values = torch.stack([loss(b[None]) for b in score])
-        (slopes,) = torch.autograd.grad(values.sum(), score)
-        value.plot(probability, values.detach(), label=name)
-        slope.plot(probability, slopes, label=name)
-        means: list[float] = []
-        ganframe.run(recipe, out / name, [lambda state, means=means: means.append(_mean(state))])
-        path.plot(means, label=name)
-        rows.append({"objective": name, "slope at D = .01": slopes[0].item(), "mean of G, data at 6": means[-1]})
-    value.set(xlabel="D(G(z))", ylabel="L_G", ylim=(-10, 5))
-    slope.set(xlabel="D(G(z))", ylabel="dL_G / dscore", ylim=(-5, 0.2))
-    path.axhline(6.0, color="grey", linestyle=":")
-    path.set(xlabel="steps of G", ylabel="mean of G(z)")
-    value.legend()
-    figure.savefig(out / "generator_losses.png", dpi=100)
+    with drawing(out / "generator_losses.png", (12, 4.2), columns=3) as (_, (value, slope, path)):
+        for name in ("vanilla", "non_saturating", "maximum_likelihood"):
+            recipe = ganframe.load_recipe(HERE / "generator_losses.toml", [f"objective.use={name}", *changes])
+            loss = recipe.objective.generator_loss
+            probability = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+            score = probability.logit().requires_grad_()
+            values = torch.stack([loss(b[None]) for b in score])
+            (slopes,) = torch.autograd.grad(values.sum(), score)
+            value.plot(probability, values.detach(), label=name)
+            slope.plot(probability, slopes)
+            means: list[float] = []
+            ganframe.run(recipe, out / name, [lambda state, means=means: means.append(_mean(state))])
+            path.plot(means)
+            rows.append({"objective": name, "slope at D = .01": slopes[0].item(), "mean of G, data at 6": means[-1]})
+        value.set(xlabel="D(G(z))", ylabel="L_G", ylim=(-10, 5), title="Loss of G")
+        slope.set(xlabel="D(G(z))", ylabel="dL_G / dscore", ylim=(-5, 0.2), title="Its derivative")
+        path.axhline(6.0, color="grey", linestyle=":")
+        path.annotate("data", (0, 6), (0, -12), textcoords="offset points", color="grey")
+        path.set(xlabel="steps of G", ylabel="mean of G(z)", title="Training with a confident D")
+        value.figure.legend(loc="outside lower center", ncols=3)
     return rows
 
 
 def mode_seeking(out: Path, changes: Changes = ()) -> list[Row]:
     """KL(p‖q) covers both modes, KL(q‖p) seeks one; the best Gaussian of each is found by quadrature."""
     x = torch.linspace(-12, 12, 24_001, dtype=torch.float64)
-    figure, axes = _figure("x", "density")
     rows = []
-    for name in ("kl", "reverse_kl"):
-        recipe = ganframe.load_recipe(HERE / "mode_seeking.toml", [f"objective.divergence={name}", *changes])
-        log_p = recipe.dataset.build().log_density(x[:, None])  # type: ignore[attr-defined]
-        samples = ganframe.load_generator(ganframe.run(recipe, out / name).folder).sample(100_000).double()
-        mean, std = samples.mean().item(), samples.std().item()
-        best_mean, best_std = _nearest_gaussian(name, x, log_p)
-        rows.append({"divergence": name, "μ": mean, "σ": std, "best μ": best_mean, "best σ": best_std})
-        axes.plot(x, _log_normal(x, mean, std).exp(), label=f"G by {name}")
-    axes.plot(x, log_p.exp(), color="black", linestyle=":", label="data")
-    axes.set(xlim=(-6, 6))
-    _save(figure, axes, out / "mode_seeking.png")
+    with _figure(out / "mode_seeking.png", "x", "density", "Gaussians that are trained by two divergences") as axes:
+        for name in ("kl", "reverse_kl"):
+            recipe = ganframe.load_recipe(HERE / "mode_seeking.toml", [f"objective.divergence={name}", *changes])
+            log_p = recipe.dataset.build().log_density(x[:, None])  # type: ignore[attr-defined]
+            samples = ganframe.load_generator(ganframe.run(recipe, out / name).folder).sample(100_000).double()
+            mean, std = samples.mean().item(), samples.std().item()
+            best_mean, best_std = _nearest_gaussian(name, x, log_p)
+            rows.append({"divergence": name, "μ": mean, "σ": std, "best μ": best_mean, "best σ": best_std})
+            axes.plot(x, _log_normal(x, mean, std).exp(), label=f"G by {name}")
+        axes.plot(x, log_p.exp(), color=BLACK, linestyle=":", label="data")
+        axes.set(xlim=(-6, 6))
     return rows
 
 
@@ -131,21 +134,24 @@ GAMES: dict[str, Changes] = {
 
 def dirac(out: Path, changes: Changes = ()) -> list[Row]:
     """Which constraints make Dirac-GAN converge, and which leave it in a cycle."""
-    figure = Figure(figsize=(12, 6), layout="constrained")
-    rows = []
-    for (name, game), axes in zip(GAMES.items(), figure.subplots(2, 4).flat, strict=True):
+    rows, paths = [], {}
+    for name, game in GAMES.items():
         recipe = ganframe.load_recipe(HERE / "dirac.toml", [*game, *changes])
         path = [(1.5, 0.0)]
         ganframe.run(
             recipe, out / name.replace(", ", "-").replace(" ", "-"), [lambda s, path=path: path.append(_theta_psi(s))]
         )
-        theta, psi = zip(*path, strict=True)
-        axes.plot(theta, psi, linewidth=0.7)
-        axes.plot(0, 0, "+", color="black")
-        axes.set(title=name, xlabel="θ", ylabel="ψ", xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
         last = [math.hypot(*point) for point in path[-len(path) // 3 :]]
         rows.append({"game": name, "distance at the end": min(last), "to": max(last)})
-    figure.savefig(out / "dirac.png", dpi=100)
+        paths[name] = path
+    with drawing(out / "dirac.png", (12, 6.6), 2, 4) as (figure, places):
+        for (name, path), axes in zip(paths.items(), places.flat, strict=True):
+            axes.plot(*zip(*path, strict=True), color=BLUE, linewidth=0.8, label="path of (θ, ψ)")
+            axes.plot(*path[0], "o", color=GREEN, markersize=6, label="start")
+            axes.plot(*path[-1], "s", color=ORANGE, markersize=5, label="end")
+            axes.plot(0, 0, "+", color=BLACK, markersize=9, markeredgewidth=1.6, label="equilibrium")
+            axes.set(title=name, xlabel="θ", ylabel="ψ", xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
+        figure.legend(*places[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return rows
 
 
@@ -189,7 +195,7 @@ def why_a_distribution(out: Path, changes: Changes = ()) -> list[Row]:
         shown += [(name if index == 0 else "", side) for index, side in enumerate(samples)]
     past = [(f"y, frame {time + 1}", pasts[few, time]) for time in range(pasts.shape[1])]
     both = [(f"x, future {side + 1}", futures[few, side, 0]) for side in (0, 1)]
-    _picture_of_frames([*past, *both, *shown]).savefig(out / "why_a_distribution.png", dpi=100)
+    _draw_frames(out / "why_a_distribution.png", [*past, *both, *shown])
     return rows
 
 
@@ -246,28 +252,33 @@ def _columns(rows: list[Row], *names: str) -> list[list[Any]]:
     return [[row[name] for row in rows] for name in names]
 
 
-def _picture_of_frames(columns: list[tuple[str, torch.Tensor]]) -> Figure:
+def _exact_value(apart: float) -> float:
+    """-log 4 + 2 JSD of value_at_the_optimum.toml's sides, `apart` from each other, by quadrature."""
+    comparison = load_comparison(HERE / "value_at_the_optimum.toml", [f"against.means=[{apart}]"])
+    line = on_the_line(comparison.dataset.build(), comparison.against.build(), comparison.dataset.spec)
+    value = None if line is None else exact_value(comparison.objective, line)
+    assert value is not None
+    return value
+
+
+def _draw_frames(file: Path, columns: list[tuple[str, torch.Tensor]]) -> None:
     """Columns of frames (n, H, W) under their titles."""
     rows = len(columns[0][1])
-    figure = Figure(figsize=(0.9 * len(columns), 0.9 * rows + 0.4), layout="constrained")
-    for axes, (title, frames) in zip(figure.subplots(rows, len(columns)).T, columns, strict=True):
-        axes[0].set_title(title, fontsize=8, loc="left")
-        for each, frame in zip(axes, frames, strict=True):
-            each.imshow(frame, cmap="gray", vmin=-1, vmax=1)
-            each.set_axis_off()
-    return figure
+    with drawing(file, (0.95 * len(columns), 0.9 * rows + 0.4), rows, len(columns)) as (_, places):
+        for axes, (title, frames) in zip(places.T, columns, strict=True):
+            axes[0].set_title(title, fontsize=8, loc="left")
+            for each, frame in zip(axes, frames, strict=True):
+                each.imshow(frame, cmap="gray", vmin=-1, vmax=1)
+                each.set_axis_off()
 
 
-def _figure(xlabel: str, ylabel: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
-
-
-def _save(figure: Figure, axes: Any, file: Path) -> None:
-    axes.legend()
-    figure.savefig(file, dpi=100)
+@contextmanager
+def _figure(file: Path, xlabel: str, ylabel: str, title: str) -> Iterator[Any]:
+    """The axes of a picture that is written at the end."""
+    with drawing(file, (6.4, 4.6), margins=MARGINS) as (_, axes):
+        yield axes
+        axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        legend_above(axes)
 
 
 def _cell(value: Any) -> str:

@@ -110,10 +110,14 @@ def greys():
     """greys(file, rows, columns): the greys of a picture of one-grey images, as the generator made them, in [-1, 1]."""
 
     def read(file, rows, columns):
-        with Image.open(file) as picture:  # 50 pixels for each image
-            assert picture.size == (50 * columns + 2, 50 * rows + 2)
-            values = np.asarray(picture.convert("L")).astype(float)
-        return torch.from_numpy(values[26::50, 26::50] / 127.5 - 1).float()
+        # Images of 8 pixels, enlarged by a whole factor to 48 pixels at least and the picture to 500; names around it.
+        each = next(side for side in range(50, 999, 8) if max(rows, columns) * side + 2 >= 500)
+        width, height = each * columns + 2, each * rows + 2
+        with Image.open(file) as picture:
+            assert picture.width == width or picture.width > width + 20  # names of rows
+            assert picture.height - height in (0, 24)
+            values = np.asarray(picture.convert("L")).astype(float)[-height:, -width:]
+        return torch.from_numpy(values[each // 2 :: each, each // 2 :: each] / 127.5 - 1).float()
 
     return read
 

@@ -132,14 +132,15 @@ def test_picture_has_a_row_for_each_condition_with_its_samples(call, images):
         grey(f"two/{name}.png", value)
     call("sample", images, "-n", 3, "--condition", "two", "--out", "x.png")
     pixels = np.asarray(Image.open("x.png").convert("RGB"))
-    assert pixels.shape == (102, 202, 3)
+    assert pixels.shape == (2 * 130 + 2, 4 * 130 + 2, 3)  # images of 8 pixels sixteen times as large: 500 in all
     samples = ganframe.load_generator(images).translate(torch.tensor([1.0, -1]).view(2, 1, 1, 1).expand(2, 1, 8, 8), 3)
     for row, value in enumerate((255, 0)):
-        top = 2 + 50 * row
-        assert (pixels[top : top + 48, 2:50] == value).all()
-        for column in range(3):
-            drawn = pixels[top + 3 : top + 48 : 6, 55 + 50 * column : 102 + 50 * column : 6] / 127.5 - 1
-            assert np.abs(drawn - samples[row, column].permute(1, 2, 0).numpy()).max() < 0.01
+        top = 2 + 130 * row
+        assert (pixels[top : top + 128, 2:130] == value).all()
+        for column in range(1, 4):
+            left = 2 + 130 * column
+            drawn = pixels[top + 8 : top + 128 : 16, left + 8 : left + 128 : 16] / 127.5 - 1
+            assert np.abs(drawn - samples[row, column - 1].permute(1, 2, 0).numpy()).max() < 0.01
 
 
 @pytest.mark.parametrize(("files", "arguments", "n"), [(1, [], 8), (2, [], 1), (2, ["-n", 4], 4), (1, ["--tile"], 1)])
@@ -242,7 +243,7 @@ def test_photographs_of_any_size_are_cut_into_tiles(call, images):
     wanted = ganframe.load_generator(images).translate(torch.ones(1, 21, 30), 2, tile=True, overlap=1)
     assert torch.equal(torch.from_numpy(np.load("x.npy")), wanted[0])
     call("sample", images, "--condition", "photos/a.png", "--tile")
-    assert Image.open("images/samples/seed-0-condition-a.png").size == (66, 25)
+    assert Image.open("images/samples/seed-0-condition-a.png").size == (2 * 30 * 9 + 6, 21 * 9 + 4)
     np.save("y.npy", np.ones((1, 21, 30)))
     call("sample", images, "--condition", "y.npy", "--tile", "--overlap", 1, "-n", 2, "--out", "y out.npy")
     assert np.array_equal(np.load("x.npy"), np.load("y out.npy"))
@@ -298,12 +299,15 @@ def test_picture_of_a_path_has_its_condition_at_the_left(call, images):
     white = grey("white.png", 255)
     call("interpolate", images, "--between", 2, 5, "--steps", 3, "--condition", white, "--out", "x.png")
     pixels = np.asarray(Image.open("x.png").convert("RGB"))
-    assert pixels.shape == (52, 202, 3)
-    assert (pixels[2:50, 2:50] == 255).all()
+    assert pixels.shape == (132, 4 * 130 + 2, 3)
+    assert (pixels[2:130, 2:130] == 255).all()
     call("sample", images, "--condition", white, "--out", "y.png")  # eight samples, whose places interpolate takes
     row = np.asarray(Image.open("y.png").convert("RGB"))
-    assert (pixels[2:50, 52:100] == row[2:50, 152:200]).all()
-    assert (pixels[2:50, 152:200] == row[2:50, 302:350]).all()
+    assert row.shape == (60, 9 * 58 + 2, 3)
+    once, again = pixels[2:130:16, :, :], row[2:58:7, :, :]
+    for column, place in ((1, 3), (3, 6)):
+        left, there = 2 + 130 * column, 2 + 58 * place
+        assert (once[:, left : left + 128 : 16] == again[:, there : there + 56 : 7]).all()
 
 
 def test_sampling_needs_no_dataset(call, images, monkeypatch):

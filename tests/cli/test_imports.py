@@ -40,13 +40,11 @@ schedule = {{ use = "LinearLR", start_factor = 1.0, end_factor = 0.0, total_iter
 def test_training_on_images_and_sampling_import_no_slow_package(python, tmp_path, constraint, optimizer):
     recipe, run = tmp_path / "images.toml", str(tmp_path / "run")
     recipe.write_text(RECIPE.format(constraint=constraint, optimizer=optimizer))
-    commands = [
-        ["run", str(recipe), "--out", run],
-        ["run", "--resume", run, "--set", "train.steps=3"],
-        ["sample", run, "-n", "4"],
-        ["interpolate", run],
-    ]
+    commands = [["run", str(recipe), "--out", run], ["sample", run, "-n", "4"], ["interpolate", run]]
     done = python("-c", PROGRAM, json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    resumed = ["run", "--resume", run, "--set", "train.steps=3"]  # its log has two lines: curves, and what draws them
+    done = python("-c", PROGRAM.replace("'matplotlib', ", ""), json.dumps([resumed]))
     assert done.returncode == 0, done.stderr
 
 

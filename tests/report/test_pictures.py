@@ -1,6 +1,10 @@
 """Pictures: which samples are drawn, in which order and orientation."""
 
+import itertools
+
+import attrs
 import matplotlib.axes
+import matplotlib.figure
 import numpy as np
 import pytest
 import torch
@@ -8,16 +12,25 @@ from mpl_toolkits.mplot3d import Axes3D
 from PIL import Image
 
 from ganframe import DataSpec
+from ganframe.report import grids
 from ganframe.report.pictures import (
     channels_left_out,
+    class_columns,
     draw,
     draw_animation,
     draw_rows,
+    draw_side_by_side,
     draw_steepness,
     is_picture,
     pixels_of_rows,
     save_image,
 )
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Places of pixels are those of pictures before they are enlarged to 500 pixels, which test_grids.py is about."""
+    monkeypatch.setattr(grids, "LEAST", 1)
 
 
 def pixels(file):
@@ -357,6 +370,74 @@ def test_samples_with_gradients_are_drawn(tmp_path):
     weight = torch.ones(2, requires_grad=True)
     draw(tmp_path / "a.png", DataSpec((2,)), fake, None, lambda x: x @ weight)
     assert (tmp_path / "a.png").exists()
+
+
+def test_scores_have_a_scale_and_axes_have_names(tmp_path, monkeypatch):
+    labels = []
+    plain = matplotlib.figure.Figure.savefig
+
+    def savefig(self, *arguments, **options):
+        labels.append([(axes.get_xlabel(), axes.get_ylabel(), axes.get_title("left")) for axes in self.axes])
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", savefig)
+    points = torch.randn(20, 2)
+    draw(tmp_path / "a.png", DataSpec((2,)), points, points, first_coordinate, title="Samples at step 7")
+    draw(tmp_path / "a.png", DataSpec((2,)), points, points)
+    draw(tmp_path / "a.png", DataSpec((5,)), torch.randn(20, 5), torch.randn(20, 5))
+    assert labels[0] == [("x₁", "x₂", "Samples at step 7"), ("", "discriminator's score", "")]
+    assert labels[1] == [("x₁", "x₂", "Samples")]
+    assert [label[:5] for label in labels[2][0][:2]] == ["first", "secon"]
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (6,)])
+def test_points_of_several_generators_are_each_beside_the_same_data(tmp_path, scattered, shape):
+    real = torch.randn(30, *shape)
+    kinds = {f"{'long' * 30}{number}{'name' * 30}": real[:20] + 3 + number for number in range(4)}
+    kinds["diverged"] = torch.full((20, *shape), torch.nan)
+    draw_side_by_side(tmp_path / "a.png", DataSpec(shape), kinds, real, None, "title")
+    assert (tmp_path / "a.png").stat().st_size > 5000
+    if shape != (1,):
+        assert [points.shape for points in scattered] == [(2, 30), (2, 20)] * 4 + [(2, 30), (2, 0)]
+        assert all(np.array_equal(scattered[0], data) for data in scattered[::2])
+        moved = [points.mean(1) - scattered[0][:, :20].mean(1) for points in scattered[1:8:2]]
+        assert all(np.abs(later).max() > np.abs(former).max() for former, later in itertools.pairwise(moved))
+
+
+def test_images_of_several_generators_are_blocks_beside_the_data(tmp_path):
+    kinds = {"first": shades(*[-0.5] * 4, size=128), "second": shades(*[0.5] * 4, size=128, channels=1)}
+    draw_side_by_side(tmp_path / "a.png", DataSpec((1, 128, 128)), kinds, shades(*[1.0] * 4, size=128), None, "")
+    got = pixels(tmp_path / "a.png")
+    side = 2 * 130 + 2
+    middles = [got[-60, block * (side + 16) + 60, 0] for block in range(3)]
+    assert middles == pytest.approx([255, 64, 191], abs=1)
+    assert got.shape == (side + 24, 3 * side + 2 * 16, 3)
+
+
+def test_images_under_conditions_are_rows_of_condition_samples_and_data(tmp_path):
+    spec = DataSpec((1, 48, 48), condition=(1, 48, 48))
+    kinds = {"a": shades(-0.5, 0.5, size=48), "b": shades(0.5, -0.5, size=48)}
+    draw_side_by_side(tmp_path / "a.png", spec, kinds, shades(1.0, 1.0, size=48), shades(-1.0, -1.0, size=48), "")
+    got = pixels(tmp_path / "a.png")[24:]  # below the names
+    assert got[20::50, 20::50, 0].tolist() == [[0, 64, 191, 255], [0, 191, 64, 255]]
+
+
+def test_classes_stand_above_columns_that_have_one_each(tmp_path):
+    named = DataSpec((1, 8, 8), classes=3, class_names=("cat", "dog", "bird"))
+    assert class_columns(torch.tensor([0, 2, 0, 2]), DataSpec((1, 8, 8), classes=3), 2) == ["0", "2"]
+    assert class_columns(torch.tensor([0, 2, 0]), named, 2) == ["cat", "bird"]
+    assert class_columns(torch.tensor([0, 2, 2, 0]), named, 2) == ()
+    assert class_columns(torch.tensor([1, 1, 1, 1]), named, 2) == ()  # of one class, or of a generator that heeds none
+    assert class_columns(torch.tensor([1]), named, 2) == ()
+    assert class_columns(torch.zeros(4, 1, 8, 8), DataSpec((1, 8, 8), condition=(1, 8, 8)), 2) == ()
+    images, y = shades(-1.0, -1.0, -1.0, -1.0, size=64), torch.tensor([0, 2, 0, 2])
+    for name, given in (("plain", None), ("named", y)):
+        draw(tmp_path / f"{name}.png", attrs.evolve(named, shape=(1, 64, 64)), images, conditions=given)
+    plain, headed = (pixels(tmp_path / f"{name}.png") for name in ("plain", "named"))
+    above = len(headed) - len(plain)
+    assert above > 10
+    assert (headed[above:] == plain).all()
+    assert (headed[:above] < 100).any()
 
 
 # -------------------------------------------------------------------------------------------- columns and animations

@@ -98,7 +98,7 @@ def test_samples_and_scores_are_drawn_in_evaluation_mode(state, tmp_path, monkey
     train(state, 2, 1)
     seen = {}
 
-    def note(file, spec, fake, real, scores, conditions, later):
+    def note(file, spec, fake, real, scores, **others):
         seen.update(file=file, fake=fake, real=real, scores=scores(real), grad=torch.is_grad_enabled())
 
     monkeypatch.setattr(pictures, "draw", note)

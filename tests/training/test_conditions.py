@@ -73,7 +73,7 @@ def test_picture_shows_each_sample_between_its_condition_and_its_real_sample(con
     assert len({*map(str, drawn["y"])}) == n == 24
     with Image.open(run / "samples" / "step-000004.png") as picture:
         width, height = picture.size
-    side = 48 + 2  # 8 pixels, enlarged six times, and the grid's lines
+    side = 56 + 2  # 8 pixels, enlarged seven times so that there are 500 in all, and the grid's lines
     assert (width - 2, height - 2) == (9 * side, 8 * side)
 
 

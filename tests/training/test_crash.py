@@ -106,6 +106,7 @@ def test_folder_of_a_run_killed_before_it_wrote_its_recipe_can_be_used(recipe, t
     ganframe.run(ganframe.load_recipe(recipe), run)
     assert sorted(p.name for p in run.iterdir() if p.name != ".lock") == [
         "checkpoints",
+        "curves.png",
         "environment.json",
         "generator.safetensors",
         "log.jsonl",
