@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ganframe.analysis.arithmetic import arithmetic
     from ganframe.analysis.bench import bench
     from ganframe.analysis.certify import certify
+    from ganframe.analysis.compare import compare
     from ganframe.analysis.evaluate import evaluate
     from ganframe.analysis.export import export
     from ganframe.analysis.interpolation import interpolate
@@ -66,6 +67,7 @@ _HOME = {
     "arithmetic": "analysis.arithmetic",
     "bench": "analysis.bench",
     "evaluate": "analysis.evaluate",
+    "compare": "analysis.compare",
     "study": "studies.study",
     "interpolate": "analysis.interpolation",
     "invert": "analysis.inversion",
@@ -128,6 +130,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "load_generator",
     "bench",
     "evaluate",
+    "compare",
     "study",
     "interpolate",
     "arithmetic",

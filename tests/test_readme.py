@@ -97,7 +97,7 @@ def test_hook_table_lists_every_hook():
 def test_command_table_lists_every_command_and_option():
     table = MAIN[MAIN.index("| command |") : MAIN.index("Each takes `--block")]
     assert re.findall(r"^\| `ganframe ([\w-]+)", table, re.MULTILINE) == [
-        *("run", "check", "bench", "evaluate", "study", "report", "divergence", "lipschitz", "certify"),
+        *("run", "check", "bench", "evaluate", "compare", "study", "report", "divergence", "lipschitz", "certify"),
         *("recipes", "plugins", "describe", "new-plugin"),
         *("sample", "interpolate", "arithmetic", "invert", "export", "publish"),
     ]

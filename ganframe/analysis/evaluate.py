@@ -74,6 +74,34 @@ def evaluate(
         raise RequestError(f"{path}: not the folder of a run, so {unused} have no generator")
     with provenance.naming_missing_plugins(folder):
         recipe = load_recipe(folder.recipe if data is None else data, registry=registry)
+    judge = judge_for(recipe, registry, metrics, samples, against, device)
+    try:
+        if is_run:
+            own_recipe = recipe if data is None else None
+            scores = scores_of_run(folder, judge, step, own_recipe, truncations, standing_statistics, precision)
+        else:
+            scores = _of_files(folder.path, judge)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RequestError(f"{path}: there is not enough memory for {judge.wanted():,} samples; judge fewer") from error
+    failed = [f"{path}: {score['metric']}: {score['error']}" for score in scores if "error" in score]
+    if failed:
+        raise RequestError("\n".join(failed))
+    if is_run:
+        keep(folder, scores)
+    return scores
+
+
+def judge_for(
+    recipe: Recipe,
+    registry: Registry,
+    metrics: Iterable[str | Mapping[str, Any]] = (),
+    samples: int | None = None,
+    against: Against | None = None,
+    device: torch.device | str | None = None,
+) -> Judge:
+    """A judge by the data of a recipe and by `metrics`; by default those of the recipe, or what suits the data."""
     judged = _open(recipe)
     where = torch.device(device) if device is not None else _device()
 
@@ -85,26 +113,10 @@ def evaluate(
     chosen = [own.get(given, given) if isinstance(given, str) else given for given in metrics]
     others = iter(load_metrics([given for given in chosen if not isinstance(given, Evaluation)], registry))
     asked = tuple(given if isinstance(given, Evaluation) else next(others) for given in chosen)
-    judge = make(asked or recipe.metrics) if asked or own else _default(judged, registry, make)
-    try:
-        if is_run:
-            own_recipe = recipe if data is None else None
-            scores = _of_run(folder, judge, step, own_recipe, truncations, standing_statistics, precision)
-        else:
-            scores = _of_files(folder.path, judge)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise RequestError(f"{path}: there is not enough memory for {judge.wanted():,} samples; judge fewer") from error
-    failed = [f"{path}: {score['metric']}: {score['error']}" for score in scores if "error" in score]
-    if failed:
-        raise RequestError("\n".join(failed))
-    if is_run:
-        _keep(folder, scores)
-    return scores
+    return make(asked or recipe.metrics) if asked or own else _default(judged, registry, make)
 
 
-def _keep(folder: RunFolder, scores: list[Score]) -> None:
+def keep(folder: RunFolder, scores: list[Score]) -> None:
     """Adds the scores to the run's own, or warns where its folder cannot be written, as somebody else's."""
     try:
         append_evaluations(folder, scores)
@@ -151,14 +163,14 @@ def _default(data: JudgedData, registry: Registry, make: Callable[[tuple[Evaluat
     return judge
 
 
-def _of_run(
+def scores_of_run(
     folder: RunFolder,
     judge: Judge,
-    step: int | None,
-    recipe: Recipe | None,
-    truncations: Sequence[float | None],
-    batches: int | None,
-    precision: Precision,
+    step: int | None = None,
+    recipe: Recipe | None = None,
+    truncations: Sequence[float | None] = (None,),
+    batches: int | None = None,
+    precision: Precision = "no",
 ) -> list[Score]:
     """The scores of a run's generator, at each truncation, with standing statistics of so many batches if given.
 
@@ -171,9 +183,7 @@ def _of_run(
     heeds_y = heeds_y and generator.spec.condition == judge.data.spec.condition
     if generator.heeds_y and not heeds_y:
         raise RequestError(f"{folder.path}: the generator heeds other labels or conditions than this data has")
-    chosen = how_chosen(folder.generator) if step is None else None
-    newest = folder.checkpoints()[-1:]
-    at = step if step is not None else chosen["step"] if chosen else step_of(newest[0]) if newest else 0
+    at, chosen_by = (step, None) if step is not None else sampled_step(folder)
     sides = [(psi, generator if psi is None else generator.truncated(psi)) for psi in truncations]
     about = {
         "step": at,
@@ -187,7 +197,7 @@ def _of_run(
     for psi, G in sides:
         G = G if batches is None else G.with_standing_statistics(batches)
         x, y = generate(judge, G.prior, G.decode, judge.wanted(), heeds_y)
-        more: dict[str, Any] = {"chosen_by": chosen["by"] if chosen else None}
+        more: dict[str, Any] = {"chosen_by": chosen_by}
         more |= {} if psi is None else {"truncation": psi}
         more |= {} if batches is None else {"standing_statistics": {"batches": batches, "batch_size": BATCH_SIZE}}
         more |= {} if precision == "no" else {"precision": precision}
@@ -195,6 +205,15 @@ def _of_run(
             {**score, "protocol": {**score["protocol"], **more}, "judged": about} for score in judge.scores(x, y)
         ]
     return scores
+
+
+def sampled_step(folder: RunFolder) -> tuple[int, str | None]:
+    """The step of the weights in generator.safetensors, and the metric that chose it, None for the last ones."""
+    chosen = how_chosen(folder.generator)
+    newest = folder.checkpoints()[-1:]
+    if chosen:
+        return chosen["step"], chosen["by"]
+    return step_of(newest[0]) if newest else 0, None
 
 
 def _of_files(path: Path, judge: Judge) -> list[Score]:

@@ -201,9 +201,7 @@ def compare(paths: Sequence[str | Path], samples: int = 500) -> list[LipschitzRe
 
 def short_names(found: Sequence[LipschitzReport]) -> list[str]:
     """The runs' paths without their common prefix."""
-    parts = [one.run.resolve().parts for one in found]
-    shared = next((i for i, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), -2)
-    return ["/".join(names[shared:]) for names in parts]
+    return run_folder.short_names([one.run for one in found])
 
 
 def _report(one: LipschitzReport) -> dict[str, Any]:

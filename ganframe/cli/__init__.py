@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that --help answers at once.
 from ganframe.cli.bench import bench
 from ganframe.cli.certify import certify
 from ganframe.cli.common import main
+from ganframe.cli.compare import compare
 from ganframe.cli.evaluate import evaluate
 from ganframe.cli.invert import invert
 from ganframe.cli.latents import arithmetic, interpolate, sample
@@ -22,6 +23,7 @@ for _command in (
     check,
     bench,
     evaluate,
+    compare,
     study,
     report,
     divergence,

@@ -1,0 +1,30 @@
+"""ganframe compare on the command line."""
+
+import json
+from pathlib import Path
+
+
+def test_table_has_a_column_for_each_run_and_says_how_numbers_were_found(call, tiny):
+    for seed in (0, 1):
+        call("run", tiny(), "--out", f"runs/{seed}", "--set", f"seed={seed}")
+    told = call("compare", "runs/0", "runs/1", "--samples", 60)
+    lines = told.stdout.splitlines()
+    assert lines[0].split() == ["0", "1"]
+    assert ["step", "6", "6"] in [line.split() for line in lines]
+    (row,) = (line.split() for line in lines if line.strip().startswith("modes ↑"))
+    assert len(row) == 4
+    assert "modes: 60 generated samples" in told.stdout
+    assert lines[-1] == "done: comparisons/tiny/1/ has compare.json, curves.png, samples.png"
+    assert "runs/0: judging 60 samples" in told.stderr
+    again = call("compare", "runs/0", "runs/1", "--samples", 60, "--out", "again")
+    assert "runs/0: its scores are in evaluations.jsonl already" in again.stderr
+    assert again.stdout.splitlines()[:-1] == lines[:-1]
+
+
+def test_json_has_each_run_with_its_scores(call, tiny):
+    for seed in (0, 1):
+        call("run", tiny(), "--out", f"runs/{seed}", "--set", f"seed={seed}")
+    found = json.loads(call("compare", "runs/0", "runs/1", "--samples", 60, "--json").stdout)
+    assert [(one["run"], one["step"]) for one in found] == [("runs/0", 6), ("runs/1", 6)]
+    assert [score["protocol"]["samples"] for one in found for score in one["scores"]] == [60, 60]
+    assert json.loads(Path("comparisons/tiny/1/compare.json").read_text()) == found
