@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 from torch import Tensor
 
+from ganframe.analysis.compare_page import write_compare_page
 from ganframe.analysis.evaluate import judge_for, keep, sampled_step, scores_of_run
 from ganframe.analysis.trained import TrainedGenerator, load_generator
 from ganframe.components import DataSpec
@@ -19,7 +20,7 @@ from ganframe.data.real import at_most
 from ganframe.errors import RequestError, counted, note, warn
 from ganframe.judging.best import score_curves
 from ganframe.judging.judge import Judge, named
-from ganframe.judging.protocol import Score, called, differences, numbers, recipe_hash
+from ganframe.judging.protocol import Score, called, described, differences, numbers, recipe_hash
 from ganframe.plugins.registry import load
 from ganframe.recipes.problems import Problems
 from ganframe.recipes.reading import load_recipe
@@ -33,6 +34,7 @@ from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import generator_spec
 
 RESULT = "compare.json"
+ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 POINTS = 1_000  # samples of each run in a picture of points
 WIDE = 6  # images in a row of each run
 PIXELS = 1_024  # along a side of the images of each run at most, unless one has more
@@ -47,6 +49,12 @@ class Line:
     number: str
     better: str | None
     values: tuple[float | None, ...]
+
+    @property
+    def title(self) -> str:
+        """The number with its metric, and an arrow that says which direction is better."""
+        name = self.number if self.number.startswith(self.metric) else f"{self.metric}: {self.number}"
+        return name + ARROWS[self.better]
 
 
 @attrs.frozen
@@ -67,6 +75,12 @@ class Compared:
     lines: tuple[Line, ...]
     unlike: tuple[str, ...]
 
+    @property
+    def protocols(self) -> list[str]:
+        """How numbers were found: a line for each metric, or several where runs differ."""
+        lines = (f"{score['metric']}: {described(score['protocol'])}" for scores in self.scores for score in scores)
+        return list(dict.fromkeys(lines))
+
 
 def compare(
     runs: Sequence[str | Path],
@@ -82,8 +96,8 @@ def compare(
 
     `metrics` and `samples` are those of `evaluate`. A score that a run has already, of these weights and by the same
     protocol, is used again; others are added to its evaluations.jsonl. `n` samples of `seed` are drawn of each run,
-    from the same latents where priors are equal. Writes curves.png, samples.png and compare.json to `out`, or the next
-    comparisons/<name>/<number>/.
+    from the same latents where priors are equal. Writes curves.png, samples.png, report.html, a page of all of it,
+    and compare.json to `out`, or the next comparisons/<name>/<number>/.
 
     Raises RequestError before anything is written where a folder holds no run, where runs make samples of different
     shapes, where the data is missing, or a metric does not suit it.
@@ -121,7 +135,18 @@ def compare(
             unlike=tuple(unlike),
         )
         _draw_samples(made / "samples.png", dict(zip(names, generators, strict=True)), judge, n, seed)
-        _draw_curves(made / "curves.png", names, folders, recipes, logs)
+        panels = _panels(names, folders, recipes, logs)
+        if panels:
+            curves.draw_curves(made / "curves.png", panels, "Curves of all runs")
+        write_compare_page(
+            made / "report.html",
+            compared.names,
+            compared.steps,
+            [(line.title, line.values) for line in compared.lines],
+            [*compared.protocols, *compared.unlike],
+            made / "samples.png",
+            panels,
+        )
         write_text(made / RESULT, json.dumps(as_json(compared), indent=2) + "\n")  # last: where it is, all is there
     return compared
 
@@ -250,18 +275,12 @@ def _count(spec: DataSpec) -> int:
     return columns**2
 
 
-def _draw_curves(
-    file: Path,
-    names: Sequence[str],
-    folders: Sequence[RunFolder],
-    recipes: Sequence[Recipe],
-    logs: Sequence[list[Record]],
-) -> None:
-    """The curves of all runs; no file where no run has logged anything."""
+def _panels(
+    names: Sequence[str], folders: Sequence[RunFolder], recipes: Sequence[Recipe], logs: Sequence[list[Record]]
+) -> list[curves.Curves]:
+    """The curves of all runs; empty where no run has logged anything."""
     of_runs = {}
     for name, folder, recipe, records in zip(names, folders, recipes, logs, strict=True):
         evaluations = named(recipe.metrics, recipe.registry)
         of_runs[name] = records, score_curves(read_evaluations(folder), evaluations)
-    panels = curves.of_runs(of_runs)
-    if panels:
-        curves.draw_curves(file, panels, "Curves of all runs")
+    return curves.of_runs(of_runs)

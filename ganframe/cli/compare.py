@@ -58,18 +58,14 @@ def compare(
 
 def _print(found: Compared) -> None:
     """The table, a run in each column, and the protocol of each metric."""
-    from ganframe.judging.protocol import described
-    from ganframe.studies.texts import ARROWS
     from ganframe.training.progress import clock
 
     table = make_table("", *found.names)
     table.add_row("step", *(f"{step:,}" for step in found.steps))
     table.add_row("training time", *("–" if seconds is None else clock(seconds) for seconds in found.seconds))
     for line in found.lines:
-        name = line.number if line.number.startswith(line.metric) else f"{line.metric}: {line.number}"
         cells = ("–" if value is None else f"{value:.5g}" for value in line.values)
-        table.add_row(name + ARROWS[line.better], *cells)
+        table.add_row(line.title, *cells)
     print_table(table)
-    protocols = (f"{score['metric']}: {described(score['protocol'])}" for scores in found.scores for score in scores)
-    for text in dict.fromkeys([*protocols, *found.unlike]):
+    for text in (*found.protocols, *found.unlike):
         say(text, indent=2)

@@ -14,8 +14,12 @@ def test_table_has_a_column_for_each_run_and_says_how_numbers_were_found(call, t
     (row,) = (line.split() for line in lines if line.strip().startswith("modes ↑"))
     assert len(row) == 4
     assert "modes: 60 generated samples" in told.stdout
-    assert lines[-1] == "done: comparisons/tiny/1/ has compare.json, curves.png, samples.png"
+    assert lines[-1] == "done: comparisons/tiny/1/ has compare.json, curves.png, report.html, samples.png"
     assert "runs/0: judging 60 samples" in told.stderr
+    page = Path("comparisons/tiny/1/report.html").read_text(encoding="utf-8")
+    assert "Comparison of 0, 1" in page
+    assert "modes: 60 generated samples" in page
+    assert page.count('class="chart"') >= 4
     again = call("compare", "runs/0", "runs/1", "--samples", 60, "--out", "again")
     assert "runs/0: its scores are in evaluations.jsonl already" in again.stderr
     assert again.stdout.splitlines()[:-1] == lines[:-1]
