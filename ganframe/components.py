@@ -193,6 +193,13 @@ class Dataset:
         it is a condition. A `torch.utils.data.TensorDataset` is kept on the device and indexed there; a `Distribution`
         is sampled on the device; any other dataset is read through a DataLoader.
 
+        An `IterableDataset` is a stream: its samples are taken in its own order, and `iter` begins it anew, also where
+        it ended. It sees one reader, as processes and workers each read all of it and keep their own rows. With
+        `state_dict` and `load_state_dict` (dicts, lists, texts, numbers, tensors) a resumed run goes on where it was;
+        without, it is read again from the beginning of the epoch. `set_epoch(epoch)` is called before each, if there is
+        one. With `iterate(wanted)` in the place of `iter` it may yield None for the i-th sample where wanted(i) is
+        false, and so save the work of decoding it.
+
         What `__getitem__` draws at random, as augmentation does, it draws from the global generators of torch, numpy or
         Python: the recipe's seed decides those for each batch. A resumed run would not restore another generator.
         """

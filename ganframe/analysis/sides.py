@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from ganframe.analysis.trained import TrainedGenerator, load_generator
 from ganframe.components import Dataset, DataSpec, Distribution, Generator
@@ -19,7 +19,7 @@ from ganframe.data.feed import Feed, Share, check_batch, open_feed
 from ganframe.data.latents import sample_prior
 from ganframe.data.real import judging_data
 from ganframe.data.seeds import derive_seeds
-from ganframe.errors import RecipeError
+from ganframe.errors import RecipeError, RequestError
 from ganframe.recipes.problems import Problems
 from ganframe.recipes.tables import Comparison, FromRun, Recipe
 from ganframe.training.networks import samples_at_a_time
@@ -75,6 +75,8 @@ class Side:
             return self.judged if held_out else data
         if isinstance(data, Distribution):
             return data
+        if isinstance(data, IterableDataset):
+            raise RequestError("a stream has no length, so no part of it can be held out; use data that holds some out")
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.seed))
         count = max(1, round(HELD_OUT * len(data)))
         rows = order[:count] if held_out else order[count:]

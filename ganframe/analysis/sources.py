@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from ganframe.analysis.trained import TrainedGenerator, load_generator
 from ganframe.components import Dataset, DataSpec, Distribution, Judging
@@ -87,6 +87,8 @@ def _opened(dataset: Dataset, title: str) -> tuple[DataSpec, Any, Any]:
 
 
 def _of_opened(dataset: Dataset, registry: Registry, title: str, spec: DataSpec, built: Any, judged: Any) -> Source:
+    if isinstance(judged, IterableDataset):
+        raise RequestError(f"{title}: a stream has no length; give data of which the number of samples is known")
     kind = "drawn" if isinstance(judged, Distribution) else "all" if judged is built else "held out"
     return Source(
         title,

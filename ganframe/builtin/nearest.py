@@ -7,6 +7,7 @@ from collections.abc import Callable
 import attrs
 from attrs.validators import and_, ge, gt, lt, optional
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from ganframe import Distribution, Judging, Metric, option
 from ganframe.builtin.distances import nearest
@@ -46,6 +47,8 @@ class Nearest(Metric):
     def build(self, judging: Judging) -> _Copies:
         if isinstance(judging.data, Distribution):
             raise ValueError("training samples are drawn anew for each batch, so that none can be memorised")
+        if isinstance(judging.data, IterableDataset):
+            raise ValueError("the data is a stream without a length, so that not all of it can be compared")
         extract = judging.features(self.features)
         count = len(judging.data)  # type: ignore[arg-type]
         training = extract(judging.training(count if self.training is None else min(count, self.training))[0])

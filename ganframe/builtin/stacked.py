@@ -12,7 +12,7 @@ import torch
 from attrs.validators import ge
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from ganframe import Dataset, DataSpec, Distribution, option
 
@@ -73,6 +73,8 @@ class Stacked(Dataset):
 
     def _stacked(self, data: TorchDataset[Any]) -> TorchDataset[Any]:
         inner = self.dataset.spec
+        if isinstance(data, IterableDataset):
+            raise ValueError("images of a stream cannot be drawn at random to be stacked; give a dataset with a length")
         if isinstance(data, Distribution):
             return Drawn(data, inner, self.channels)
         if isinstance(data, TensorDataset) and type(data).__getitem__ is TensorDataset.__getitem__:

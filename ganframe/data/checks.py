@@ -5,9 +5,11 @@ All of them raise ValueError, with a message for the user.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeGuard
 
 import torch
@@ -30,7 +32,8 @@ ROUNDING = 1e-3  # images may lie beyond ±1 by so much
 def check_data(data: Any, spec: DataSpec) -> None:
     """Raises ValueError where samples, labels or conditions are not what `spec` says.
 
-    Of a TensorDataset all samples are checked, of other finite data CHECKED_ITEMS, of a distribution as many draws. The
+    Of a TensorDataset all samples are checked, of other finite data CHECKED_ITEMS, of a stream as many, its first ones,
+    of a distribution as many draws. The
     random states of torch, numpy and Python are not changed.
     """
     if type(spec) is not DataSpec:
@@ -41,6 +44,10 @@ def check_data(data: Any, spec: DataSpec) -> None:
     with kept_random_state():
         if isinstance(data, Distribution):
             _check_draws(data, spec)
+            return
+        if isinstance(data, IterableDataset):
+            indices = [*range(CHECKED_ITEMS)]
+            check_samples(*read_items(data, spec, indices), spec, indices)
             return
         count = check_length(data)
         if is_indexed(data) and len(data.tensors) != 2:
@@ -79,12 +86,17 @@ def spread(count: int) -> list[int]:
 
 
 def read_items(data: Any, spec: DataSpec, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """These items as one batch, x (N, *shape) and y (N,) or (N, *condition). Their values are not checked."""
+    """These items as one batch, x (N, *shape) and y (N,) or (N, *condition). Their values are not checked.
+
+    A stream is begun anew, and may have fewer.
+    """
     items = []
-    for index in indices:
-        item = _item(data, index)
+    found = _first(data, indices) if isinstance(data, IterableDataset) else (_item(data, index) for index in indices)
+    for index, item in zip(indices, found, strict=False):
         check_item(item, spec, f"item {index}")
         items.append(item)
+    if not items:
+        raise ValueError("the stream must have samples; it is empty")
     x, y = default_collate(items)
     if spec.condition is None and y.dtype != torch.long:
         raise ValueError(
@@ -93,9 +105,25 @@ def read_items(data: Any, spec: DataSpec, indices: Sequence[int]) -> tuple[Tenso
     return x, y
 
 
+def _first(data: IterableDataset[Any], indices: Sequence[int]) -> Iterator[Any]:
+    """These items of a stream, in their order."""
+    items, at = iter(data), 0
+    for index in indices:
+        rest = itertools.islice(items, index - at, index - at + 1)
+        found = _called(functools.partial(list, rest), f"item {index} of the stream")
+        if not found:
+            return
+        yield found[0]
+        at = index + 1
+
+
 def _item(data: Any, index: int) -> Any:
+    return _called(lambda: data[index], f"item {index} of {len(data)}")
+
+
+def _called(read: Callable[[], Any], name: str) -> Any:
     try:
-        return data[index]
+        return read()
     except (MemoryError, torch.OutOfMemoryError, OSError, RunError):
         raise
     except Exception as error:
@@ -103,8 +131,7 @@ def _item(data: Any, index: int) -> Any:
             raise
         text = str(error).partition("\n")[0]
         raise ValueError(
-            f"item {index} of {len(data)} raised {type(error).__name__}{text and ': '}{text}; {STRICT_VARIABLE}=1 "
-            "shows where"
+            f"{name} raised {type(error).__name__}{text and ': '}{text}; {STRICT_VARIABLE}=1 shows where"
         ) from error
 
 

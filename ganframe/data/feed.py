@@ -11,21 +11,23 @@ import math
 import os
 import re
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from ganframe.components import DataSpec, Distribution
 from ganframe.data import workers as processes
 from ganframe.data.checks import check_data, check_drawn, check_item, check_samples, is_indexed, read_items
 from ganframe.data.randomness import kept_random_state, own_random_state
-from ganframe.errors import RunError, counted
+from ganframe.data.seeds import batch_seed
+from ganframe.data.stream import Batches, Position
+from ganframe.errors import RunError, counted, noted_if_slow, warn
 from ganframe.plugins.registry import STRICT_VARIABLE
 
 LOOKING = 10.0  # seconds in which a feed looks again at what it gave, where a loss is not finite
@@ -77,6 +79,8 @@ def open_feed(
 ) -> Feed:
     """The feed for what `Dataset.build` returned: drawn, indexed on the device, or read through a DataLoader.
 
+    Streams, of which the length is not known, are read in their own order.
+
     Raises ValueError where the data is not what `spec` says, or smaller than a batch.
     """
     check_data(data, spec)
@@ -85,12 +89,14 @@ def open_feed(
         return DrawnFeed(data, spec, batch_size, seed, share)
     if is_indexed(data):
         return IndexedFeed(data, spec, batch_size, seed, share)
+    if isinstance(data, IterableDataset):
+        return StreamFeed(data, spec, batch_size, seed, share, workers)
     return LoadedFeed(data, spec, batch_size, seed, share, workers)
 
 
 def check_batch(data: TorchDataset[Any], batch_size: int) -> None:
     """Raises ValueError where finite data is smaller than a batch."""
-    if isinstance(data, Distribution):
+    if isinstance(data, (Distribution, IterableDataset)):
         return
     count = len(data)  # type: ignore[arg-type]
     if count < batch_size:
@@ -225,26 +231,12 @@ class LoadedFeed:
                 collate_fn=functools.partial(_collated, self.spec),
                 pin_memory=self.share.device.type == "cuda",
                 # Of the feed's own: torch's would be changed. It seeds what a worker draws outside of its batches.
-                generator=torch.Generator().manual_seed(_batch_seed(self.order.seed, self.share.rank, self.drawn)),
+                generator=torch.Generator().manual_seed(batch_seed(self.order.seed, self.share.rank, self.drawn)),
             )
             self.batches = processes.start(loader)
-        try:
-            x, y = next(self.batches)
-        except (RunError, OSError) as error:  # a worker adds its traceback; the last line is the message
-            message = re.sub(r"^[\w.]*Error: ", "", str(error).strip().splitlines()[-1])
-            raise RunError(message if isinstance(error, RunError) else f"dataset: {message}") from None
-        except Exception as error:
-            told = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(TOLD_BY_THE_RUN, str(error))
-            if told or os.environ.get(STRICT_VARIABLE) == "1":
-                raise
-            text = (str(error).strip().splitlines() or [""])[-1]
-            raise RunError(
-                f"dataset: reading a batch raised {type(error).__name__}{text and ': '}{text}; {STRICT_VARIABLE}=1 "
-                "shows where"
-            ) from error
+        x, y = _read(self.batches)
         self.drawn += 1
-        x, y = (narrowed(side, self.share.device).to(self.share.device, non_blocking=True) for side in (x, y))
-        return as_float(x), as_y(y, self.spec)
+        return _moved(x, y, self.spec, self.share.device)
 
     def fault(self, batches: int) -> str | None:
         """What is wrong with the values of an item in the newest `batches`, read again for at most LOOKING seconds."""
@@ -265,6 +257,111 @@ class LoadedFeed:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.drawn, self.batches = state["drawn"], None
+
+
+def _read(batches: Iterator[Any]) -> Any:
+    """The next batch of a DataLoader. Raises RunError, in one line, for what a dataset raises."""
+    try:
+        return next(batches)
+    except (RunError, OSError) as error:  # a worker adds its traceback; the last line is the message
+        message = re.sub(r"^[\w.]*Error: ", "", str(error).strip().splitlines()[-1])
+        raise RunError(message if isinstance(error, RunError) else f"dataset: {message}") from None
+    except Exception as error:
+        told = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(TOLD_BY_THE_RUN, str(error))
+        if told or os.environ.get(STRICT_VARIABLE) == "1":
+            raise
+        text = (str(error).strip().splitlines() or [""])[-1]
+        raise RunError(
+            f"dataset: reading a batch raised {type(error).__name__}{text and ': '}{text}; {STRICT_VARIABLE}=1 "
+            "shows where"
+        ) from error
+
+
+def _moved(x: Tensor, y: Tensor, spec: DataSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A batch on the device, as networks take it."""
+    x, y = (narrowed(side, device).to(device, non_blocking=True) for side in (x, y))
+    return as_float(x), as_y(y, spec)
+
+
+class StreamFeed:
+    """Batches of a stream, an IterableDataset, in its order, read through a DataLoader; see ganframe.data.stream.
+
+    A resumed feed reads the last batch again, which must have the same checksum: else it warns that the stream does not
+    repeat itself.
+    """
+
+    def __init__(
+        self, data: IterableDataset[Any], spec: DataSpec, batch_size: int, seed: int, share: Share, workers: int
+    ) -> None:
+        self.stream, self.spec, self.batch_size, self.seed = data, spec, batch_size, seed
+        self.share, self.workers = share, workers
+        self.position: Position | None = None  # of the newest batch
+        self.newest: tuple[Tensor, Tensor] | None = None
+        self.checksum: int | None = None  # of the newest batch before a resume
+        self.batches: Iterator[Any] | None = None
+
+    @property
+    def data(self) -> TorchDataset[Any]:
+        return self.stream
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        if self.batches is None:
+            self.batches = self._start()
+        self.newest, self.position = _read(self.batches)
+        x, y = self.newest
+        return _moved(x, y, self.spec, self.share.device)
+
+    def _start(self) -> Iterator[Any]:
+        """The batches after the newest one."""
+        start = self.position or Position()
+        rows = self.share.of(torch.arange(self.batch_size)).tolist()
+        collate = functools.partial(_collated, self.spec)
+        loader = DataLoader(
+            Batches(self.stream, self.batch_size, self.seed, rows, start, collate),
+            batch_size=None,
+            num_workers=self.workers,
+            worker_init_fn=processes.leave_signals_to_the_run,
+            collate_fn=_as_it_is,
+            pin_memory=False,  # of tuples with more than tensors
+            generator=torch.Generator().manual_seed(batch_seed(self.seed, start.index)),
+        )
+        batches = processes.start(loader)
+        if self.position is not None:
+            with noted_if_slow("reading the stream again up to where the run was"):
+                again, _ = _read(batches)
+            if self.checksum is not None and self.share.rank == 0 and _checksum(*again) != self.checksum:
+                warn(
+                    "dataset: the stream does not give again what it gave before, so the resumed run trains on other "
+                    "samples than a run without a break"
+                )
+        return batches
+
+    def fault(self, batches: int) -> str | None:
+        """What is wrong with the values of the newest batch, or None: a stream does not go back."""
+        try:
+            if self.newest is not None:
+                check_samples(*self.newest, self.spec)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        checksum = self.checksum if self.newest is None else _checksum(*self.newest)
+        position = None if self.position is None else attrs.asdict(self.position, recurse=False)
+        return {"position": position, "checksum": checksum, "processes": self.share.processes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = None if state["position"] is None else Position(**state["position"])
+        self.checksum = state["checksum"] if state["processes"] == self.share.processes else None
+        self.newest = self.batches = None
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _checksum(x: Tensor, y: Tensor) -> int:
+    return zlib.crc32(y.contiguous().numpy().data, zlib.crc32(x.contiguous().numpy().data))
 
 
 def _collated(spec: DataSpec, items: list[Any]) -> Any:
@@ -312,14 +409,9 @@ class _Seeded(TorchDataset[Any]):
     def __getitems__(self, batch: list[int]) -> list[Any]:
         """The items of [index, *rows], as DataLoader asks for what a batch sampler yields."""
         index, *rows = batch
-        with own_random_state(_batch_seed(self.seed, self.rank, index)):
+        with own_random_state(batch_seed(self.seed, self.rank, index)):
             together = getattr(self.data, "__getitems__", None)
             return together(rows) if together else [self.data[row] for row in rows]
-
-
-def _batch_seed(seed: int, rank: int, index: int) -> int:
-    """The seed, of 32 bits, of what the items of a batch draw in the process `rank`."""
-    return int(np.random.SeedSequence((seed, rank, index)).generate_state(1)[0])
 
 
 def _scaled(x: Tensor) -> Tensor:

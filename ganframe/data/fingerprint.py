@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset
 
 from ganframe.components import Dataset, DataSpec, Distribution, with_nested
 from ganframe.data.checks import is_indexed
@@ -31,7 +33,9 @@ def fingerprint(dataset: Dataset, spec: DataSpec, data: TorchDataset[Any]) -> di
 
     "shape", "classes" and "condition" of the spec; "samples", their number; what `Dataset.fingerprint` returns, of
     datasets among the options too; and "values", a hash of all values in memory, or of a few items that are read one by
-    one. `data` is what `dataset.build` returned. Warns where items differ though they are drawn from the same seed.
+    one, of a stream its first ones. `data` is what `dataset.build` returned. Warns where items differ though they are
+    drawn from the same seed. Raises ValueError where `Dataset.fingerprint` returns something else than a dict of texts
+    and integers.
     Raises ValueError where `Dataset.fingerprint` returns something else than a dict of texts and integers.
     """
     found: dict[str, Any] = {
@@ -39,7 +43,7 @@ def fingerprint(dataset: Dataset, spec: DataSpec, data: TorchDataset[Any]) -> di
         "classes": spec.classes,
         "condition": None if spec.condition is None else list(spec.condition),
     }
-    if not isinstance(data, Distribution):
+    if not isinstance(data, (Distribution, IterableDataset)):
         found["samples"] = len(data)  # type: ignore[arg-type]
     for kind, part in with_nested(dataset):
         if kind == "dataset":
@@ -69,7 +73,7 @@ def _values(data: TorchDataset[Any]) -> str | None:
     """A hash of the values of x and y; None where items cannot be compared."""
     if is_indexed(data):
         return hashed(data.tensors)
-    count = len(data)  # type: ignore[arg-type]
+    count = ITEMS if isinstance(data, IterableDataset) else len(data)  # type: ignore[arg-type]
     rows = sorted({i * (count - 1) // (ITEMS - 1) for i in range(ITEMS)})
     first, again = (_hashed_items(data, rows) for _ in range(2))
     if first != again:
@@ -86,7 +90,8 @@ def _hashed_items(data: TorchDataset[Any], rows: list[int]) -> str | None:
     """A hash of some items, which may be drawn at random; None where an item does not consist of tensors or numbers."""
     with own_random_state(0):
         try:
-            return hashed(torch.as_tensor(side) for row in rows for side in data[row])
+            items = itertools.islice(data, ITEMS) if isinstance(data, IterableDataset) else (data[row] for row in rows)
+            return hashed(torch.as_tensor(side) for item in items for side in item)
         except (TypeError, ValueError, RuntimeError):  # what training says of such items, it says itself
             return None
 

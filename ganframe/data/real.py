@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset
 
 from ganframe.components import Dataset, DataSpec, Distribution
 from ganframe.data.checks import check_data, check_drawn, check_length, check_samples, is_indexed, read_items
@@ -48,8 +49,8 @@ def real_samples(
     """n real samples x (n, *shape) with their y (n,) or (n, *condition), on `device`, the same for the same seed.
 
     Of a distribution they are drawn. Of a finite set they are the first n of a random order, each sample once, and
-    fewer than n where the set is smaller. `data` is what `Dataset.build` returned. Raises ValueError where it is not
-    what `spec` says.
+    fewer than n where the set is smaller. Of a stream they are its first ones. `data` is what `Dataset.build` returned.
+    Raises ValueError where it is not what `spec` says.
     """
     x, y = _samples(data, spec, n, seed, device)
     x, y = (narrowed(side, device).to(device) for side in (x, y))
@@ -78,6 +79,11 @@ def _drawn(data: TorchDataset[Any], spec: DataSpec, n: int, seed: int, device: t
         for drawn in draws:
             check_drawn(drawn, part, spec)
         x, y = (torch.cat(side)[:n] for side in zip(*draws, strict=True))
+        return x, y
+    if isinstance(data, IterableDataset):
+        first = [*range(n)]
+        x, y = read_items(data, spec, first)
+        check_samples(x, y, spec, first)
         return x, y
     count = check_length(data)
     rows = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:n]

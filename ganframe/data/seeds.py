@@ -24,3 +24,8 @@ class Seeds(NamedTuple):
 def derive_seeds(seed: int, rank: int = 0) -> Seeds:
     """The seeds of the process `rank` in a run with this seed."""
     return Seeds(*(int(s) for s in np.random.SeedSequence((seed, rank)).generate_state(len(Seeds._fields))))
+
+
+def batch_seed(*numbers: int) -> int:
+    """A seed of 32 bits of what the items of a batch draw, from what identifies the batch."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset
 
 from ganframe.components import Dataset, DataSpec, Distribution
 from ganframe.data.checks import CHECKED_ITEMS, check_data, check_drawn, read_items, spread
@@ -40,7 +41,7 @@ def check_dataset(dataset: Dataset | type[Dataset]) -> None:
         return
     with _refused(name):
         check_data(data, spec)
-    indices = spread(len(data))[:4]
+    indices = [*range(4)] if isinstance(data, IterableDataset) else spread(len(data))[:4]
     torch.default_generator.manual_seed(2)
     with _refused(name):
         first = read_items(data, spec, indices)

@@ -6,6 +6,7 @@ import json
 
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 
 from ganframe.components import Distribution
 from ganframe.data.real import conditions
@@ -43,7 +44,10 @@ def first_line(trainer: Trainer, folder: RunFolder) -> str:
     state, processes = trainer.state, trainer.accelerator.num_processes
     where = device_name(state.device) + (f", {processes} processes" if processes > 1 else "")
     data = trainer.data
-    samples = "samples are drawn" if isinstance(data, Distribution) else counted(len(data), "sample")  # type: ignore[arg-type]
+    if isinstance(data, IterableDataset):
+        samples = "a stream of samples"
+    else:
+        samples = "samples are drawn" if isinstance(data, Distribution) else counted(len(data), "sample")  # type: ignore[arg-type]
     networks = {"G": state.G.network, "D": state.D.network}
     players = [f"{name} {counted(parameters(network), 'parameter')}" for name, network in networks.items()]
     at = f"; step {state.step} of {trainer.recipe.train.steps}" if state.step else ""

@@ -42,13 +42,11 @@ class Items(TorchDataset):
 
 
 class Stream(IterableDataset):
+    def __init__(self, *items):
+        self.items = items
+
     def __iter__(self):
-        yield X[0], 0
-
-
-class Numbered(Stream):
-    def __len__(self):
-        return N
+        return iter(self.items)
 
 
 class Holed(Distribution):
@@ -72,8 +70,8 @@ WRONG = {
     "floats": (TensorDataset(X, CLASSES.float()), LABELLED, r"y of item 0.* y\.long\(\)"),
     "a label too high": (TensorDataset(X, CLASSES + 2 * (torch.arange(N) == 850)), LABELLED, "found 0 to 3"),
     "labels without classes": (TensorDataset(X, CLASSES), POINTS, "without classes every y must be 0"),
-    "a stream": (Stream(), POINTS, "must have a length"),
-    "a stream that tells its length": (Numbered(), POINTS, "must have a length and items that are read by index"),
+    "an empty stream": (Stream(), POINTS, "the stream must have samples; it is empty"),
+    "a stream of x alone": (Stream((X[0], 0), X[1]), POINTS, "item 1 must be a pair"),
     "empty": (TensorDataset(X[:0], Y[:0]), POINTS, "it is empty"),
     "three": (Items(lambda i: (X[i], 0, i)), POINTS, "item 0 must be a pair"),
     "a dict": (Items(lambda i: {"x": X[i], "y": 0}), POINTS, "item 0 must be a pair"),

@@ -174,6 +174,7 @@ class WithoutHelp(Dataset):
 class Stream(IterableDataset):
     def __iter__(self):
         yield points()[0], 0
+        yield points()[1], 1
 
 
 def reseeding(n: int, g: torch.Generator) -> torch.Tensor:
@@ -208,7 +209,7 @@ WRONG = {
     "a pair of tensors": (data(lambda: (points(), Y0)), "must return a torch dataset, not tuple"),
     "a loader": (data(lambda: torch.utils.data.DataLoader(TensorDataset(points(), Y0))), "must return a torch dataset"),
     "nothing": (data(lambda: None), "must return a torch dataset, not NoneType"),
-    "a stream": (data(Stream), "must have a length"),
+    "a stream": (data(Stream), "without classes every y must be 0"),
     "empty": (
         data(lambda: TensorDataset(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))),
         "length greater than 0",

@@ -9,7 +9,7 @@ import torch
 from attrs.validators import and_, ge, gt, lt
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from ganframe import Dataset, DataSpec, Distribution, option
 
@@ -17,6 +17,8 @@ from ganframe import Dataset, DataSpec, Distribution, option
 def _finite(data: TorchDataset[Any], what: str) -> TorchDataset[Any]:
     if isinstance(data, Distribution):
         raise ValueError(f"{what} needs a finite dataset, and its `of` draws new samples for each batch; use another")
+    if isinstance(data, IterableDataset):
+        raise ValueError(f"{what} needs a dataset with a length, and its `of` is a stream; use another")
     return data
 
 
