@@ -11,6 +11,7 @@ from ganframe.builtin.efficientnet import effnet_lite0
 from ganframe.builtin.fidelity import InceptionScore, dinov2, inception, inception_logits
 from ganframe.builtin.frechet import Frechet, Kernel
 from ganframe.builtin.funnels import FunnelsCube, FunnelsMoved
+from ganframe.builtin.huggingface import HuggingFace
 from ganframe.builtin.image_folder import ImageFolder
 from ganframe.builtin.images import Digits, TorchvisionDataset
 from ganframe.builtin.mlp import MLPDiscriminator, MLPGenerator
@@ -61,6 +62,7 @@ def ganframe_datasets() -> dict[str, type]:
         "digits": Digits,
         "image_folder": ImageFolder,
         "npz": Npz,
+        "huggingface": HuggingFace,
         "table": Table,
         "zip_folder": ZipFolder,
         "stacked": Stacked,

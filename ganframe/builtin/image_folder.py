@@ -50,7 +50,8 @@ def sides_of_at_least(pixels: int) -> Callable[[Any, Any, Size], None]:
     return check
 
 
-def _check_colour(_: Any, __: Any, name: str) -> None:
+def check_colour(_: Any, __: Any, name: str) -> None:
+    """A validator of an option that names a colour."""
     from PIL.ImageColor import getrgb
 
     try:
@@ -82,7 +83,7 @@ class ImageFolder(Dataset):
         3, help="3 for colour, 1 for greyscale, 4 for colour and opacity; others from arrays and TIFF", validator=ge(1)
     )
     background: str = option(
-        "white", help='what transparent images are laid on: a colour by name or "#rrggbb"', validator=_check_colour
+        "white", help='what transparent images are laid on: a colour by name or "#rrggbb"', validator=check_colour
     )
     white: float | None = option(
         None,
@@ -260,6 +261,15 @@ def opened(file: str, archive: Archive | None) -> str | Member:
     return file if archive is None else Member(archive, file[len(os.path.join(archive.file, "")) :])
 
 
+def in_depth(x: Tensor, deep: bool) -> Tensor:
+    """An image as floats in [-1, 1] where one of its dataset has more than 8 bits, else as uint8."""
+    if deep and x.dtype == torch.uint8:
+        return x.float().div_(127.5).sub_(1)
+    if not deep and x.dtype != torch.uint8:  # another format under the name of a JPEG
+        return x.add(1).mul_(127.5).round_().to(torch.uint8)
+    return x
+
+
 class _Files(TorchDataset[tuple[Tensor, int | Tensor]]):
     """Images read from disk at each access: x (C, H, W), uint8 or floats if one is deep; y the index of the folder."""
 
@@ -277,8 +287,4 @@ class _Files(TorchDataset[tuple[Tensor, int | Tensor]]):
             x = read_image(file, own.channels, own.size, own.background, own.white)
         except ValueError as error:
             raise RunError(str(error)) from error
-        if self.deep and x.dtype == torch.uint8:
-            x = x.float().div_(127.5).sub_(1)
-        if not self.deep and x.dtype != torch.uint8:  # another format under the name of a JPEG
-            x = x.add(1).mul_(127.5).round_().to(torch.uint8)
-        return x, self.labels[index]
+        return in_depth(x, self.deep), self.labels[index]
