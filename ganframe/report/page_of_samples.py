@@ -18,8 +18,9 @@ from ganframe.storage.points import Points, load_points
 from ganframe.storage.run_folder import RunFolder
 
 FRAMES = 100  # at most, whatever a run has drawn
+PICTURES = 60  # at most
 BYTES = 1_800_000  # of all pictures of a page together
-LARGEST = 1_000  # pixels of a side of a picture that is made smaller
+LARGEST = 640  # pixels of a side of a picture that is made smaller
 UNITS = 1_000  # along each axis, in which places are written
 BINS = 60
 ARROW = 70.0  # units that the longest of the arrows have, but for the last twentieth
@@ -52,14 +53,13 @@ def _by_step(folder: RunFolder, suffix: str) -> list[tuple[int, Path]]:
 
 def _pictures(files: Sequence[tuple[int, Path]], caption: str) -> Html | None:
     """Pictures of samples, as many as fit in BYTES. Large ones are made smaller."""
-    for most in (60, 40, 25, 15, 8, 4, 2):
-        chosen = evenly(files, most)
-        encoded = [(step, _encoded(file, BYTES // max(1, len(chosen)))) for step, file in chosen]
-        there = [(step, *found) for step, found in encoded if found is not None]
-        if sum(len(data) for _, data, _ in there) <= BYTES:
-            break
-    if not there:
+    chosen = evenly(files, PICTURES)
+    each = BYTES // max(1, len(chosen))
+    encoded = [(step, found) for step, file in chosen if (found := _encoded(file, each)) is not None]
+    if not encoded:
         return None
+    largest = max(len(data) for _, (data, _) in encoded)
+    there = [(step, *found) for step, found in evenly(encoded, max(2, BYTES // largest))]
     left = f" {len(there)} of {len(files)} pictures." if len(there) < len(files) else ""
     labels = [f"step {step:,}" for step, *_ in there]
     sources = [data_uri(data, kind) for _, data, kind in there]
@@ -79,12 +79,9 @@ def _encoded(file: Path, most: int) -> tuple[bytes, str] | None:
             made = image.convert("RGBA" if image.mode in ("RGBA", "LA") else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    for side, quality in ((LARGEST, 80), (LARGEST, 50), (LARGEST // 2, 50)):
-        made.thumbnail((side, side))
-        out = io.BytesIO()
-        made.save(out, "WEBP", quality=quality)
-        if out.tell() <= most:
-            break
+    made.thumbnail((LARGEST, LARGEST))
+    out = io.BytesIO()
+    made.save(out, "WEBP", quality=75, method=2)
     return out.getvalue(), "webp"
 
 

@@ -34,7 +34,7 @@ class Points:
 def save_points(file: Path, points: Points) -> None:
     """Writes the points atomically."""
     kept = {name: value for name, value in attrs.asdict(points, recurse=False).items() if value is not None}
-    kept = {name: value.detach().float().cpu().contiguous() for name, value in kept.items()}
+    kept = {name: value.detach().float().cpu().contiguous().clone() for name, value in kept.items()}
 
     def write(partial: Path) -> None:
         with as_os_error(partial):
