@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -216,3 +217,8 @@ def test_shuffled_stream_says_where_it_cannot_be_resumed_exactly(saved, tmp_path
     ganframe.resume("parts", ["train.steps=9"])
     whole, parts = ((tmp_path / run / "generator.safetensors").read_bytes() for run in ("whole", "parts"))
     assert (whole == parts) != ("trains on other samples" in capsys.readouterr().err)
+
+
+def test_missing_library_is_said_with_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert "pip install 'ganframe[huggingface]'" in refused(HuggingFace("somebody/faces"))

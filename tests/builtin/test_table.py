@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 
 import numpy as np
 import pytest
@@ -298,3 +299,9 @@ def test_resumed_run_equals_the_uninterrupted_one(trained, tmp_path):
     ganframe.resume("parts", ["train.steps=6"])
     whole, parts = ((tmp_path / run / "generator.safetensors").read_bytes() for run in ("whole", "parts"))
     assert whole == parts
+
+
+def test_missing_pandas_is_said_with_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_text("a\n1\n2\n")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert "pip install 'ganframe[table]'" in refused(Table(str(tmp_path / "a.csv")))
