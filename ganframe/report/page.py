@@ -95,10 +95,9 @@ def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[object]
         mark = ' class="marked"' if number in chosen else ""
         cells = "".join(f"<td{one.attributes}>{one}</td>" for one in others)
         body.append(f'<tr{mark}><th scope="row"{first.attributes}>{first}</th>{cells}</tr>')
-    return _scrolled(
-        caption,
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>",
-    )
+    made = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    # The caption is not in the table, so that it does not scroll with it.
+    return Html(f'<p class="caption">{escape(caption)}</p>{_scrolled(caption, made)}')
 
 
 class _Cell(str):

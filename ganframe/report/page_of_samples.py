@@ -94,7 +94,7 @@ def _caption(folder: RunFolder, spec: DataSpec | None) -> str:
     told = "The latents are the same at each step."
     if spec is not None and spec.is_image and spec.classes and 6 <= spec.classes <= 12:
         names = spec.class_names or tuple(map(str, range(spec.classes)))
-        return f"{told} Columns are classes, from left to right: {', '.join(names)}."
+        return f"{told} Where the generator heeds labels, columns are classes, from left to right: {', '.join(names)}."
     return told
 
 

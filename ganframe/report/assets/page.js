@@ -176,7 +176,12 @@
     const tints = { surface: "muted", data: "c0", samples: "c1", grid: "c2", arrows: "c3" };
     const on = {};
     let now = 0;
-    const side = 1000, left = 56, bottom = 48, inner = side - left - 16, top = side - bottom - inner;
+    const side = 1000;
+    let letters, left, inner, top;
+    const fit = () => { // letters are as large on a phone
+      letters = Math.max(22, 12 * side / Math.max(1, canvas.clientWidth));
+      left = 2.2 * letters; inner = side - left - 16; top = 16;
+    };
     const at = (points, i) => [left + points[2 * i] / 1000 * inner, top + (1 - points[2 * i + 1] / 1000) * inner];
     canvas.width = canvas.height = side;
 
@@ -223,13 +228,13 @@
     };
     const axes = () => {
       pen.strokeStyle = color("muted"); pen.lineWidth = 1; pen.strokeRect(left, top, inner, inner);
-      pen.fillStyle = color("text"); pen.font = "22px system-ui, sans-serif";
+      pen.fillStyle = color("text"); pen.font = `${letters}px system-ui, sans-serif`;
       const [x0, x1, y0, y1] = data.range;
       pen.textBaseline = "top";
       pen.textAlign = "left"; pen.fillText(short(x0), left, top + inner + 8);
       pen.textAlign = "right"; pen.fillText(short(x1), left + inner, top + inner + 8);
       pen.textAlign = "center"; pen.fillText("x₁", left + inner / 2, top + inner + 8);
-      pen.save(); pen.translate(left - 34, top + inner); pen.rotate(-Math.PI / 2);
+      pen.save(); pen.translate(left - 1.4 * letters, top + inner); pen.rotate(-Math.PI / 2);
       pen.textAlign = "left"; pen.fillText(short(y0), 0, 0);
       pen.textAlign = "center"; pen.fillText("x₂", inner / 2, 0);
       pen.textAlign = "right"; pen.fillText(short(y1), inner, 0);
@@ -238,6 +243,7 @@
     const show = (i) => {
       now = i;
       const frame = data.frames[i];
+      fit();
       pen.fillStyle = color("back"); pen.fillRect(0, 0, side, side);
       pen.save(); pen.beginPath(); pen.rect(left, top, inner, inner); pen.clip();
       if (on.surface && frame.surface) surface(frame);
@@ -259,6 +265,7 @@
       figure.querySelector(".layers").append(make("label", {}, box, key, label));
     }
     player(figure, data.labels, show);
+    new ResizeObserver(() => show(now)).observe(canvas);
   });
 
   // ----------------------------------------------------------------------------------------------------- the rest
