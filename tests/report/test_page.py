@@ -1,13 +1,13 @@
 """The page: texts of users stay text, charts are thinned without loss of peaks, and it works in a browser."""
 
+import hashlib
 import json
 import math
 import re
 import time
+from importlib import resources
 
 import pytest
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
 from ganframe.report.page import (
     POINTS,
@@ -28,6 +28,7 @@ from ganframe.report.page import (
     write_page,
 )
 
+ARROW_LEFT, END, SPACE = "\ue012", "\ue010", "\ue00d"  # keys, by their codes in WebDriver
 BAD = "</script><script>document.title='run'</script>\"'&<img src=x onerror=document.title='run'>--><!--"
 PIXELS = {  # of one pixel each
     "red": "data:image/gif;base64,R0lGODlhAQABAIAAAP8AAP8AACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==",
@@ -93,12 +94,24 @@ def test_page_needs_nothing_from_elsewhere(tmp_path):
     assert "Permission is hereby granted" in text  # uPlot's licence
 
 
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("uPlot.iife.min.js", "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"),
+        ("uPlot.min.css", "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04"),
+    ],
+)
+def test_charts_are_drawn_by_the_released_files_of_uplot(name, sha256):
+    """Those of uPlot 1.6.32 on npm, byte by byte."""
+    assert hashlib.sha256((resources.files("ganframe.report") / "assets" / name).read_bytes()).hexdigest() == sha256
+
+
 def test_page_opens_without_errors_and_shows_texts_of_users_as_they_are(tmp_path, open_page):
     write_page(tmp_path / "page.html", "title " + BAD, sections(), [notice(BAD)])
     browser = open_page(tmp_path / "page.html")
     assert browser.title == "title " + BAD
-    assert browser.find_element(By.TAG_NAME, "h1").text == "title " + BAD
-    assert browser.find_element(By.CSS_SELECTOR, "h3").text == "Losses " + BAD
+    assert browser.find_element("tag name", "h1").text == "title " + BAD
+    assert browser.find_element("css selector", "h3").text == "Losses " + BAD
 
 
 def test_page_runs_no_script_but_its_own(tmp_path, open_page):
@@ -113,19 +126,19 @@ def test_page_runs_no_script_but_its_own(tmp_path, open_page):
 def test_curves_are_drawn_with_a_gap_where_a_value_is_not_finite(tmp_path, open_page):
     write_page(tmp_path / "page.html", "t", sections())
     browser = open_page(tmp_path / "page.html")
-    wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, ".chart canvas"))
+    wait_for(lambda: browser.find_elements("css selector", ".chart canvas"))
     assert coloured(browser, ".chart canvas") > 300
-    names = [button.text for button in browser.find_elements(By.CSS_SELECTOR, ".legend button")]
+    names = [button.text for button in browser.find_elements("css selector", ".legend button")]
     assert names == ["loss " + BAD, "other"]
 
 
 def test_legend_switches_a_line_by_keyboard(tmp_path, open_page):
     write_page(tmp_path / "page.html", "t", sections())
     browser = open_page(tmp_path / "page.html")
-    wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, ".legend button"))
+    wait_for(lambda: browser.find_elements("css selector", ".legend button"))
     before = coloured(browser, ".chart canvas")
-    button = browser.find_elements(By.CSS_SELECTOR, ".legend button")[0]
-    button.send_keys(Keys.SPACE)
+    button = browser.find_elements("css selector", ".legend button")[0]
+    button.send_keys(SPACE)
     assert button.get_attribute("aria-pressed") == "false"
     wait_for(lambda: coloured(browser, ".chart canvas") < before)
 
@@ -133,14 +146,14 @@ def test_legend_switches_a_line_by_keyboard(tmp_path, open_page):
 def test_slider_moves_the_picture_by_keyboard_and_play_ends_at_the_last(tmp_path, open_page):
     write_page(tmp_path / "page.html", "t", sections())
     browser = open_page(tmp_path / "page.html")
-    image, slider = (browser.find_element(By.CSS_SELECTOR, f".slides {one}") for one in ("img", "input"))
+    image, slider = (browser.find_element("css selector", f".slides {one}") for one in ("img", "input"))
     assert image.get_attribute("src") == PIXELS["red"]
-    slider.send_keys(Keys.ARROW_LEFT)
+    slider.send_keys(ARROW_LEFT)
     assert image.get_attribute("src") == PIXELS["blue"]
     assert slider.get_attribute("aria-valuetext") == BAD
-    slider.send_keys(Keys.END)
-    play = browser.find_element(By.CSS_SELECTOR, ".slides .play")
-    play.send_keys(Keys.SPACE)
+    slider.send_keys(END)
+    play = browser.find_element("css selector", ".slides .play")
+    play.send_keys(SPACE)
     assert play.text == "Pause"
     assert slider.get_attribute("value") == "0"
     wait_for(lambda: play.text == "Play")
@@ -161,7 +174,7 @@ def test_switch_of_colours_changes_the_page_and_is_remembered(tmp_path, open_pag
     write_page(tmp_path / "page.html", "t", sections())
     browser = open_page(tmp_path / "page.html")
     light = background(browser)
-    browser.find_element(By.CSS_SELECTOR, "select.theme").send_keys("dark")
+    browser.find_element("css selector", "select.theme").send_keys("dark")
     dark = background(browser)
     assert dark != light
     browser = open_page(tmp_path / "page.html")
@@ -170,7 +183,7 @@ def test_switch_of_colours_changes_the_page_and_is_remembered(tmp_path, open_pag
 
 
 def background(browser):
-    return browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    return browser.find_element("tag name", "body").value_of_css_property("background-color")
 
 
 def coloured(browser, selector):

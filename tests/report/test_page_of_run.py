@@ -10,8 +10,6 @@ import tomllib
 import pytest
 import torch
 from PIL import Image
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
 import ganframe
 from ganframe.plugins.registry import load
@@ -23,6 +21,7 @@ from ganframe.storage.log import read_log
 from ganframe.storage.points import Points, save_points
 from ganframe.storage.run_folder import RunFolder
 
+HOME, SPACE = "\ue011", "\ue00d"  # keys, by their codes in WebDriver
 BAD = "</script><script>document.title='run'</script><img src=x onerror=document.title='run'>"
 LARGEST = 3_000_000  # bytes of a page
 RECIPE = """
@@ -317,18 +316,18 @@ def test_page_works_in_a_browser(runs, open_page, accessibility, kind):
 
 def test_page_of_a_run_under_conditions_works_in_a_browser(translated, open_page, accessibility):
     browser = open_page(translated.report)
-    assert "condition y, sample G(z, y), real sample x" in browser.find_element(By.TAG_NAME, "main").text
+    assert "condition y, sample G(z, y), real sample x" in browser.find_element("tag name", "main").text
     check_slider(browser)
     assert accessibility() == {}
 
 
 def test_layers_of_the_plane_switch_by_keyboard(runs, open_page):
     browser = open_page(runs["plane"].report)
-    boxes = browser.find_elements(By.CSS_SELECTOR, ".scene .layers input")
+    boxes = browser.find_elements("css selector", ".scene .layers input")
     assert [box.is_selected() for box in boxes] == [True, True, True, False, False]
     for box in boxes:
         before = screen(browser)
-        box.send_keys(Keys.SPACE)
+        box.send_keys(SPACE)
         assert screen(browser) != before
 
 
@@ -346,23 +345,23 @@ def test_texts_of_users_stay_texts(half, open_page):
 
 
 def check_curves(browser):
-    charts = browser.find_elements(By.CSS_SELECTOR, ".chart")
+    charts = browser.find_elements("css selector", ".chart")
     assert charts
     for chart in charts:
         browser.execute_script("arguments[0].scrollIntoView()", chart)
-        wait_for(lambda chart=chart: chart.find_elements(By.TAG_NAME, "canvas"))
-        assert chart.find_elements(By.CSS_SELECTOR, ".legend button")
-        assert chart.find_elements(By.CSS_SELECTOR, "details table")
+        wait_for(lambda chart=chart: chart.find_elements("tag name", "canvas"))
+        assert chart.find_elements("css selector", ".legend button")
+        assert chart.find_elements("css selector", "details table")
 
 
 def check_slider(browser):
     """The slider moves what is shown, by keyboard, and the button plays."""
-    slider = browser.find_element(By.CSS_SELECTOR, ".player input[type=range]")
+    slider = browser.find_element("css selector", ".player input[type=range]")
     last = screen(browser)
-    slider.send_keys(Keys.HOME)
+    slider.send_keys(HOME)
     first = screen(browser)
     assert first != last
-    browser.find_element(By.CSS_SELECTOR, ".player .play").send_keys(Keys.SPACE)
+    browser.find_element("css selector", ".player .play").send_keys(SPACE)
     wait_for(lambda: screen(browser) == last)
 
 

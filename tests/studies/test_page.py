@@ -4,13 +4,12 @@ import json
 import re
 
 import pytest
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
 import ganframe
 from ganframe.studies.page import write_study_page
 from ganframe.studies.study import status
 
+ENTER = "\ue007"  # keys, by their codes in WebDriver
 BAD = "</script><img src=x onerror=document.title='run'>"
 STUDY = f"""
 base = "tiny.toml"
@@ -52,15 +51,15 @@ def write(folder):
 def test_cells_open_the_pages_of_their_runs(study, open_page, accessibility):
     folder = study()
     browser = open_page(write(folder), width=390)
-    cells = browser.find_elements(By.CSS_SELECTOR, "td details")
+    cells = browser.find_elements("css selector", "td details")
     assert len(cells) == 9  # three choices, three numbers of `modes`
-    cells[0].find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
-    first = cells[0].find_elements(By.TAG_NAME, "a")
+    cells[0].find_element("tag name", "summary").send_keys(ENTER)
+    first = cells[0].find_elements("tag name", "a")
     assert [re.sub(r": .*", "", seed.text) for seed in first] == ["seed 0", "seed 1"]
     assert accessibility() == {}
     first[0].click()
     assert browser.title.startswith("Run ")
-    browser.find_element(By.LINK_TEXT, "The study of this run").click()
+    browser.find_element("link text", "The study of this run").click()
     assert browser.title == "Study study"
     browser = open_page(folder / "report.html", dark=True)
     assert accessibility() == {}
