@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ganframe.plugins.registry import component
     from ganframe.recipes.reading import load_recipe
     from ganframe.recipes.tables import Recipe
+    from ganframe.report.notebook import show
     from ganframe.studies.study import study
     from ganframe.training.run import Run, resume, run
 
@@ -88,6 +89,7 @@ _HOME = {
     **dict.fromkeys(
         ("group_size", "mean_scores", "mixes_samples", "refuse_mixed_samples", "score_gradients"), "declarations"
     ),
+    "show": "report.notebook",
     "whole_batch": "batches",
     **dict.fromkeys(("Ramp", "Timing"), "engine.timing"),
 }
@@ -137,6 +139,7 @@ __all__ = [  # noqa: RUF022  (by theme: what a plugin needs, what a script needs
     "invert",
     "export",
     "publish",
+    "show",
     "certify",
     "verify_certificate",
     "Recipe",

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal; a line now and then elsewhere."""
+"""A progress bar on a terminal or in a notebook; a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ganframe.engine.state import Callback, State
+from ganframe.report.notebook import in_notebook, live_bar
 from ganframe.storage.log import Record
 
 
@@ -15,12 +16,17 @@ from ganframe.storage.log import Record
 def progress(
     steps: int, done: int, records: list[Record], shown: bool, scores: Callable[[], str] = lambda: ""
 ) -> Iterator[Callback]:
-    """Yields a callback that shows the step, the last record's losses, the speed and the time, on standard error.
+    """Yields a callback that shows the step, the last record's losses, the speed and the time.
+
+    On standard error; in a notebook, below the cell.
 
     `scores` returns the latest scores as a text.
     """
     if not shown:
         yield lambda state: None
+        return
+    if in_notebook():
+        yield _bar(steps, done, records, scores, live_bar(steps))
         return
     if not sys.stderr.isatty():
         yield _lines(steps, done, records, scores)
@@ -34,21 +40,30 @@ def progress(
         BarColumn(None, table_column=Column(min_width=4, ratio=1)),
         TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
-    begun = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), auto_refresh=False, expand=True) as bar:
         task = bar.add_task("", total=steps, completed=done, text="")
-        due = 0.0
 
-        def callback(state: State) -> None:
-            nonlocal due
-            now = time.monotonic()
-            if now >= due or state.step == steps:
-                due = now + 0.25
-                pace = _pace(now - begun, state.step - done, steps - state.step)
-                text = f"{state.step}/{steps}  {pace}  {scores()}  {_losses(records)}"
-                bar.update(task, completed=state.step, text=text, refresh=True)
+        def show(step: int, text: str) -> None:
+            bar.update(task, completed=step, text=text, refresh=True)
 
-        yield callback
+        yield _bar(steps, done, records, scores, show)
+
+
+def _bar(
+    steps: int, done: int, records: list[Record], scores: Callable[[], str], show: Callable[[int, str], None]
+) -> Callback:
+    """Shows the step four times a second."""
+    begun, due = time.monotonic(), 0.0
+
+    def callback(state: State) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due or state.step == steps:
+            due = now + 0.25
+            pace = _pace(now - begun, state.step - done, steps - state.step)
+            show(state.step, f"{state.step}/{steps}  {pace}  {scores()}  {_losses(records)}")
+
+    return callback
 
 
 def _lines(steps: int, done: int, records: list[Record], scores: Callable[[], str]) -> Callback:

@@ -20,6 +20,7 @@ from ganframe.engine.state import Callback, State
 from ganframe.errors import RecipeError, RequestError, RunError, counted, note, warn
 from ganframe.recipes.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.recipes.tables import Recipe
+from ganframe.report.notebook import run_html
 from ganframe.storage import checkpoints, evaluations, log, provenance, run_folder
 from ganframe.storage.log import Record
 from ganframe.storage.messages import Messages, kept_warnings
@@ -54,7 +55,11 @@ class Run:
     """A finished run: its folder and the records of log.jsonl."""
 
     folder: Path
-    log: list[Record]
+    log: list[Record] = attrs.field(repr=lambda log: f"<{counted(len(log), 'record')}>")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: the last means, scores and picture."""
+        return run_html(RunFolder(self.folder), self.log)
 
 
 @process_state_kept()
