@@ -270,10 +270,15 @@
 
   // ----------------------------------------------------------------------------------------------------- the rest
 
-  const heat = () => all("td.heat").forEach((cell) => {
-    cell.style.background = `color-mix(in srgb, var(--c0) ${Math.round(45 * Number(cell.dataset.share))}%, var(--back))`;
-  });
+  const heat = () => {
+    const [low, high] = ["back", "c0"].map((name) => color(name).match(/[\d.]+/g).map(Number));
+    for (const cell of all("td.heat")) {
+      const share = 0.45 * Number(cell.dataset.share);
+      cell.style.background = `rgb(${[0, 1, 2].map((c) => Math.round(low[c] + (high[c] - low[c]) * share)).join(", ")})`;
+    }
+  };
   heat();
+  redraws.push(heat);
 
   all("button.copy").forEach((button) => button.addEventListener("click", async () => {
     const code = button.parentElement.querySelector("code");
