@@ -132,17 +132,18 @@ def draw_pictures(trainer: Trainer, file: Callable[[int], Path], writer: Writer 
     return draw_samples(trainer.sampled, spec, z, y, real, file, watch, part, seed, writer)
 
 
-def draw_run_curves(folder: RunFolder, records: list[Record], scores: Mapping[str, Line]) -> None:
+def draw_run_curves(folder: RunFolder, name: str, records: list[Record], scores: Mapping[str, Line]) -> None:
     """Writes curves.png of a run's log and of the scores of its metrics, where there are two points to connect.
+
+    `name` is that of its recipe: the picture of equal runs is the same in any folder.
 
     Called once, at the end. Left out where it cannot be written, as on a full disk: no run is lost for it.
     """
     if len(records) < 2:
         return
     panels = curves.of_run(records, scores)
-    title = "/".join(folder.path.resolve().parts[-2:])
     with suppress(OSError):
-        write_atomically(folder.curves, lambda partial: curves.draw_curves(partial, panels, title))
+        write_atomically(folder.curves, lambda partial: curves.draw_curves(partial, panels, name))
 
 
 def number_shown(spec: DataSpec) -> int:

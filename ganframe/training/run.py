@@ -93,8 +93,8 @@ def _begin(recipe: Recipe, out: str | Path | None, callbacks: Sequence[Callback]
         ):
             if main:
                 run_folder.refuse_begun(folder)
-                messages.begin(folder)
                 describe_run(trainer, folder)
+                messages.begin(folder)  # last: a folder with nothing but messages would be taken for a begun run
             return _train(trainer, folder, [], callbacks)
     except (LateState, NotCompilable) as fault:
         if main:
@@ -262,7 +262,7 @@ def _train(trainer: Trainer, folder: RunFolder, records: list[Record], others: S
     finally:
         writer.close()
         if main:
-            draw_run_curves(folder, records, {} if scores is None else scores.curves())
+            draw_run_curves(folder, trainer.recipe.name, records, {} if scores is None else scores.curves())
         for tracker in accelerator.trackers:  # not `end_training`, which destroys the caller's process group
             tracker.finish()
     return Run(folder.path, records)

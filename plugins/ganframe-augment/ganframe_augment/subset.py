@@ -33,8 +33,8 @@ class Subset(Dataset):
     def held_out(self) -> TorchDataset[Any] | None:
         return self._parts()[1]
 
-    def decode(self, x: Tensor) -> Any:
-        return self.of.decode(x)
+    def decode(self, x: Tensor, y: Tensor | None = None) -> Any:
+        return self.of.decode(x, y)
 
     def _parts(self) -> tuple[TorchDataset[Any], TorchDataset[Any] | None]:
         """The few samples, and the others."""

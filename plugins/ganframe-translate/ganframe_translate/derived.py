@@ -100,7 +100,7 @@ class Derived(Dataset):
         """A hash of images in memory whose conditions are drawn; what else identifies them, their dataset says."""
         return fingerprint_of(self, "values of images") if self.condition in RANDOM else {}
 
-    def decode(self, x: Tensor) -> Any:
+    def decode(self, x: Tensor, y: Tensor | None = None) -> Any:
         return self.of.decode(x)
 
     def condition_of(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
