@@ -282,5 +282,6 @@ def test_job_ends_with_a_rank_that_dies_and_resumes_to_the_same_bytes(recipe, tm
     steps = read_records(tmp_path / "singly")
     for at, record in enumerate(records):
         for name in record.keys() - {"step"}:
-            mean = sum(step[name] for step in steps[3 * at : 3 * at + 3]) / 3
-            assert record[name] == pytest.approx(mean, abs=1e-6), name
+            since = [step[name] for step in steps[3 * at : 3 * at + 3]]
+            expected = since[-1] if name.startswith(("gradient_norm_", "lr_")) else sum(since) / 3
+            assert record[name] == pytest.approx(expected, abs=1e-6), name
