@@ -1,4 +1,4 @@
-"""Trackers of Accelerate: learning rates and pictures, besides the means and scores of a run.
+"""Pictures for the trackers of Accelerate, which get the numbers of each log line besides.
 
 Each tracker of Accelerate takes numbers alike. Pictures it takes in its own way, or by the library beneath it.
 """
