@@ -120,13 +120,12 @@ def set_aside(folder: RunFolder, after: int) -> None:
 
 
 def remove_leftovers(folder: RunFolder, step: int, keep: int, best: int | None = None) -> None:
-    """Removes what a killed process left of saving the checkpoint of `step`."""
-    for pattern in (".step-*.partial", ".step-*.old"):
-        for left in (folder.path / "checkpoints").glob(pattern):
-            delete(left)
-    for left in folder.path.glob(".tmp*"):  # safetensors writes to a temporary file of this name first
-        if re.fullmatch(r"\.tmp\w{6}", left.name):
-            delete(left)
+    """Removes what a killed process left half written, and checkpoints older than those that are kept at `step`."""
+    for place in (folder.path, folder.path / "checkpoints", folder.path / "samples"):
+        for left in place.glob(".*"):
+            # safetensors writes to a temporary file of such a name first
+            if re.fullmatch(r"\..+\.partial|\.step-\d+\.old|\.tmp\w{6}", left.name):
+                delete(left)
     _remove_old([path for path in folder.checkpoints() if step_of(path) <= step], keep, best)
 
 

@@ -18,6 +18,7 @@ from ganframe.engine.algorithm import train
 from ganframe.engine.recording import NotCompilable
 from ganframe.engine.state import Callback, State
 from ganframe.errors import RecipeError, RequestError, RunError, counted, note, warn
+from ganframe.judging.best import score_curves
 from ganframe.recipes.problems import is_out_of_memory, lost_worker, no_memory
 from ganframe.recipes.tables import Recipe
 from ganframe.report.notebook import run_html
@@ -159,6 +160,7 @@ def _restore_newest(trainer: Trainer, folder: RunFolder, resumed: changes.Resume
     if step >= trainer.recipe.train.steps:
         if main:  # it may have been killed between its last checkpoint and its end
             checkpoints.remove_leftovers(folder, step, keep, _best_step(trainer, folder))
+            _draw_missing_curves(trainer, folder)
         raise RequestError(
             f"{folder.path}: this run has finished, at step {step}; continue it with --set train.steps=…"
         )
@@ -181,6 +183,13 @@ def _restore_newest(trainer: Trainer, folder: RunFolder, resumed: changes.Resume
         checkpoints.remove_leftovers(folder, step, keep, _best_step(trainer, folder))
         log.write_log(folder, records)
     return records
+
+
+def _draw_missing_curves(trainer: Trainer, folder: RunFolder) -> None:
+    if not folder.curves.exists():
+        judge, scores = trainer.judge, evaluations.read_evaluations(folder)
+        lines = {} if judge is None else score_curves(scores, judge.evaluations)
+        draw_run_curves(folder, trainer.recipe.name, log.read_log(folder), lines)
 
 
 def _say_other_threads(trainer: Trainer, folder: RunFolder) -> None:

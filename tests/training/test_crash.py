@@ -122,9 +122,17 @@ def test_leftovers_of_a_process_killed_after_its_last_checkpoint_are_removed(rec
     (saved / ".step-000006.partial").mkdir()
     for step in (2, 3, 4):
         (saved / f"step-{step:06d}").mkdir()
+    complete = sorted(run.glob("*"))
+    curves = (run / "curves.png").read_bytes()
+    for name in (".curves.png.partial", ".report.html.partial", "samples/.step-000006.png.partial", ".tmpAb12Cd"):
+        (run / name).write_bytes(b"half")
+    (run / "curves.png").unlink()
     with pytest.raises(RequestError, match="has finished"):
         ganframe.resume(run)
     assert sorted(p.name for p in saved.iterdir()) == ["step-000004", "step-000006"]
+    assert sorted(run.glob("*")) == complete
+    assert (run / "curves.png").read_bytes() == curves
+    assert [p.name for p in [*run.glob(".*"), *(run / "samples").glob(".*")] if p.name != ".lock"] == []
 
 
 def test_resume_reports_its_checkpoint_and_newer_damaged_ones(recipe, tmp_path, capsys, assert_equals_straight_run):
