@@ -143,6 +143,29 @@ def test_legend_switches_a_line_by_keyboard(tmp_path, open_page):
     wait_for(lambda: coloured(browser, ".chart canvas") < before)
 
 
+def test_all_charts_are_drawn_though_nobody_scrolls(tmp_path, open_page):
+    charts = [chart(f"Chart {i}", [0, 1], [Series("a", [0.0, 1.0])]) for i in range(20)]
+    write_page(tmp_path / "page.html", "t", [Section("Curves", charts)])
+    browser = open_page(tmp_path / "page.html")
+    wait_for(lambda: len(browser.find_elements("css selector", ".chart canvas")) == 20)
+
+
+def test_scale_of_a_chart_becomes_logarithmic_and_linear_again(tmp_path, open_page):
+    x = list(range(9))
+    growing, signed = Series("a", [10.0**i for i in x]), Series("b", [-1.0, *x[1:]])
+    write_page(tmp_path / "page.html", "t", [Section("Curves", [chart("A", x, [growing]), chart("B", x, [signed])])])
+    browser = open_page(tmp_path / "page.html")
+    wait_for(lambda: len(browser.find_elements("css selector", ".chart canvas")) == 2)
+    (button,) = browser.find_elements("css selector", ".legend .log")  # not of the chart with a negative value
+    linear = lowest_row_in_the_middle(browser)
+    button.send_keys(SPACE)
+    assert button.get_attribute("aria-pressed") == "true"
+    wait_for(lambda: lowest_row_in_the_middle(browser) < 0.7 * linear)
+    assert coloured(browser, ".chart canvas") > 300
+    button.send_keys(SPACE)
+    wait_for(lambda: lowest_row_in_the_middle(browser) == linear)
+
+
 def test_slider_moves_the_picture_by_keyboard_and_play_ends_at_the_last(tmp_path, open_page):
     write_page(tmp_path / "page.html", "t", sections())
     browser = open_page(tmp_path / "page.html")
@@ -198,6 +221,22 @@ def coloured(browser, selector):
         }
         return found;""",
         selector,
+    )
+
+
+def lowest_row_in_the_middle(browser):
+    """The lowest row, from the top, of what a chart's canvas has in colour between .45 and .55 of its width."""
+    return browser.execute_script(
+        """const canvas = document.querySelector(".chart canvas"), width = canvas.width;
+        const pixels = canvas.getContext("2d").getImageData(0, 0, width, canvas.height).data;
+        let lowest = 0;
+        for (let i = 0; i < pixels.length; i += 4) {
+          const [r, g, b, a] = pixels.slice(i, i + 4), share = (i / 4 % width) / width;
+          if (share > 0.45 && share < 0.55 && a > 128 && Math.max(r, g, b) - Math.min(r, g, b) > 60) {
+            lowest = Math.floor(i / 4 / width);
+          }
+        }
+        return lowest;"""
     )
 
 

@@ -47,7 +47,7 @@
     const place = figure.querySelector(".plot"), readout = figure.querySelector(".readout");
     const legend = figure.querySelector(".legend");
     const values = (y) => y.map((v) => (v === "gap" ? null : v === null ? undefined : v));
-    let lines = data.series, plot;
+    let lines = data.series, plot, log = false;
     const style = (i) => ({ color: `c${i % 8}`, dash: dashes[i % 3] });
     const shown = lines.map(() => true);
 
@@ -68,20 +68,20 @@
     const build = () => {
       if (plot) plot.destroy();
       const text = color("muted"), grid = color("line"), font = "12px system-ui, sans-serif";
-      const room = (self, ticks) => 22 + 7.5 * Math.max(3, ...(ticks || []).map((tick) => tick.length));
+      const room = (self, ticks) => 22 + 7.5 * Math.max(3, ...(ticks || []).map((tick) => (tick || "").length));
       const axis = { stroke: text, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid }, font, labelFont: font };
-      const numbers = (self, ticks) => ticks.map(short);
+      const numbers = (self, ticks) => ticks.map((tick) => (tick === null ? "" : short(tick))); // null: not labelled, on a logarithmic axis
       const labelled = (label) => (label ? { label, labelSize: 20 } : {});
       const second = data.second ? [{ ...axis, grid: { show: false }, scale: "second", side: 1, values: numbers, size: room, ...labelled(data.second.label) }] : [];
       plot = new uPlot({
         width: Math.max(200, place.clientWidth), height: 240,
         legend: { show: false }, padding: [10, data.second ? 0 : 24, 0, 0],
-        scales: { x: { time: false, ...(data.xrange ? { range: data.xrange } : {}) }, ...(data.second ? { second: { range: data.second.range } } : {}) },
+        scales: { x: { time: false, ...(data.xrange ? { range: data.xrange } : {}) }, ...(log ? { y: { distr: 3 } } : {}), ...(data.second ? { second: { range: data.second.range } } : {}) },
         cursor: { y: false, points: { size: 7 }, ...(data.labels[0] === "step" ? { sync: { key: "step" } } : {}) },
         hooks: { setCursor: [() => plot && tell()] },
         axes: [
           { ...axis, values: numbers, size: 34, ...labelled(data.labels[0]) },
-          { ...axis, values: numbers, incrs: steps, size: room, ...labelled(data.labels[1]) },
+          { ...axis, values: numbers, ...(log ? {} : { incrs: steps }), size: room, ...labelled(data.labels[1]) },
           ...second,
         ],
         series: [{}, ...lines.map((line, i) => ({
@@ -104,6 +104,16 @@
       });
       legend.append(button);
     });
+    const known = lines.flatMap((line) => line.y.filter((v) => typeof v === "number"));
+    if (data.points !== false && known.length && Math.min(...known) > 0) {
+      const button = make("button", { type: "button", class: "log", "aria-pressed": "false" }, "logarithmic");
+      button.addEventListener("click", () => {
+        log = !log;
+        button.setAttribute("aria-pressed", log);
+        build();
+      });
+      legend.append(button);
+    }
     new ResizeObserver(() => {
       const width = Math.max(200, place.clientWidth);
       if (plot.width !== width) plot.setSize({ width, height: 240 });
@@ -112,15 +122,17 @@
     return { set: (new_lines) => { lines = new_lines; plot.setData([data.x, ...lines.map((line) => values(line.y))]); } };
   };
 
-  // Charts are drawn when they come near to what is seen, so that a page with many opens at once.
+  // Charts near to what is seen are drawn first and the others one by one after them, so that a page with many opens at
+  // once; all before it is printed.
+  const waiting = new Set(all("figure.chart"));
+  const drawn = (figure) => { if (waiting.delete(figure)) draw(figure, dataOf(figure)); };
   const nearby = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      nearby.unobserve(entry.target);
-      draw(entry.target, dataOf(entry.target));
-    }
+    entries.filter((entry) => entry.isIntersecting).forEach((entry) => drawn(entry.target));
   }, { rootMargin: "400px" });
-  all("figure.chart").forEach((figure) => nearby.observe(figure));
+  waiting.forEach((figure) => nearby.observe(figure));
+  const others = () => { for (const figure of waiting) { drawn(figure); setTimeout(others, 30); return; } };
+  addEventListener("load", () => setTimeout(others, 300));
+  addEventListener("beforeprint", () => waiting.forEach(drawn));
 
   // ------------------------------------------------------------------------------------------------------- players
 
@@ -180,7 +192,11 @@
     let letters, left, inner, top;
     const fit = () => { // letters are as large on a phone
       letters = Math.max(22, 12 * side / Math.max(1, canvas.clientWidth));
-      left = 2.2 * letters; inner = side - left - 16; top = 16;
+      left = 3.2 * letters; inner = side - left - 16; top = 16;
+    };
+    const ticks = (low, high) => { // round numbers, four to eight of them
+      const step = steps.find((size) => (high - low) / size < 8), first = Math.ceil(low / step);
+      return [...Array(Math.floor(high / step) - first + 1).keys()].map((i) => (first + i) * step);
     };
     const at = (points, i) => [left + points[2 * i] / 1000 * inner, top + (1 - points[2 * i + 1] / 1000) * inner];
     canvas.width = canvas.height = side;
@@ -230,15 +246,17 @@
       pen.strokeStyle = color("muted"); pen.lineWidth = 1; pen.strokeRect(left, top, inner, inner);
       pen.fillStyle = color("text"); pen.font = `${letters}px system-ui, sans-serif`;
       const [x0, x1, y0, y1] = data.range;
-      pen.textBaseline = "top";
-      pen.textAlign = "left"; pen.fillText(short(x0), left, top + inner + 8);
-      pen.textAlign = "right"; pen.fillText(short(x1), left + inner, top + inner + 8);
-      pen.textAlign = "center"; pen.fillText("x₁", left + inner / 2, top + inner + 8);
-      pen.save(); pen.translate(left - 1.4 * letters, top + inner); pen.rotate(-Math.PI / 2);
-      pen.textAlign = "left"; pen.fillText(short(y0), 0, 0);
-      pen.textAlign = "center"; pen.fillText("x₂", inner / 2, 0);
-      pen.textAlign = "right"; pen.fillText(short(y1), inner, 0);
-      pen.restore();
+      const axis = (low, high, name, outward) => { // along the first axis of the pen, its texts on the side `outward`
+        pen.textAlign = "center"; pen.textBaseline = outward > 0 ? "top" : "bottom";
+        for (const tick of ticks(low, high)) {
+          const place = (tick - low) / (high - low) * inner;
+          pen.beginPath(); pen.moveTo(place, 0); pen.lineTo(place, 0.4 * letters * outward); pen.stroke();
+          pen.fillText(short(tick), place, 0.6 * letters * outward);
+        }
+        pen.fillText(name, inner / 2, 1.8 * letters * outward);
+      };
+      pen.save(); pen.translate(left, top + inner); axis(x0, x1, "x₁", 1);
+      pen.rotate(-Math.PI / 2); axis(y0, y1, "x₂", -1); pen.restore();
     };
     const show = (i) => {
       now = i;
