@@ -221,9 +221,14 @@ class Dataset:
         """Returns samples x (N, *shape) with their y in a form for people. By default x itself.
 
         For rows of a table that is a pandas DataFrame, or rows that make one, as a list of dicts:
-        `ganframe sample RUN --out rows.csv` writes it. y is None where it is not known, or the data has none.
+        `ganframe sample RUN --out rows.csv` writes it. y is None where it is not known, or the data has none. Where
+        there is a `scheme`, it is called as decode(x, y, scheme), and must not need the data.
         """
         return x
+
+    def scheme(self) -> str | None:
+        """Returns what `decode` needs of the data, as a text that a run keeps; None, as here, if that is nothing."""
+        return None
 
 
 class Distribution(TorchDataset[tuple[Tensor, Tensor]]):

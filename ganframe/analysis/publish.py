@@ -1,7 +1,8 @@
 """Publishes a run: a folder with its weights, recipe, scores and a model card, fit for Hugging Face's hub.
 
     generator.safetensors  discriminator.safetensors  recipe.toml  environment.json  README.md  samples.png
-    conditions.safetensors, where the data has conditions; evaluations.jsonl, where the weights were judged
+    conditions.safetensors, where the data has conditions; scheme.json, where samples become rows of a table
+    evaluations.jsonl, where the weights were judged
 
 It is a run folder without the means to resume: `load_generator` and `train.from` take it.
 """
@@ -32,7 +33,7 @@ from ganframe.storage.run_folder import RunFolder, existing, step_of
 from ganframe.storage.weights import how_chosen
 
 SHOWN = 64  # samples in the picture
-COPIED = ("generator", "recipe", "environment", "conditions")
+COPIED = ("generator", "recipe", "environment", "conditions", "scheme")
 
 
 @attrs.frozen
@@ -149,6 +150,8 @@ def _notes(folder: RunFolder, document: Mapping[str, Any], licence: str | None, 
         yield "the model card has no scores; `ganframe evaluate RUN` measures some"
     if folder.conditions.is_file():
         yield "conditions.safetensors has conditions of the data"
+    if folder.scheme.is_file():
+        yield "scheme.json has the categories of the data, and the limits of its numbers"
     for place, text in _texts(document):
         if Path(text).is_absolute() or text.startswith("~"):
             yield f"recipe.toml says {place} = {text!r}, which others will see"

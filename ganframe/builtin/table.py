@@ -7,6 +7,7 @@ import functools
 import hashlib
 import itertools
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ganframe import Dataset, DataSpec, option, warn
-from ganframe.builtin.table_columns import Array, Category, Column, Constant, Number, fitted
+from ganframe.builtin.table_columns import Array, Category, Column, Constant, Number, Scheme, fitted
 
 if TYPE_CHECKING:
     import pandas
@@ -83,23 +84,24 @@ class Table(Dataset):
         told = {"columns": kinds, "scales of columns": scales}
         return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32] for name, value in told.items()}
 
-    def decode(self, x: Tensor, y: Tensor | None = None) -> pandas.DataFrame:
+    def decode(self, x: Tensor, y: Tensor | None = None, scheme: str | None = None) -> pandas.DataFrame:
         """Samples x (N, D) as a pandas DataFrame with the names and types of the columns of the file.
 
-        The column of labels is that of y (N,), and is left out without it. Raises ValueError for x of another width.
+        The column of labels is that of y (N,), and is left out without it. With a `scheme` the file is not needed.
+        Raises ValueError for x of another width.
         """
-        import pandas
+        own = self._scheme() if scheme is None else Scheme.from_json(scheme)
+        if x.shape[1:] != (own.width,):
+            raise ValueError(f"samples of shape {tuple(x.shape[1:])} are no rows of {self.file}: ({own.width},)")
+        return own.decode(x.double().cpu().numpy(), None if y is None else y.cpu().numpy())
 
+    def scheme(self) -> str:
+        """The columns' names, types, categories, means and limits."""
+        return self._scheme().to_json()
+
+    def _scheme(self) -> Scheme:
         own = self._opened()
-        if x.shape[1:] != self.spec.shape:
-            raise ValueError(f"samples of shape {tuple(x.shape[1:])} are no rows of {self.file}: {self.spec.shape}")
-        blocks = np.split(
-            x.double().cpu().numpy(), np.cumsum([sum(column.widths) for column in own.columns])[:-1], axis=1
-        )
-        found = {c.name: c.decode(block) for c, block in zip(own.columns, blocks, strict=True)}
-        if own.y is not None and y is not None:
-            found[own.y.name] = own.y.of_codes(y.cpu().numpy())
-        return pandas.DataFrame({name: found[name] for name in own.table.columns if name in found})
+        return Scheme(tuple(own.table.columns), tuple(own.columns), own.y)
 
     def _opened(self) -> _Opened:
         file = Path(self.file).expanduser()
@@ -154,6 +156,7 @@ def _read(options: Table, file: Path) -> pandas.DataFrame:
     """The table with types that know missing values. Raises ValueError, in one line."""
     try:
         import pandas
+        import pyarrow  # type: ignore[import-untyped]  # noqa: F401  (for the types of columns that a run keeps, too)
 
         if file.suffix.lower() in (".parquet", ".pq"):
             table = pandas.read_parquet(file, dtype_backend="numpy_nullable")
@@ -201,13 +204,29 @@ def _training_rows(file: Path, count: int, share: float) -> Array:
 
 
 def _dates(name: str, column: pandas.Series) -> pandas.Series:
+    """A column of texts as dates. Raises ValueError where it can be read in two ways, as 03/04/2024 can."""
     import pandas
 
-    try:
-        return pandas.to_datetime(column)
-    except (ValueError, TypeError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"column '{name}' is in dates, and cannot be read as dates: {reason}") from error
+    if pandas.api.types.is_numeric_dtype(column):  # as 20240229, which are no nanoseconds since 1970
+        column = column.astype("string")
+    year_first = column.dropna().astype(str).str.match(r"\s*\d{4}(\D|\d{4}$)").all()
+    found, reasons = [], []
+    for day_first in (False,) if year_first else (False, True):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that a format is read as day first, or row by row
+                found.append(pandas.to_datetime(column, dayfirst=day_first))
+        except (ValueError, TypeError, OverflowError) as error:
+            reasons.append(str(error).splitlines()[0])
+    if not found:
+        raise ValueError(f"column '{name}' is in dates, and cannot be read as dates: {reasons[0]}")
+    differ = (found[0] != found[-1]) & found[0].notna()
+    if differ.any():
+        raise ValueError(
+            f"column '{name}' is in dates: {column[differ].iloc[0]!r} may have the day or the month first; write dates "
+            "as 2024-02-29"
+        )
+    return found[0]
 
 
 def _label(name: str, column: pandas.Series, training: Array) -> Category:

@@ -10,7 +10,15 @@ from pathlib import Path
 from ganframe.errors import RequestError
 from ganframe.storage.files import first_line
 
-FILES = ("*.safetensors", "recipe.toml", "environment.json", "evaluations.jsonl", "README.md", "samples.png")
+FILES = (
+    "*.safetensors",
+    "recipe.toml",
+    "environment.json",
+    "scheme.json",
+    "evaluations.jsonl",
+    "README.md",
+    "samples.png",
+)
 """What a published folder has, and all that is fetched of a repository: data, and no code."""
 NAME = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?/?")  # a Path has one slash
 

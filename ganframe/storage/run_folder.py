@@ -80,6 +80,11 @@ class RunFolder:
         return self.discriminator.is_file() and not self.checkpoints()
 
     @property
+    def scheme(self) -> Path:
+        """What `decode` of the dataset needs of the data, where it needs something."""
+        return self.path / "scheme.json"
+
+    @property
     def conditions(self) -> Path:
         return self.path / "conditions.safetensors"
 

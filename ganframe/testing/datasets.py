@@ -24,9 +24,9 @@ def check_dataset(dataset: Dataset | type[Dataset]) -> None:
     Samples x are finite float tensors of spec.shape; images have values in [-1, 1], or dtype uint8. Labels y are
     integers in 0..classes - 1, and 0 if spec.classes is None; conditions are finite float tensors of spec.condition, or
     uint8 if that is the shape of an image. Blocks of spec.columns wider than 1 are one-hot. `held_out` returns None or
-    data of the same form. `decode` accepts samples, and their y where the data has labels or conditions. Two builds
-    from one seed return the same samples. A `Distribution` draws with the given generator only, on that generator's
-    device, around its `modes`.
+    data of the same form. `decode` accepts samples, and their y where the data has labels or conditions, and a `scheme`
+    where there is one. Two builds from one seed return the same samples. A `Distribution` draws with the given
+    generator only, on that generator's device, around its `modes`.
 
     Raises AssertionError for the first property that is violated.
     """
@@ -54,7 +54,7 @@ def check_dataset(dataset: Dataset | type[Dataset]) -> None:
 
 
 def _check_others(name: str, spec: DataSpec, config: Any, x: Tensor) -> None:
-    """`held_out` and `decode`."""
+    """`held_out`, `decode` and `scheme`."""
     with calling(f"{name}: held_out()"):
         held_out = config.held_out()
     if held_out is not None:
@@ -73,6 +73,12 @@ def _check_others(name: str, spec: DataSpec, config: Any, x: Tensor) -> None:
     if spec.classes is not None or spec.condition is not None:
         with calling(f"{name}: decode(x, y), x of shape {tuple(x.shape)},", "y is None, or that of samples x"):
             config.decode(x, spec.blank(len(x)))
+    with calling(f"{name}: scheme()"):
+        scheme = config.scheme()
+    if scheme is not None:
+        require(isinstance(scheme, str), f"{name}: scheme must return a text or None, not {type(scheme).__name__}")
+        with calling(f"{name}: decode(x, None, scheme), x of shape {tuple(x.shape)},", "scheme is that of scheme()"):
+            config.decode(x, None, scheme)
     require(torch.equal(before, x), f"{name}: decode changes samples in place")
 
 

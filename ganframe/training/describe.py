@@ -21,7 +21,10 @@ KEPT = 64  # conditions, for samples without the dataset
 
 
 def describe_run(trainer: Trainer, folder: RunFolder) -> None:
-    """Writes recipe.toml and environment.json, and conditions.safetensors where the data has conditions."""
+    """Writes recipe.toml and environment.json.
+
+    Also conditions.safetensors and scheme.json, where the data has conditions and where `decode` needs them.
+    """
     recipe = trainer.recipe
     environment = {
         **trainer.versions,
@@ -34,6 +37,9 @@ def describe_run(trainer: Trainer, folder: RunFolder) -> None:
         environment["classes"] = list(trainer.spec.class_names)  # label 0 is the first
     write_text(folder.recipe, trainer.toml)
     write_text(folder.environment, json.dumps(environment, indent=2) + "\n")
+    scheme = recipe.dataset.scheme()
+    if scheme is not None:
+        write_text(folder.scheme, scheme)
     if trainer.spec.condition is not None and not folder.conditions.is_file():
         seed = derive_seeds(recipe.seed).judging
         save_conditions(folder.conditions, conditions(trainer.judged, trainer.spec, KEPT, seed, torch.device("cpu")))

@@ -112,6 +112,47 @@ def test_text_files_give_the_same_rows(tmp_path, name, options):
     testing.check_dataset(dataset)
 
 
+@pytest.mark.parametrize("name", ["people.parquet", "people.csv"])
+def test_scheme_decodes_as_the_table_does(saved, name, tmp_path):
+    times = {} if name == "people.parquet" else {"dates": ("born", "seen", "zone", "day"), "leave_out": ("lasted",)}
+    dataset = Table(saved(people(), name), label="town", categorical=("children",), **times)
+    x, y = dataset.build().tensors
+    expected, scheme = dataset.decode(x, y), dataset.scheme()
+    for file in tmp_path.iterdir():
+        file.unlink()
+    pandas.testing.assert_frame_equal(dataset.decode(x, y, scheme), expected, check_exact=True)
+    assert "town" not in dataset.decode(x, None, scheme).columns
+    with pytest.raises(ValueError, match="no rows"):
+        dataset.decode(x[:, 1:], y, scheme)
+
+
+@pytest.mark.parametrize(
+    ("texts", "days"),
+    [
+        (["2024-02-01", "2024-03-04"], ["2024-02-01", "2024-03-04"]),
+        (["2024/02/01", "2024/03/04"], ["2024-02-01", "2024-03-04"]),
+        (["20240201", "20240304"], ["2024-02-01", "2024-03-04"]),
+        (["2024-02-01T10:11:12", ""], ["2024-02-01", None]),
+        (["01.02.2024", "13.02.2024"], ["2024-02-01", "2024-02-13"]),
+        (["13.02.2024", "01.02.2024"], ["2024-02-13", "2024-02-01"]),
+        (["1/2/2024", "1/31/2024"], ["2024-01-02", "2024-01-31"]),
+        (["05.05.2024", "06.06.2024"], ["2024-05-05", "2024-06-06"]),
+        (["Mar 4, 2024", "Apr 1, 2024"], ["2024-03-04", "2024-04-01"]),
+        (["01.02.2024", "03.02.2024"], None),
+        (["1/2/2024", "1/3/2024", ""], None),
+    ],
+)
+def test_dates_are_read_in_the_one_order_that_fits_or_refused(tmp_path, texts, days):
+    rows = "".join(f'"{text}",{i}.5\n' for i, text in enumerate(texts))
+    (tmp_path / "a.csv").write_text("when,x\n" + rows)
+    dataset = Table(str(tmp_path / "a.csv"), dates=("when",))
+    if days is None:
+        assert "may have the day or the month first" in refused(dataset)
+    else:
+        found = dataset.decode(dataset.build().tensors[0])["when"].dt.strftime("%Y-%m-%d")
+        assert [None if pandas.isna(day) else day for day in found] == days
+
+
 def test_label_column_is_y_and_comes_back_in_its_place(saved):
     table = people()
     dataset = Table(saved(table), label="town", leave_out=("seen",))
@@ -279,8 +320,29 @@ def test_rows_are_written_with_their_labels(trained, call):
     assert pandas.read_csv("rows.csv").columns.tolist() == rows.columns.tolist()
 
 
-def test_rows_need_the_table_that_was_trained_on(trained, call, tmp_path):
+def test_rows_need_no_table_with_the_scheme_that_a_run_keeps(trained, call, tmp_path):
+    trained(of_many(200), more='label = "smokes"', condition="concat")
+    call("sample", "run", "--out", "rows.csv")
+    of_many(200).to_csv("people.csv", index=False)  # another table
+    call("sample", "run", "--out", "other.csv")
+    (tmp_path / "people.csv").unlink()
+    call("sample", "run", "--out", "none.csv")
+    assert "scheme.json has the categories" in call("publish", "run", "--to", "model").output
+    call("sample", "model", "--out", "published.csv")
+    rows = (tmp_path / "rows.csv").read_bytes()
+    assert rows.count(b"\n") == 65
+    assert rows.startswith(b"town,age,smokes\n")
+    for name in ("other.csv", "none.csv", "published.csv"):
+        assert (tmp_path / name).read_bytes() == rows
+    for text in ("{}", "", '{"names": [], "columns": [1], "y": null}'):
+        (tmp_path / "run" / "scheme.json").write_text(text)
+        assert "damaged" in call("sample", "run", "--out", "no.csv", code=2).output
+
+
+def test_rows_without_a_scheme_need_the_table_that_was_trained_on(trained, call, tmp_path):
     trained(of_many(200))
+    (tmp_path / "run" / "scheme.json").unlink()
+    call("sample", "run", "--out", "rows.csv")
     of_many(200).to_csv("people.csv", index=False)
     assert "scales of columns differ" in call("sample", "run", "--out", "rows.csv", code=2).output
     (tmp_path / "people.csv").unlink()
