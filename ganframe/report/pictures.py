@@ -101,7 +101,8 @@ def draw_side_by_side(
     Of images each generator has a grid, the data the first. Where conditions (n, *condition) are images too, a row is
     a condition, the sample of each generator, and the real one. Points are drawn on the same axes.
     """
-    kinds = {name: fake.detach().float().cpu() for name, fake in kinds.items()}
+    # A run's folder may be called data too: its samples must not be taken for real ones, nor take their place.
+    kinds = {"run data" if name == "data" else name: fake.detach().float().cpu() for name, fake in kinds.items()}
     real = real.detach().float().cpu()
     if not spec.is_image:
         draw_points_side_by_side(file, {name: x.flatten(1) for name, x in kinds.items()}, real.flatten(1), title)

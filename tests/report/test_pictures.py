@@ -414,6 +414,15 @@ def test_images_of_several_generators_are_blocks_beside_the_data(tmp_path):
     assert got.shape == (side + 24, 3 * side + 2 * 16, 3)
 
 
+def test_a_generator_called_data_is_not_taken_for_real_samples(tmp_path):
+    """Its grid took the place of theirs."""
+    kinds = {"data": shades(*[-0.5] * 4, size=128), "other": shades(*[0.5] * 4, size=128)}
+    draw_side_by_side(tmp_path / "a.png", DataSpec((1, 128, 128)), kinds, shades(*[1.0] * 4, size=128), None, "")
+    got = pixels(tmp_path / "a.png")
+    side = 2 * 130 + 2
+    assert [got[-60, block * (side + 16) + 60, 0] for block in range(3)] == pytest.approx([255, 64, 191], abs=1)
+
+
 def test_images_under_conditions_are_rows_of_condition_samples_and_data(tmp_path):
     spec = DataSpec((1, 48, 48), condition=(1, 48, 48))
     kinds = {"a": shades(-0.5, 0.5, size=48), "b": shades(0.5, -0.5, size=48)}
