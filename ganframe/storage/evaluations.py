@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from ganframe.storage.files import write_text
+from ganframe.storage.files import append_lines, write_text
 from ganframe.storage.run_folder import RunFolder
 
 
@@ -22,9 +22,7 @@ def read_evaluations(folder: RunFolder) -> list[dict[str, Any]]:
 
 def append_evaluations(folder: RunFolder, scores: Iterable[dict[str, Any]]) -> None:
     """Adds scores, in one write, so that those of several processes do not mix."""
-    text = "".join(json.dumps(score) + "\n" for score in scores)
-    with folder.evaluations.open("ab") as lines:
-        lines.write(text.encode())
+    append_lines(folder.evaluations, map(json.dumps, scores))
 
 
 def keep_evaluations(folder: RunFolder, step: int) -> list[dict[str, Any]]:

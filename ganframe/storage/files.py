@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 def write_text(file: Path, text: str) -> None:
     """Writes a text file atomically."""
     write_atomically(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def append_lines(file: Path, lines: Iterable[str]) -> None:
+    """Adds lines in one write, so that those of several processes do not mix.
+
+    A last line that a killed process left half written is ended before, so that it takes none of these with it.
+    """
+    text = "".join(f"{line}\n" for line in lines).encode()
+    with file.open("ab+") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            text = text if stream.read(1) == b"\n" else b"\n" + text
+        stream.write(text)
 
 
 def write_array(file: Path, values: np.ndarray[Any, Any]) -> None:

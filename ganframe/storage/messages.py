@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, get_args
@@ -11,6 +12,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 from ganframe.errors import RunError, heard_warnings
+from ganframe.storage.files import append_lines
 from ganframe.storage.run_folder import RunFolder
 
 Kind = Literal["warning", "failed", "interrupted", "resumed"]
@@ -70,11 +72,12 @@ class Messages:
         if self._folder is None:
             self._waiting.append(Message(kind, text, step))
             return
-        # Paths in the folder are relative to it, which may be moved.
-        text = text.removeprefix(f"{self._folder.path}: ").replace(f"{self._folder.path}/", "")
+        # Paths in the folder are relative to it, which may be moved. Others only end as it does, as data/1/x for 1/x.
+        text = text.removeprefix(f"{self._folder.path}: ")
+        text = re.sub(rf"(?<![^\s'\"(=]){re.escape(str(self._folder.path))}/", "", text)
         record: dict[str, Any] = {"kind": kind, "text": text} | ({} if step is None else {"step": step})
-        with suppress(OSError), self._folder.messages.open("a", encoding="utf-8") as lines:  # the disk may be full
-            lines.write(json.dumps(record) + "\n")
+        with suppress(OSError):  # the disk may be full
+            append_lines(self._folder.messages, [json.dumps(record)])
 
 
 @contextmanager

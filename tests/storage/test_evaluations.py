@@ -24,6 +24,12 @@ def test_scores_are_read_as_they_were_added(folder):
     assert read_evaluations(folder) == [score(1), score(1), score(2)]
 
 
+def test_a_line_that_a_killed_process_left_half_written_does_not_take_the_next_with_it(folder):
+    folder.evaluations.write_text('{"metric": "mo')
+    append_evaluations(folder, [score(1)])
+    assert read_evaluations(folder) == [score(1)]
+
+
 @pytest.mark.parametrize(
     "damage", ['{"metric": "mo', "[]", "7", "null", '{"metric": 3}', '{"metric": "modes"}', "\0\0"]
 )

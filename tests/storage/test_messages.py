@@ -1,11 +1,13 @@
 """messages.jsonl: warnings before and after there is a folder, why a run ended, and where it went on."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from ganframe.errors import RunError, heard_warnings, warn
 from ganframe.storage.messages import Message, Messages, kept_warnings, read_messages
+from ganframe.storage.run_folder import RunFolder
 
 
 def test_warnings_before_there_is_a_folder_are_kept_too(folder):
@@ -42,6 +44,25 @@ def test_texts_name_files_relative_to_the_folder(folder):
     messages.begin(folder)
     messages.add("warning", f"{folder.path}: returning to {folder.path}/checkpoints/step-000002")
     assert read_messages(folder)[0].text == "returning to checkpoints/step-000002"
+
+
+@pytest.mark.parametrize("place", [".", "1", "b/1"])
+def test_other_paths_that_end_as_the_folder_stay(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder(Path(place))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    messages = Messages()
+    messages.begin(folder)
+    messages.add("warning", f"'{place}/log.jsonl': from ../a/1/x, data/1/x and ab/1/x")
+    assert read_messages(folder)[0].text == "'log.jsonl': from ../a/1/x, data/1/x and ab/1/x"
+
+
+def test_a_line_that_a_killed_process_left_half_written_does_not_take_the_next_with_it(folder):
+    folder.messages.write_text('{"kind": "warn')
+    messages = Messages()
+    messages.begin(folder, resumed=5)
+    messages.add("warning", "a")
+    assert [message.text for message in read_messages(folder)] == ["resumed at step 5", "a"]
 
 
 @pytest.mark.parametrize(
