@@ -175,6 +175,9 @@ class HuggingFace(Dataset):
         except ValueError as error:
             raise RunError(str(error)) from error
         label = 0 if self.label is None else row[self.label]
+        if label is None or (isinstance(label, str) and label not in label_of):
+            what = "there is none" if label is None else f"split '{self.split}' has no {label!r}"
+            raise RunError(f"{self.name}: '{self.label}' of sample {index}: {what}; filter such rows out")
         return x, label_of[label] if isinstance(label, str) else int(label)
 
 
@@ -258,6 +261,7 @@ def _datasets() -> Any:
 def _in_one_line(name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # the library raises many kinds
+    except Exception as raised:  # the library raises many kinds, some of which only say that there was an error
+        error = raised.__cause__ if "error occurred" in str(raised) and raised.__cause__ else raised
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{name}: cannot be opened: {reason}") from error

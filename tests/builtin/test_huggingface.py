@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset, TensorDataset
 
 import ganframe
-from ganframe import testing
+from ganframe import RunError, testing
 from ganframe.builtin.huggingface import HuggingFace
 
 datasets = pytest.importorskip("datasets", reason="needs the extra ganframe[huggingface]")
@@ -222,3 +222,27 @@ def test_shuffled_stream_says_where_it_cannot_be_resumed_exactly(saved, tmp_path
 def test_missing_library_is_said_with_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert "pip install 'ganframe[huggingface]'" in refused(HuggingFace("somebody/faces"))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_samples_without_a_known_label_are_named(saved, kept):
+    """A ClassLabel may be missing, as in a test split, and a split may have texts that that of training has not."""
+    memory = 2.0 if kept else 0.0
+    name = saved(made([None, *LABELS[1:]]), "disk")
+    with pytest.raises((ValueError, RunError), match=r"'label' of sample 0: there is none; filter such rows out"):
+        HuggingFace(name, label="label", memory=memory).build()[0]
+    texts = [NAMES[label] for label in LABELS]
+    data = datasets.DatasetDict(
+        {"train": made(texts, datasets.Value("string")), "test": made([*texts[:29], "owl"], datasets.Value("string"))}
+    )
+    path = f"{name}-splits"
+    data.save_to_disk(path)
+    with pytest.raises((ValueError, RunError), match=r"'label' of sample 29: split 'train' has no 'owl'; filter"):
+        HuggingFace(path, label="label", test_split="test", memory=memory).held_out()[29]
+
+
+def test_what_the_library_hides_behind_an_error_is_said(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_text('{"image": 1}\n{"image": [')
+    with pytest.raises(ValueError, match=r"data: cannot be opened: (?!An error occurred)."):
+        HuggingFace(str(tmp_path / "data")).build()
