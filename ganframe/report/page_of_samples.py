@@ -33,7 +33,7 @@ def samples(folder: RunFolder, spec: DataSpec | None) -> Html | None:
     if found:
         d = found[-1][1].samples.shape[1]
         alike = [(step, points) for step, points in found if points.samples.shape[1] == d]
-        return _line(alike) if d == 1 else _plane(alike)
+        return _line(alike, spec) if d == 1 else _plane(alike, spec)
     return _pictures(_by_step(folder, "png"), _caption(folder, spec))
 
 
@@ -101,7 +101,7 @@ def _caption(folder: RunFolder, spec: DataSpec | None) -> str:
 # ----------------------------------------------------------------------------------------------------------- the plane
 
 
-def _plane(found: Sequence[tuple[int, Points]]) -> Html:
+def _plane(found: Sequence[tuple[int, Points]], spec: DataSpec | None) -> Html:
     last = found[-1][1]
     low, high = last.range[:, 0], last.range[:, 1]
 
@@ -135,9 +135,19 @@ def _plane(found: Sequence[tuple[int, Points]]) -> Html:
     caption = (
         "Samples of the same latents at each step. The darker or brighter the grey, the higher the discriminator's "
         "score, from its lowest to its highest in this square at that step."
-    )
+    ) + _under(spec, "score and grid are")
     numbers = table("Samples by step", headings, [*evenly(rows, ROWS), data])
     return scene("Samples by step", drawn, caption, numbers)
+
+
+def _under(spec: DataSpec | None, asked: str) -> str:
+    """Under which y that was `asked` which belongs to no sample, where samples have several."""
+    if spec is not None and spec.condition is not None:
+        return f" Samples are under conditions of the data; {asked} under one alone, which for the score is y = 0."
+    if spec is not None and spec.classes is not None and spec.classes > 1:
+        first = spec.class_names[0] if spec.class_names else 0
+        return f" Samples are of all classes; where the players heed them, {asked} of class {first} alone."
+    return ""
 
 
 def _shades(scores: Tensor) -> list[int]:
@@ -168,7 +178,7 @@ def _ends(scores: Tensor | None) -> list[float | None]:
 # ------------------------------------------------------------------------------------------------------------ the line
 
 
-def _line(found: Sequence[tuple[int, Points]]) -> Html:
+def _line(found: Sequence[tuple[int, Points]], spec: DataSpec | None) -> Html:
     last = found[-1][1]
     low, high = last.range[0].tolist()
     edges = torch.linspace(low, high, BINS + 1)
@@ -210,7 +220,7 @@ def _line(found: Sequence[tuple[int, Points]]) -> Html:
     )
     caption = (
         "Densities of the data and of samples of the same latents at each step, and D(x), the discriminator's output."
-    )
+    ) + _under(spec, "D(x) is")
     return densities("Densities by step", drawn, caption, numbers)
 
 

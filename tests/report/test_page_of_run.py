@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import ganframe
+from ganframe.components import DataSpec
 from ganframe.plugins.registry import load
 from ganframe.report.page import POINTS
 from ganframe.report.page_of_recipe import rows_of
@@ -149,6 +150,22 @@ def test_many_lines_are_thinned_and_values_that_are_not_finite_are_gaps(half):
     assert len(losses["x"]) == len(line["y"]) <= POINTS
     assert "gap" in line["y"]
     assert max(v for v in line["y"] if v != "gap") == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["plane", "line"])
+def test_page_says_under_which_label_or_condition_the_score_is(runs, kind):
+    """D is asked under the first class alone, and the samples are of all."""
+    shape = (2,) if kind == "plane" else (1,)
+    what = "score and grid are" if kind == "plane" else "D(x) is"
+    told = {
+        DataSpec(shape, 3): f"where the players heed them, {what} of class 0 alone.",
+        DataSpec(shape, 2, class_names=("<a>", "b")): f"{what} of class &lt;a&gt; alone.",
+        DataSpec(shape, condition=(4,)): f"{what} under one alone, which for the score is y = 0.",
+    }
+    for spec, text in told.items():
+        assert text in samples(runs[kind], spec)
+    assert "alone" not in samples(runs[kind], DataSpec(shape))
+    assert "alone" not in samples(runs[kind], None)
 
 
 def test_values_that_some_lines_lack_do_not_cut_a_curve(half):
