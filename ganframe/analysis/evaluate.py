@@ -213,7 +213,7 @@ def sampled_step(folder: RunFolder) -> tuple[int, str | None]:
     newest = folder.checkpoints()[-1:]
     if chosen:
         return chosen["step"], chosen["by"]
-    return step_of(newest[0]) if newest else 0, None
+    return step_of(newest[0]) if newest else provenance.published_step(folder) or 0, None
 
 
 def _of_files(path: Path, judge: Judge) -> list[Score]:

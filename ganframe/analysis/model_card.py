@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,12 @@ def _loading(name: str, G: TrainedGenerator, environment: Mapping[str, Any]) -> 
     packages = {"ganframe", *(plugin["distribution"] for plugin in plugins.values())}
     shape = ", ".join(map(str, (16, *G.spec.shape)))
     made = f"ganframe {environment.get('ganframe', '')} and torch {environment.get('torch', '')}".replace("  ", " ")
-    lines = ["```sh", f"pip install {' '.join(sorted(packages))}", f"ganframe sample {name} --out samples.png", "```"]
+    lines = [
+        "```sh",
+        f"pip install {' '.join(sorted(packages))}",
+        f"ganframe sample {shlex.quote(name)} --out samples.png",
+        "```",
+    ]
     lines += ["", "```python", "import ganframe", "", f"G = ganframe.load_generator({name!r})"]
     lines += [f"x = G.sample(16, seed=0)  # ({shape})"]
     if G.spec.classes is not None and G.heeds_y:

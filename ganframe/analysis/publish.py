@@ -28,7 +28,7 @@ from ganframe.plugins.registry import Registry
 from ganframe.report import pictures
 from ganframe.storage import checkpoints, hub, provenance
 from ganframe.storage.evaluations import append_evaluations, read_evaluations
-from ganframe.storage.files import removed_on_failure
+from ganframe.storage.files import removed_on_failure, write_text
 from ganframe.storage.run_folder import RunFolder, existing, step_of
 from ganframe.storage.weights import how_chosen
 
@@ -79,6 +79,8 @@ def publish(
             append_evaluations(there, scores)
         _draw(G, into / "samples.png")
         environment = provenance.read_environment(folder)
+        if environment and step is not None:  # there are no checkpoints, whose names would say it
+            write_text(there.environment, json.dumps({**environment, "step": step}, indent=2) + "\n")
         card = model_card(name, licence, document, G, environment, step, _latest(scores))
         (into / "README.md").write_text(card, encoding="utf-8")
 
@@ -87,6 +89,8 @@ def publish(
         place, name = _on_the_hub(to, str(document.get("name", "model")), private, write)
         return Published(place, name, notes)
     target = Path(to).expanduser()
+    if not target.name:  # "." and "..", of which no neighbour can be named
+        target = target.resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RequestError(f"{target}: exists and is not empty; choose another --to")
     try:
@@ -119,7 +123,7 @@ def _on_the_hub(to: str | Path, called: str, private: bool, write: Any) -> tuple
 def _discriminator(folder: RunFolder) -> tuple[Path, int | None]:
     """The weights of D that belong to those of G, and their step; None where the folder does not say it."""
     if folder.is_published:
-        return folder.discriminator, None
+        return folder.discriminator, provenance.published_step(folder)
     chosen = how_chosen(folder.generator)
     if chosen is not None:
         found: Path | None = checkpoints.of_step(folder, int(chosen["step"]))
@@ -127,6 +131,9 @@ def _discriminator(folder: RunFolder) -> tuple[Path, int | None]:
         found, damages = checkpoints.newest_intact(folder)
         if found is None:
             raise RequestError("\n".join([*damages, f"{folder.path}: this run has no intact checkpoint to publish"]))
+        if damages:  # an older D does not belong to this G
+            remedy = f"publish after `ganframe run --resume {folder.path}`"
+            raise RequestError("\n".join([*damages, f"{folder.path}: the newest checkpoint is damaged; {remedy}"]))
     assert found is not None
     return found / folder.discriminator.name, step_of(found)
 

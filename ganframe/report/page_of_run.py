@@ -35,7 +35,7 @@ from ganframe.report.page_of_samples import samples
 from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.log import Record, damaged_lines, read_log
 from ganframe.storage.messages import Message, read_messages
-from ganframe.storage.provenance import read_environment
+from ganframe.storage.provenance import published_step, read_environment
 from ganframe.storage.run_folder import RunFolder, is_locked
 from ganframe.storage.weights import generator_spec
 
@@ -112,12 +112,22 @@ def _summary(
     folder: RunFolder, document: Mapping[str, Any], records: Sequence[Record], messages: Sequence[Message], going: bool
 ) -> list[Html]:
     """Where the run stands, and what it is of."""
-    step, steps = records[-1]["step"] if records else 0, _get(document, "train", "steps")
+    step, steps = records[-1]["step"] if records else published_step(folder) or 0, _get(document, "train", "steps")
     at = f"step {step:,}" + (f" of {steps:,}" if isinstance(steps, int) else "")
     time = f", {_clock(records[-1]['seconds'])}" if records else ""
     failed = _failure(folder, messages)
     finished = isinstance(steps, int) and (step >= steps or folder.checkpoint(steps).is_dir())
-    state = "Running" if going else "Finished" if finished else "Failed" if failed else "Stopped"
+    state = (
+        "Running"
+        if going
+        else "Published"
+        if folder.is_published
+        else "Finished"
+        if finished
+        else "Failed"
+        if failed
+        else "Stopped"
+    )
     what = [(name, _get(document, name, "use")) for name in ("dataset", "generator", "discriminator", "objective")]
     told = [f"{name} {str(use).removeprefix('builtin:')}" for name, use in what if use is not None]
     seed = [f"seed {document['seed']}"] if "seed" in document else []
@@ -273,6 +283,8 @@ def _commands(folder: RunFolder, document: Mapping[str, Any], records: Sequence[
         "Run the recipe anew": f"ganframe run {shlex.quote(str(folder.recipe))}",
     }
     sampled = folder.generator.is_file()
+    if folder.is_published:  # there is no checkpoint to resume from
+        del commands["Train longer" if finished else "Resume"]
     if not sampled:
         del commands["Draw samples"]
     if not (sampled and document.get("metrics")):

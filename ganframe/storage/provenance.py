@@ -80,6 +80,12 @@ def read_environment(folder: RunFolder) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def published_step(folder: RunFolder) -> int | None:
+    """The step of a published model's weights; None where environment.json does not say it."""
+    found = read_environment(folder).get("step")
+    return found if type(found) is int else None
+
+
 def threads_of(folder: RunFolder) -> int | None:
     """How many threads each process of a run had when it last began; None where environment.json does not say it."""
     found = read_environment(folder).get("threads")

@@ -13,7 +13,9 @@ import yaml
 import ganframe
 from ganframe.analysis.publish import publish
 from ganframe.errors import RequestError
+from ganframe.report.page_of_run import write_run_page
 from ganframe.storage import hub
+from ganframe.storage.run_folder import RunFolder
 
 BEST = """
 [[metrics]]
@@ -214,6 +216,44 @@ def test_missing_token_and_wrong_targets_are_refused_before_anything_is_written(
     with pytest.raises(RequestError, match="no intact checkpoint to publish"):
         publish(folder, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_published_weights_are_of_their_step_wherever_it_is_said(run, tmp_path):
+    """Scores are used again, those of a new judgement are of the same step, and the page says it."""
+    folder = run("[log]\ncheckpoint_every = 2")
+    (score,) = ganframe.evaluate(folder, ["modes"], samples=50)
+    publish(folder, tmp_path / "model")
+    publish(tmp_path / "model", tmp_path / "again")
+    step = score["judged"]["step"]
+    for name in ("model", "again"):
+        (other,) = ganframe.evaluate(tmp_path / name, ["modes"], samples=60)
+        assert other["judged"]["step"] == step > 0
+        assert f"Weights of step {step}" in card(tmp_path / name)[1]
+    found = ganframe.compare([folder, tmp_path / "model"], ["modes"], samples=50, out=tmp_path / "out")
+    assert found.steps == (step, step)
+    assert found.scores[0] == found.scores[1]
+    text = write_run_page(RunFolder(tmp_path / "model")).read_text(encoding="utf-8")
+    assert f"Published: step {step} of" in text
+    assert "--resume" not in text
+
+
+def test_damaged_newest_checkpoint_is_not_replaced_by_an_older_discriminator(run, tmp_path):
+    folder = run("[log]\ncheckpoint_every = 2")
+    newest = RunFolder(folder).checkpoints()[-1]
+    weights = newest / "discriminator.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(RequestError, match=rf"{newest.name}.*\n.*the newest checkpoint is damaged; publish after"):
+        publish(folder, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_this_folder_can_be_the_target(run, tmp_path, monkeypatch):
+    folder = run().absolute()
+    (tmp_path / "my model").mkdir()
+    monkeypatch.chdir(tmp_path / "my model")
+    publish(folder, ".")
+    assert {p.name for p in (tmp_path / "my model").iterdir()} == FILES
+    assert "ganframe sample 'my model' --out" in card(tmp_path / "my model")[1]
 
 
 def test_half_written_folder_does_not_stay(run, tmp_path, monkeypatch):
