@@ -59,7 +59,10 @@ class Archive:
         """The handle of this process."""
         if self.handle is None or self.process != os.getpid():
             if not self.file.is_file():
-                raise ValueError(f"{self.file}: no such file")
+                folder = self.file.is_dir()
+                raise ValueError(
+                    f"{self.file}: is a folder, not a zip archive" if folder else f"{self.file}: no such file"
+                )
             try:
                 self.handle, self.process = zipfile.ZipFile(self.file), os.getpid()
             except zipfile.BadZipFile as error:

@@ -66,7 +66,9 @@ def array_files(file: Path) -> dict[str, ArrayFile]:
     Raises ValueError where the file is none of both, and OSError where it cannot be opened.
     """
     if not file.is_file():
-        raise ValueError(f"{file}: no such file")
+        raise ValueError(f"{file}: is a folder, not an .npz or .npy" if file.is_dir() else f"{file}: no such file")
+    if not file.stat().st_size:
+        raise ValueError(f"{file}: is empty; was it copied whole?")
     try:
         if not zipfile.is_zipfile(file):
             with file.open("rb") as stream:

@@ -76,6 +76,11 @@ class Npz(Dataset):
         looked = sides[0][np.linspace(0, len(sides[0]) - 1, LOOKED_AT).astype(int).tolist()]
         if self.spec.is_image and looked.is_floating_point() and looked.min() >= 0 and looked.max() > 0:
             _warn_once(f"{x.name}: no value is below 0; if they are in [0, 1], scale them to [-1, 1]: 2 * x - 1")
+        if not self.spec.is_image and _looks_like_bytes(looked):
+            _warn_once(
+                f"{x.name}: whole numbers from 0 to 255, of the shape {tuple(looked.shape[1:])}; if these are grey "
+                "images, save them as uint8: x.astype('uint8')"
+            )
         return data
 
     def fingerprint(self) -> dict[str, str | int]:
@@ -166,6 +171,11 @@ class Npz(Dataset):
             size = array.nbytes / 2**30
             _warn_once(f"{array.name}: is compressed, so all {size:.1f} GiB are read into memory; save it by np.savez")
         return _Side(_as_tensor(array.read(), axes).contiguous())
+
+
+def _looks_like_bytes(x: Tensor) -> bool:
+    """Whether floats (n, H, W) are the pixels of grey images, by their values."""
+    return x.ndim == 3 and bool((x == x.round()).all()) and x.min().item() >= 0 and 100 < x.max().item() <= 255
 
 
 class _Side:

@@ -10,7 +10,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import numpy as np
@@ -45,9 +45,10 @@ class Table(Dataset):
     file: str = option(help="path of the .csv, .tsv (also .gz, .zip) or .parquet")
     label: str | None = option(None, help="name of the column that is y, a category; by default there are no labels")
     leave_out: tuple[str, ...] = option((), help="names of columns that are left out")
-    categorical: tuple[str, ...] = option((), help="names of columns of numbers that are categories")
+    categorical: tuple[str, ...] = option((), help="names of columns that are categories though they look like numbers")
     dates: tuple[str, ...] = option((), help="names of columns of texts that are dates or times")
     separator: str | None = option(None, help='what separates cells; by default "," and in .tsv a tab')
+    decimal: Literal[".", ","] = option(".", help="what stands before the decimals of numbers in a text file")
     hold_out: float = option(0.0, help="share of the rows that is held out of training", validator=and_(ge(0), lt(1)))
 
     def __attrs_post_init__(self) -> None:
@@ -154,20 +155,31 @@ def _opened(options: Table, file: Path, stamp: tuple[int, int]) -> _Opened:
 
 def _read(options: Table, file: Path) -> pandas.DataFrame:
     """The table with types that know missing values. Raises ValueError, in one line."""
+    if file.is_dir():
+        raise ValueError(f"{file}: is a folder, not a table")
+    packed = file.suffix.lower() in (".parquet", ".pq")
+    if packed and (options.separator is not None or options.decimal != "."):
+        raise ValueError(f"separator and decimal are of text files, and {file} is none; remove them")
     try:
         import pandas
         import pyarrow  # type: ignore[import-untyped]  # noqa: F401  (for the types of columns that a run keeps, too)
 
-        if file.suffix.lower() in (".parquet", ".pq"):
+        if packed:
             table = pandas.read_parquet(file, dtype_backend="numpy_nullable")
         else:
             named = [_SEPARATORS[suffix] for suffix in map(str.lower, file.suffixes) if suffix in _SEPARATORS]
             separator = options.separator or (named[-1] if named else ",")
-            table = pandas.read_csv(file, sep=separator, dtype_backend="numpy_nullable", low_memory=False)
+            table = pandas.read_csv(
+                file, sep=separator, decimal=options.decimal, dtype_backend="numpy_nullable", low_memory=False
+            )
     except ImportError as error:
         raise ValueError(
             f"dataset 'table' needs pandas and pyarrow: pip install 'ganframe[table]' ({error})"
         ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: is not in UTF-8, see byte {error.start:,}; save it as UTF-8") from error
+    except pandas.errors.EmptyDataError as error:
+        raise ValueError(f"{file}: is empty") from error
     except Exception as error:  # pandas and pyarrow raise many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{file}: cannot be read as a table: {reason}") from error
@@ -179,7 +191,8 @@ def _read(options: Table, file: Path) -> pandas.DataFrame:
         raise ValueError(f"{file}: the table has no rows")
     other = next((mark for mark in ";\t|" if len(table.columns) == 1 and mark in table.columns[0]), None)
     if other is not None:
-        raise ValueError(f"{file}: one column, {table.columns[0]!r:.60}; set separator = {json.dumps(other)}")
+        told = table.columns[0] if len(table.columns[0]) <= 60 else f"{table.columns[0][:60]}…"
+        raise ValueError(f"{file}: one column, '{told}'; set separator = {json.dumps(other)}")
     return table
 
 

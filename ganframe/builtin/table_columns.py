@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 FLAGS = 2  # distinct integers up to which a column of them is a category: 0 and 1, no and yes
 MOST = 256  # categories of one column
+NEARLY = 0.9  # share of texts that are numbers from which the others are taken for mistakes
 KINDS = (
     *("string", "categorical", "boolean", "integer", "floating"),
     *("datetime64", "datetime", "timedelta64", "timedelta", "date", "empty"),
@@ -81,7 +82,8 @@ class Number:
     """A column of numbers or times, less their mean and over their deviation; `unit` is what they are multiples of.
 
     Where some are missing they are 0, and a category of two follows: there, and missing. `like` is an empty series of
-    the column's type. `low` and `high` are the limits of what is given back.
+    the column's type. `low` and `high` are the limits of what is given back, with as many `decimals` as all values have
+    at most, if these are few.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Number:
     low: float
     high: float
     unit: float | None
+    decimals: int | None
     widths: tuple[int, ...]
 
     def encode(self, column: pandas.Series) -> Array:
@@ -106,6 +109,8 @@ class Number:
         values = (x[:, 0] * self.deviation + self.mean).clip(self.low, self.high)
         if self.unit is not None:
             values = np.rint(values / self.unit) * self.unit
+        if self.decimals is not None:
+            values = values.round(self.decimals)
         dtype = self.like.dtype
         if dtype.kind in "Mm":
             zone, unit = getattr(dtype, "tz", None), _counted(dtype)
@@ -229,6 +234,8 @@ def fitted(name: str, column: pandas.Series, training: Array, categorical: bool)
     distinct = present.nunique()
     if distinct + missing <= 1:
         return Constant(name, column.iloc[:1].reset_index(drop=True))
+    if kind == "string" and not categorical:
+        _refuse_numbers_as_texts(name, present)
     texts = kind in ("string", "categorical", "boolean")
     flags = kind == "integer" and distinct <= FLAGS
     if texts or categorical or flags:
@@ -242,7 +249,33 @@ def fitted(name: str, column: pandas.Series, training: Array, categorical: bool)
     if column.dtype.kind in "Mm" or kind == "date":
         unit = _unit_of_times(column.dtype, values)
     widths = (1, 2) if missing else (1,)
-    return Number(name, column.iloc[:0], mean, deviation or 1.0, low, high, unit, widths)
+    decimals = None if unit is not None else _decimals(values[~np.isnan(values)])
+    return Number(name, column.iloc[:0], mean, deviation or 1.0, low, high, unit, decimals, widths)
+
+
+def _refuse_numbers_as_texts(name: str, present: pandas.Series) -> None:
+    """Raises ValueError for texts that are numbers with a decimal comma, or nearly all numbers."""
+    import pandas
+
+    texts = present.astype(str).str.strip()
+    numbers = pandas.to_numeric(texts, errors="coerce").notna()
+    if numbers.all():
+        return  # texts on purpose, as postal codes in a Parquet file
+    commas = pandas.to_numeric(texts.str.replace(".", "").str.replace(",", "."), errors="coerce").notna()
+    if commas.all() and texts.str.contains(",").any():
+        example = texts[~numbers].iloc[0]
+        raise ValueError(f"column '{name}' has numbers with a comma, as {example}; set decimal = \",\"")
+    if numbers.mean() >= NEARLY:
+        row, cell = next(iter(present[~numbers].items()))
+        raise ValueError(
+            f"column '{name}' has numbers, and {cell!r} in row {row + 1}; correct it, leave it empty, or name the "
+            "column in categorical"
+        )
+
+
+def _decimals(values: Array) -> int | None:
+    """The fewest decimals, up to six, with which all values can be written; None where that needs more."""
+    return next((d for d in range(7) if np.array_equal(values.round(d), values)), None)
 
 
 def _category(name: str, column: pandas.Series, present: pandas.Series, missing: bool) -> Category:

@@ -149,6 +149,22 @@ def test_images_of_floats_above_0_are_warned_about(saved, capsys):
     assert "2 * x - 1" in capsys.readouterr().err
 
 
+def test_grey_images_saved_as_floats_are_warned_about(saved, capsys):
+    pixels = RNG.integers(0, 256, (9, 8, 8)).astype(np.float32)
+    Npz(saved(x=pixels)).build()
+    assert "x.astype('uint8')" in capsys.readouterr().err
+    Npz(saved(x=pixels / 255)).build()
+    assert capsys.readouterr().err == ""
+
+
+def test_folder_and_empty_file_in_the_place_of_arrays(tmp_path):
+    with pytest.raises(ValueError, match="is a folder"):
+        Npz(str(tmp_path)).spec  # noqa: B018
+    (tmp_path / "x.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match="is empty"):
+        Npz(str(tmp_path / "x.npz")).spec  # noqa: B018
+
+
 def test_fingerprint_tells_other_values(saved, tmp_path):
     first = Npz(saved(x=POINTS, y=LABELS), labels="y").fingerprint()
     assert Npz(saved(x=POINTS, y=LABELS), labels="y").fingerprint() == first

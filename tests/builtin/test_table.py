@@ -193,8 +193,8 @@ def test_what_does_not_fit_is_refused_in_one_line(saved, tmp_path):
     assert "cannot be read as dates" in refused(Table(file, dates=("town",)))
     assert "No such file" in refused(Table(str(tmp_path / "none.csv")))
     assert "leaves one part empty" in refused(Table(file, hold_out=0.001))
-    (tmp_path / "empty.csv").write_text("")
-    assert "cannot be read as a table" in refused(Table(str(tmp_path / "empty.csv")))
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1")
+    assert "cannot be read as a table" in refused(Table(str(tmp_path / "cut.parquet")))
     (tmp_path / "rowless.csv").write_text("a,b\n")
     assert "no rows" in refused(Table(str(tmp_path / "rowless.csv")))
     (tmp_path / "other.csv").write_text("a;b\n1;2\n3;4\n")
@@ -215,6 +215,46 @@ def test_what_does_not_fit_is_refused_in_one_line(saved, tmp_path):
     assert "no column has more than one value" in refused(Table(saved(same)))
     with pytest.raises(ValueError, match="is in leave_out too"):
         Table(file, label="age", leave_out=("age",))
+
+
+def test_numbers_that_are_read_as_texts_are_refused_with_the_remedy(tmp_path):
+    file, heights = tmp_path / "a.csv", [f"{170 + i},{i % 10}" for i in range(40)]
+    file.write_text("height;n\n" + "".join(f"{height};{i}.5\n" for i, height in enumerate(heights)))
+    comma = refused(Table(str(file), separator=";"))
+    assert 'numbers with a comma, as 170,0; set decimal = ","' in comma
+    file.write_text("height;n\n" + "".join(f"{height};{i},5\n" for i, height in enumerate(heights)))
+    found = _decoded(Table(str(file), separator=";", decimal=","))
+    assert found["height"].tolist() == pytest.approx([float(height.replace(",", ".")) for height in heights])
+    file.write_text("a,b\n" + "".join(f"{'?' if i == 17 else i % 6},{i}.5\n" for i in range(40)))
+    assert "column 'a' has numbers, and '?' in row 18" in refused(Table(str(file)))
+    assert "?" in set(_decoded(Table(str(file), categorical=("a",)))["a"])
+    file.write_text("a,b\n" + "".join(f"{'65+' if i % 5 else i},{i}.5\n" for i in range(40)))
+    assert Table(str(file)).spec.columns[0] > 2
+
+
+def _decoded(dataset):
+    return dataset.decode(dataset.build().tensors[0])
+
+
+def test_numbers_come_back_with_the_decimals_of_the_file(tmp_path):
+    file = tmp_path / "a.csv"
+    numbers = np.round(RNG.normal(170, 9, 50), 1)
+    file.write_text("height,weight\n" + "".join(f"{x},{x / 3}\n" for x in numbers))
+    dataset = Table(str(file))
+    rows = dataset.decode(torch.randn(100, 2))
+    assert (rows["height"] == rows["height"].round(1)).all()
+    assert rows["height"].nunique() > 20
+    assert (rows["weight"] != rows["weight"].round(4)).any()
+    assert str(rows["height"].iloc[0]) == f"{rows['height'].iloc[0]:.1f}"
+
+
+def test_files_that_are_no_text_tables_are_refused(saved, tmp_path):
+    (tmp_path / "latin.csv").write_bytes("a,b\nKöln,1\nBonn,2\n".encode("latin-1"))
+    assert "save it as UTF-8" in refused(Table(str(tmp_path / "latin.csv")))
+    (tmp_path / "empty.csv").write_text("")
+    assert refused(Table(str(tmp_path / "empty.csv"))).endswith("empty.csv: is empty")
+    assert "is a folder, not a table" in refused(Table(str(tmp_path)))
+    assert "remove them" in refused(Table(saved(people()), separator=";"))
 
 
 def test_column_that_numbers_the_rows_is_warned_about(saved, capsys):
