@@ -13,7 +13,7 @@ from ganframe.components import DataSpec
 from ganframe.data.checks import check_condition
 from ganframe.data.feed import as_y
 from ganframe.errors import RequestError
-from ganframe.storage.files import first_line, write_atomically
+from ganframe.storage.files import as_any_new_file, first_line, write_atomically
 from ganframe.storage.weights import as_os_error
 
 NAME = "conditions"
@@ -26,6 +26,7 @@ def save_conditions(file: Path, y: Tensor) -> None:
     def write(partial: Path) -> None:
         with as_os_error(partial):
             save_file({NAME: kept}, str(partial))
+            as_any_new_file(partial)
 
     write_atomically(file, write)
 

@@ -88,6 +88,15 @@ def delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+_UMASK = os.umask(0)  # it can be read only by setting it, which threads would see, so at the import
+os.umask(_UMASK)
+
+
+def as_any_new_file(file: Path) -> None:
+    """Gives a file the permissions of any new one. safetensors makes files that nobody but their owner can read."""
+    file.chmod(0o666 & ~_UMASK)
+
+
 def checksum(file: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as opened:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ganframe.storage.files import write_atomically
+from ganframe.storage.files import as_any_new_file, write_atomically
 from ganframe.storage.weights import as_os_error
 
 
@@ -39,6 +39,7 @@ def save_points(file: Path, points: Points) -> None:
     def write(partial: Path) -> None:
         with as_os_error(partial):
             save_file(kept, str(partial))
+            as_any_new_file(partial)
 
     write_atomically(file, write)
 

@@ -18,13 +18,14 @@ from torch import nn
 from ganframe.components import DataSpec
 from ganframe.errors import RequestError
 from ganframe.storage.copies import Weights
-from ganframe.storage.files import first_line, write_atomically
+from ganframe.storage.files import as_any_new_file, first_line, write_atomically
 
 
 def save_weights(network: Weights, file: Path, metadata: dict[str, str] | None = None) -> None:
     """Writes a network's weights. Raises OSError where they cannot be written."""
     with as_os_error(file):
         save_model(cast(nn.Module, network), str(file), metadata)  # which asks it for its `state_dict` alone
+        as_any_new_file(file)
 
 
 def load_weights(file: Path, network: nn.Module) -> None:

@@ -7,8 +7,20 @@ import sys
 from contextlib import nullcontext
 
 import pytest
+import torch
 
 from ganframe.storage import files
+from ganframe.storage.conditions import save_conditions
+from ganframe.storage.weights import save_weights
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has other permissions")
+def test_weights_have_the_permissions_of_any_new_file(tmp_path):
+    save_weights(torch.nn.Linear(1, 1), tmp_path / "weights")
+    save_conditions(tmp_path / "conditions", torch.zeros(1, 2))
+    (tmp_path / "other").touch()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"weights": modes["other"], "conditions": modes["other"], "other": modes["other"]}
 
 
 def test_text_that_fails_to_be_written_leaves_the_old_one(tmp_path):
