@@ -107,6 +107,8 @@ def _draw(axes: Any, panel: Curves, alone: bool) -> None:
     if values and min(values) > 0 and max(values) > RATIO * min(values):
         axes.set_yscale("log")
         log_axis(axes.yaxis, min(values), max(values))
+    else:  # no common factor, as 1e-4, above the axis
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
     axes.set(xlabel="step", ylabel=panel.ylabel)
     axes.set_title(panel.title, parse_math=False)
     if alone and len(panel.lines) > 1:

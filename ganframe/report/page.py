@@ -316,6 +316,8 @@ def page(title: str, sections: Sequence[Section], summary: Sequence[Html] = (), 
 {"".join(summary)}
 </header>
 <nav aria-label="Sections">{links}</nav>
+<noscript><p class="notice warning">Charts and pictures by step are drawn by a script, which is switched off here.</p>
+</noscript>
 <main>
 {body}
 </main>

@@ -85,15 +85,15 @@ def _part(kind: str, table: Any, registry: Registry) -> dict[str, Any]:
 
 
 def _optimizer(table: Any, registry: Registry) -> dict[str, Any]:
-    """The defaults of an optimiser. The learning rate has none: recipes always say it, except with no optimiser."""
+    """The defaults of an optimiser that is named in a recipe, by torch or its plugin."""
     if not isinstance(table, Mapping):
         return {}
     try:
-        built = structure_optimizer({"use": table.get("use"), "lr": 1e-3}, registry)
+        built = structure_optimizer({"use": table.get("use")}, registry)
     except Exception:  # of a plugin that is not installed, or with other options that it needs
         return {"use": REQUIRED, "lr": REQUIRED, "schedule": None, "max_norm": None}
     options = {name: _plain(value) for name, value in built.options.items()}
-    return {**options, "use": "torch:Adam", "lr": REQUIRED, "schedule": None, "max_norm": None}
+    return {"lr": REQUIRED, **options, "use": "torch:Adam", "schedule": None, "max_norm": None}
 
 
 def _defaults(cls: Any) -> dict[str, Any]:

@@ -91,11 +91,7 @@ def _caption(folder: RunFolder, spec: DataSpec | None) -> str:
             "In each group, from left to right: condition y, sample G(z, y), real sample x. The latents z and the "
             "conditions are the same at each step."
         )
-    told = "The latents are the same at each step."
-    if spec is not None and spec.is_image and spec.classes and 6 <= spec.classes <= 12:
-        names = spec.class_names or tuple(map(str, range(spec.classes)))
-        return f"{told} Where the generator heeds labels, columns are classes, from left to right: {', '.join(names)}."
-    return told
+    return "The latents are the same at each step."
 
 
 # ----------------------------------------------------------------------------------------------------------- the plane
@@ -133,8 +129,8 @@ def _plane(found: Sequence[tuple[int, Points]], spec: DataSpec | None) -> Html:
     headings = ["step", "mean x₁", "mean x₂", "deviation x₁", "deviation x₂", "lowest score", "highest score"]
     data = ["data", *_moments(last.data), None, None]
     caption = (
-        "Samples of the same latents at each step. The darker or brighter the grey, the higher the discriminator's "
-        "score, from its lowest to its highest in this square at that step."
+        "Samples of the same latents at each step. The further the grey is from the background of the page, the higher "
+        "the discriminator's score, from its lowest to its highest in this square at that step."
     ) + _under(spec, "score and grid are")
     numbers = table("Samples by step", headings, [*evenly(rows, ROWS), data])
     return scene("Samples by step", drawn, caption, numbers)

@@ -150,8 +150,8 @@ def number_shown(spec: DataSpec) -> int:
     """The number of generated samples in a picture: fewer where they are large."""
     if not spec.is_image:
         return at_most(2000, spec)
-    # A square grid. Where the number of classes suits its width, each column is a class.
-    columns = spec.classes if spec.classes and 6 <= spec.classes <= 12 else 8
+    # A square grid. Where the number of classes suits its width, each column is of one class.
+    columns = spec.classes * max(1, 8 // spec.classes) if spec.classes and 2 <= spec.classes <= 12 else 8
     columns = min(columns, max(2, WIDEST // max(spec.shape[1:])))
     return min(BESIDE, columns**2) if pictures.shows_conditions(spec) else columns**2
 

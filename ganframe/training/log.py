@@ -102,7 +102,7 @@ def rates_and_norms(state: State) -> dict[str, float]:
     are scaled.
     """
     found: dict[str, float] = {}
-    for name, player in (("generator", state.G), ("discriminator", state.D)):
+    for name, player in (("discriminator", state.D), ("generator", state.G)):
         gradients = [p.grad for p in player.parameters if p.grad is not None]
         if gradients and state.scaler is None:
             found[f"gradient_norm_{name}"] = get_total_norm(gradients).item()

@@ -294,9 +294,9 @@ def _roll_back(
     if newest is None or not wanted or rollbacks == ROLLBACKS:
         last = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint to return to"
         tried = f" {counted(rollbacks, 'rollback')} did not help." if rollbacks else ""
-        other = (
-            "" if wanted else "; train.on_nonfinite = 'rollback' returns to it and continues with other data and noise"
-        )
+        other = ""
+        if newest and not wanted:
+            other = "; train.on_nonfinite = 'rollback' returns to it and continues with other data and noise"
         raise RunError(
             f"{folder.path}: {error}; {last}.{tried} Lower learning rates, a constraint on the discriminator, a loss "
             f"with bounded slopes, or precision 'bf16' instead of 'fp16' commonly help{other}"

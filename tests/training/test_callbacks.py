@@ -160,6 +160,9 @@ def test_pictures_call_networks_for_no_more_samples_than_training_does(make_reci
         (DataSpec((3, 512, 512)), 36),
         (DataSpec((1, 2048, 8)), 4),
         (DataSpec((1, 64, 64), classes=10), 100),
+        (DataSpec((1, 64, 64), classes=3), 36),  # in six columns, two of each class
+        (DataSpec((1, 64, 64), classes=5), 25),
+        (DataSpec((1, 64, 64), classes=100), 64),
         (DataSpec((1, 1024, 1024), classes=10), 9),
         (DataSpec((1, 64, 64), condition=(1, 64, 64)), 24),
         (DataSpec((1, 2048, 8), condition=(1, 64, 64)), 4),
