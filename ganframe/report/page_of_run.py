@@ -63,6 +63,10 @@ def write_run_page(folder: RunFolder, running: bool | None = None, above: str | 
     records, messages, scores = read_log(folder), read_messages(folder), read_evaluations(folder)
     shown = samples(folder, _spec(folder))
     if not (document or records or scores or shown):
+        below = sorted(file.parent for file in folder.path.glob("**/recipe.toml"))
+        if below:
+            named = ", ".join(map(str, below[:3])) + (", …" if len(below) > 3 else "")
+            raise RequestError(f"{folder.path}: not the folder of a run; runs below it: {named}")
         raise RequestError(f"{folder.path}: not the folder of a run, and nothing of one is in it")
     going = is_locked(folder) if running is None else running
     problems += [line.removeprefix(f"{folder.path}/") for line in damaged_lines(folder)]

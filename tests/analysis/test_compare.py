@@ -129,6 +129,11 @@ def test_generators_that_heed_labels_or_conditions_are_compared(conditional, tmp
         side = (picture.width - 2) // columns
         assert (picture.width - 2) % columns == 0
         assert picture.height == rows * side + 2 + 24
+        pixels = np.asarray(picture.convert("L")).astype(float)
+    for top in (24 + 2 + row * side for row in range(rows)):  # the real image of a condition is its negative
+        condition, data = (pixels[top : top + side - 2, 2 + side * c : side * (c + 1)] for c in (0, 3))
+        assert np.abs(condition + data - 255).max() <= 1
+        assert condition.std() > 30
 
 
 def test_curves_of_runs_are_drawn_where_they_were_logged(pair, tmp_path):

@@ -53,11 +53,15 @@ def test_report_of_a_study_writes_its_page_and_those_of_its_runs(call, recipe, t
         ("nowhere", "nowhere: there is no such folder"),
         ("x.toml", "x.toml: is a file, not the folder of a run or a study"),
         ("empty", "empty: not the folder of a run, and nothing of one is in it"),
+        ("parent", "parent: not the folder of a run; runs below it: parent/a/1, parent/a/2, parent/b/1, …"),
         ("measured", "measured: the folder of a measurement, which has no page; give that of a run or a study"),
     ],
 )
 def test_report_refuses_what_is_no_run_in_one_line(call, recipe, tmp_path, name, said):
     (tmp_path / "empty").mkdir()
+    for run in ("a/1", "a/2", "b/1", "b/2"):
+        (tmp_path / "parent" / run).mkdir(parents=True)
+        (tmp_path / "parent" / run / "recipe.toml").touch()
     (tmp_path / "measured").mkdir()
     (tmp_path / "measured" / "comparison.toml").touch()
     assert call("report", name, code=2).stderr == f"{said}\n"

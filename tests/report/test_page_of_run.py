@@ -293,6 +293,30 @@ def test_points_that_are_not_finite_are_out_of_sight(tmp_path):
     assert data["frames"][0]["surface"] == [0, 255, 0, 255]
 
 
+def test_arrows_have_one_scale_and_the_longest_are_cut(tmp_path):
+    folder = RunFolder(tmp_path)
+    (tmp_path / "samples").mkdir()
+    x, lengths = torch.zeros(101, 2), torch.arange(101.0)
+    save_points(
+        folder.points(1),
+        Points(x, x[:1], torch.tensor([[-1.0, 1.0]] * 2), None, pulls=lengths[:, None] * x.new_tensor([0.6, 0.8])),
+    )
+    (data,) = data_of(samples(folder, None))
+    along, across = (torch.tensor(data["frames"][0]["arrows"][i::2]) for i in (0, 1))
+    found = (along.square() + across.square()).sqrt()
+    torch.testing.assert_close(found, (70 * lengths / 95).clamp(max=70), atol=0.1, rtol=0)
+
+
+def test_density_counts_samples_out_of_sight(tmp_path):
+    folder = RunFolder(tmp_path)
+    (tmp_path / "samples").mkdir()
+    x = torch.cat([torch.rand(750, 1), torch.full((250, 1), 9.0)])
+    save_points(folder.points(1), Points(x, x, torch.tensor([[-1.0, 2.0]])))
+    (data,) = data_of(samples(folder, None))
+    width = data["x"][1] - data["x"][0]
+    assert width * sum(data["series"][1]["frames"][0]) == pytest.approx(0.75, abs=1e-3)
+
+
 def test_densities_have_unit_mass_and_probabilities_are_sigmoids(tmp_path):
     folder = RunFolder(tmp_path)
     (tmp_path / "samples").mkdir()
