@@ -18,6 +18,7 @@ from ganframe.report.page import POINTS
 from ganframe.report.page_of_recipe import rows_of
 from ganframe.report.page_of_run import write_run_page
 from ganframe.report.page_of_samples import BYTES, evenly, samples
+from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.log import read_log
 from ganframe.storage.points import Points, save_points
 from ganframe.storage.run_folder import RunFolder
@@ -131,6 +132,15 @@ def test_scores_have_their_protocol(runs):
     (modes,) = [found for found in data_of(text_of(runs["plane"])) if found.get("title") == "modes"]
     assert modes["x"] == [10, 20, 30, 40]
     assert set(modes["series"][0]["notes"]) == {"builtin:modes with sigmas 3.0; 99 generated samples"}
+
+
+def test_table_of_the_newest_scores_has_the_last_step(runs):
+    text = text_of(runs["plane"])
+    rows = text[text.rindex("The newest scores") :].partition("</table>")[0].split("<tr>")
+    (row,) = [row for row in rows if ">modes</th>" in row]
+    last = read_evaluations(runs["plane"])[-1]
+    assert "<td>40</td>" in row
+    assert f"<td>{last['modes']:.5g}</td>" in row
 
 
 def test_learning_rates_fall_as_the_schedule_says(runs):
