@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 from torch import Tensor
 
 from ganframe.analysis.compare_page import write_compare_page
+from ganframe.analysis.differing import (
+    Option,
+    differing_options,
+    document_of,
+    in_words,
+    other_data_warning,
+    trained_on_other_data,
+)
 from ganframe.analysis.evaluate import judge_for, keep, sampled_step, scores_of_run
 from ganframe.analysis.trained import TrainedGenerator, load_generator
 from ganframe.components import DataSpec
@@ -32,6 +42,7 @@ from ganframe.storage.files import write_text
 from ganframe.storage.log import Record, read_log
 from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import generator_spec
+from ganframe.training.progress import clock
 
 RESULT = "compare.json"
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
@@ -64,6 +75,8 @@ class Compared:
     `names` are the shortest that tell the runs apart. `steps` are those of their weights, `seconds` the time that
     training took, None where the log does not say. `scores` has a list for each run, each score with its protocol.
     `lines` are the numbers in rows; runs whose protocols differ are never in one row, and `unlike` says what differs.
+    `seeds` are those of the recipes, `options` the options in which the recipes differ. `own_data` says whether a run
+    was trained on the data that judges it; where one was not, `warning` says on what.
     """
 
     folder: Path
@@ -74,6 +87,10 @@ class Compared:
     scores: tuple[list[Score], ...]
     lines: tuple[Line, ...]
     unlike: tuple[str, ...]
+    seeds: tuple[int, ...]
+    options: tuple[Option, ...]
+    own_data: tuple[bool, ...]
+    warning: str | None
 
     @property
     def protocols(self) -> list[str]:
@@ -116,12 +133,18 @@ def compare(
     if spec.shape != specs[0].shape:
         raise RequestError(f"{data}: its samples have shape {spec.shape}, and those of {runs[0]} {specs[0].shape}")
     judge = judge_for(judging, registry, metrics, samples)
+    names = run_folder.short_names([folder.path for folder in folders])
+    of_runs = zip(folders, recipes, strict=True)
+    own_data = [not trained_on_other_data(folder, recipe, judging, judge.data) for folder, recipe in of_runs]
+    apart = [(name, recipe) for name, recipe, own in zip(names, recipes, own_data, strict=True) if not own]
+    warning = other_data_warning([name for name, _ in apart], [recipe for _, recipe in apart], judging)
+    if warning is not None:
+        warn(warning)
     judge.fit()
     generators = [load_generator(folder.path, registry) for folder in folders]
     made = run_folder.create_measurement(recipes[0].name, out, "comparisons")
     with run_folder.removed_without(RESULT, made):
         scores = [_scores(folder, recipe, judge) for folder, recipe in zip(folders, recipes, strict=True)]
-        names = run_folder.short_names([folder.path for folder in folders])
         logs = [read_log(folder) for folder in folders]
         lines, unlike = _table(scores, judge)
         compared = Compared(
@@ -133,6 +156,10 @@ def compare(
             scores=tuple(scores),
             lines=tuple(lines),
             unlike=tuple(unlike),
+            seeds=tuple(recipe.seed for recipe in recipes),
+            options=tuple(differing_options([document_of(folder) for folder in folders], registry)),
+            own_data=tuple(own_data),
+            warning=warning,
         )
         _draw_samples(made / "samples.png", dict(zip(names, generators, strict=True)), judge, n, seed)
         panels = _panels(names, folders, recipes, logs)
@@ -141,23 +168,48 @@ def compare(
         write_compare_page(
             made / "report.html",
             compared.names,
-            compared.steps,
-            [(line.title, line.values) for line in compared.lines],
+            [("step", compared.steps), *((line.title, line.values) for line in compared.lines)],
             [*compared.protocols, *compared.unlike],
+            [
+                *((option.place, in_words(option)) for option in compared.options),
+                ("seed", compared.seeds),
+                ("training time", [None if taken is None else clock(taken) for taken in compared.seconds]),
+            ],
+            [_page(folder, made) for folder in folders],
             made / "samples.png",
             panels,
+            warning,
         )
         write_text(made / RESULT, json.dumps(as_json(compared), indent=2) + "\n")  # last: where it is, all is there
     return compared
 
 
 def as_json(compared: Compared) -> list[dict[str, Any]]:
-    """What compare.json holds: of each run its folder, step, seconds, and scores with their protocols."""
-    of_each = zip(compared.runs, compared.names, compared.steps, compared.seconds, compared.scores, strict=True)
+    """What compare.json holds: of each run its folder, step, seconds, and scores with their protocols.
+
+    "options" are those in which the recipes differ, without those that the run's recipe does not have; "own_data" says
+    whether the run was trained on the data that judges it.
+    """
     return [
-        {"run": str(run), "name": name, "step": step, "seconds": seconds, "scores": scores}
-        for run, name, step, seconds, scores in of_each
+        {
+            "run": str(run),
+            "name": compared.names[i],
+            "step": compared.steps[i],
+            "seed": compared.seeds[i],
+            "seconds": compared.seconds[i],
+            "options": {option.place: option.values[i] for option in compared.options if option.is_in(i)},
+            "own_data": compared.own_data[i],
+            "scores": compared.scores[i],
+        }
+        for i, run in enumerate(compared.runs)
     ]
+
+
+def _page(folder: RunFolder, made: Path) -> str | None:
+    """The address of a run's page, relative to the folder of the comparison; None where it has none."""
+    if not folder.report.is_file():
+        return None
+    return quote(Path(os.path.relpath(folder.report.resolve(), made.resolve())).as_posix())
 
 
 def _same_shape(folders: Sequence[RunFolder]) -> list[DataSpec]:

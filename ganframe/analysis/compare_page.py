@@ -1,4 +1,4 @@
-"""The page of a comparison: scores with their protocols, samples beside real data, and curves, in one HTML file."""
+"""The page of a comparison: scores, what differs, samples beside real data, and curves, in one HTML file."""
 
 from __future__ import annotations
 
@@ -6,20 +6,41 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ganframe.report.curves import Curves
-from ganframe.report.page import Html, Section, Series, chart, escape, items, paragraph, picture, table, write_page
+from ganframe.report.page import (
+    Html,
+    Section,
+    Series,
+    cell,
+    chart,
+    escape,
+    items,
+    link,
+    notice,
+    paragraph,
+    picture,
+    side_by_side,
+    table,
+    write_page,
+)
 
 
 def write_compare_page(
     file: Path,
     names: Sequence[str],
-    steps: Sequence[int],
     rows: Sequence[tuple[str, Sequence[float | None]]],
     protocols: Sequence[str],
+    differing: Sequence[tuple[str, Sequence[object]]],
+    pages: Sequence[str | None],
     samples: Path,
     panels: Sequence[Curves],
+    warning: str | None,
 ) -> None:
-    """Writes the page of runs by their names. `rows` are what a number is called and its value of each run."""
-    scores = [table("Scores", ["", *names], [["step", *steps], *([name, *values] for name, values in rows)])]
+    """Writes the page of runs by their names. `rows` are what a number is called and its value of each run.
+
+    `differing` are rows of the same form of what differs between runs. `pages` are the addresses of the runs' own
+    pages, relative to this one.
+    """
+    scores = [table("Numbers of each run", ["", *names], ([name, *values] for name, values in rows))]
     if protocols:
         scores.append(items(escape(line) for line in protocols))
     scores.append(
@@ -28,11 +49,20 @@ def write_compare_page(
             "ganframe study trains each recipe with several."
         )
     )
+    differences = [[name, *values] for name, values in differing]
+    if any(pages):
+        each = zip(names, pages, strict=True)
+        links = (None if page is None else cell(link(f"page of {name}", page)) for name, page in each)
+        differences.append(["page", *links])
     alt = f"Real samples beside samples of {', '.join(names)}"
-    sections = [Section("Scores", scores), Section("Samples", [picture(samples.read_bytes(), alt)])]
+    sections = [
+        Section("Scores", scores),
+        Section("What differs", [table("Options of the recipes, and training", ["", *names], differences)]),
+        Section("Samples", [picture(samples.read_bytes(), alt)]),
+    ]
     if panels:
-        sections.append(Section("Curves", [_chart(panel) for panel in panels]))
-    write_page(file, f"Comparison of {', '.join(names)}", sections)
+        sections.append(Section("Curves", [side_by_side(_chart(panel) for panel in panels)]))
+    write_page(file, f"Comparison of {', '.join(names)}", sections, [] if warning is None else [notice(warning)])
 
 
 def _chart(panel: Curves) -> Html:

@@ -210,10 +210,10 @@ def scores_of_run(
 def sampled_step(folder: RunFolder) -> tuple[int, str | None]:
     """The step of the weights in generator.safetensors, and the metric that chose it, None for the last ones."""
     chosen = how_chosen(folder.generator)
-    newest = folder.checkpoints()[-1:]
     if chosen:
         return chosen["step"], chosen["by"]
-    return step_of(newest[0]) if newest else provenance.published_step(folder) or 0, None
+    newest = folder.checkpoints()[-1:]
+    return step_of(newest[0]) if newest else folder.published_step or 0, None
 
 
 def _of_files(path: Path, judge: Judge) -> list[Score]:

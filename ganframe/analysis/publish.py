@@ -4,7 +4,8 @@
     conditions.safetensors, where the data has conditions; scheme.json, where samples become rows of a table
     evaluations.jsonl, where the weights were judged
 
-It is a run folder without the means to resume: `load_generator` and `train.from` take it.
+It is a run folder without the means to resume: `load_generator` and `train.from` take it. environment.json has a table
+"published" with the step of its weights and the licence.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from ganframe.plugins.registry import Registry
 from ganframe.report import pictures
 from ganframe.storage import checkpoints, hub, provenance
 from ganframe.storage.evaluations import append_evaluations, read_evaluations
-from ganframe.storage.files import removed_on_failure, write_text
-from ganframe.storage.run_folder import RunFolder, existing, step_of
+from ganframe.storage.files import removed_on_failure
+from ganframe.storage.run_folder import PUBLISHED, RunFolder, existing, step_of
 from ganframe.storage.weights import how_chosen
 
 SHOWN = 64  # samples in the picture
-COPIED = ("generator", "recipe", "environment", "conditions", "scheme")
+COPIED = ("generator", "recipe", "conditions", "scheme")
 
 
 @attrs.frozen
@@ -58,12 +59,14 @@ def publish(
     """Publishes the networks of a run in a new folder, or on Hugging Face's hub.
 
     `to` is a folder, "hf://owner/name", or "hub": the recipe's name under the account whose token is there. `licence`
-    is an identifier of the hub, as "mit" or "cc-by-4.0". G is the one that is sampled from: the moving average, or the
-    best, where the run keeps those; D is that of the same checkpoint. Needs the generator's plugin and no dataset.
+    is an identifier of the hub, as "mit" or "cc-by-4.0"; by default that of a model which is published again. G is the
+    one that is sampled from: the moving average, or the best, where the run keeps those; D is that of the same
+    checkpoint. Needs the generator's plugin and no dataset.
 
     Raises RequestError where the run has no checkpoint, where the folder is not empty, and where the hub refuses.
     """
     folder = existing(path)
+    licence = licence if licence is not None else folder.noted("licence")
     G = load_generator(path, registry)
     discriminator, step = _discriminator(folder)
     document = tomli.loads(folder.recipe.read_text(encoding="utf-8-sig"))
@@ -77,10 +80,10 @@ def publish(
         shutil.copyfile(discriminator, there.discriminator)
         if scores:
             append_evaluations(there, scores)
-        _draw(G, into / "samples.png")
+        _draw(G, there.picture)
         environment = provenance.read_environment(folder)
-        if environment and step is not None:  # there are no checkpoints, whose names would say it
-            write_text(there.environment, json.dumps({**environment, "step": step}, indent=2) + "\n")
+        noted = {name: value for name, value in (("step", step), ("licence", licence)) if value is not None}
+        there.environment.write_text(json.dumps({**environment, PUBLISHED: noted}, indent=2) + "\n", encoding="utf-8")
         card = model_card(name, licence, document, G, environment, step, _latest(scores))
         (into / "README.md").write_text(card, encoding="utf-8")
 
@@ -122,9 +125,9 @@ def _on_the_hub(to: str | Path, called: str, private: bool, write: Any) -> tuple
 
 def _discriminator(folder: RunFolder) -> tuple[Path, int | None]:
     """The weights of D that belong to those of G, and their step; None where the folder does not say it."""
-    if folder.is_published:
-        return folder.discriminator, provenance.published_step(folder)
     chosen = how_chosen(folder.generator)
+    if folder.is_published:
+        return folder.discriminator, folder.published_step if chosen is None else int(chosen["step"])
     if chosen is not None:
         found: Path | None = checkpoints.of_step(folder, int(chosen["step"]))
     else:

@@ -56,16 +56,41 @@ def compare(
     click.echo(f"done: {found.folder}/ has {', '.join(sorted(path.name for path in found.folder.iterdir()))}")
 
 
+SHOWN = 12  # options that differ, in the terminal
+CELL = 40  # letters of a value there
+
+
 def _print(found: Compared) -> None:
-    """The table, a run in each column, and the protocol of each metric."""
+    """The table, a run in each column, the options that differ, and the protocol of each metric."""
     from ganframe.training.progress import clock
 
     table = make_table("", *found.names)
     table.add_row("step", *(f"{step:,}" for step in found.steps))
+    table.add_row("seed", *map(str, found.seeds))
     table.add_row("training time", *("–" if seconds is None else clock(seconds) for seconds in found.seconds))
     for line in found.lines:
         cells = ("–" if value is None else f"{value:.5g}" for value in line.values)
         table.add_row(line.title, *cells)
     print_table(table)
+    _print_options(found)
     for text in (*found.protocols, *found.unlike):
         say(text, indent=2)
+
+
+def _print_options(found: Compared) -> None:
+    """The first of the options that differ. The page has all."""
+    from ganframe.analysis.differing import in_words
+
+    if not found.options:
+        click.echo("The recipes differ in no option of training.")
+        return
+    table = make_table("what differs", *found.names)
+    for option in found.options[:SHOWN]:
+        table.add_row(option.place, *("–" if text is None else _cut(text) for text in in_words(option)))
+    print_table(table)
+    if len(found.options) > SHOWN:
+        click.echo(f"and {len(found.options) - SHOWN} more, in report.html")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CELL else f"{text[: CELL - 1]}…"

@@ -15,7 +15,7 @@ def report(folder: str, opened: bool) -> None:
     """Write report.html in the folder of a run or a study: one page that opens anywhere, offline.
 
     It has curves, samples by step, scores, the recipe, and what else the folder holds. That of a study has its table,
-    and each of its runs gets a page too.
+    and each of its runs gets a page too. A published model has a page of its samples, scores and recipe.
     """
     import webbrowser
     from pathlib import Path

@@ -41,11 +41,15 @@ class JudgedData:
     held_out: TorchDataset[Any] | None
 
     @functools.cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """As a run's checkpoints have it."""
+        return fingerprint(self.dataset, self.spec, self.data)
+
+    @functools.cached_property
     def hash(self) -> str:
         """12 hexadecimal digits that identify the data by its options, its form and its values."""
-        found = fingerprint(self.dataset, self.spec, self.data)
         options = repr(self.dataset) if isinstance(self.data, Distribution) else ""  # else paths, which may differ
-        return hashlib.sha256(json.dumps([options, found], sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps([options, self.fingerprint], sort_keys=True).encode()).hexdigest()[:12]
 
     def has_test(self) -> bool:
         return self.held_out is not None or isinstance(self.data, Distribution)

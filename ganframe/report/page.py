@@ -106,6 +106,11 @@ class _Cell(str):
     attributes = ""
 
 
+def side_by_side(charts: Iterable[Html]) -> Html:
+    """Charts in two columns, in one where the page is narrow."""
+    return Html(f'<div class="charts">{"".join(charts)}</div>')
+
+
 def cell(content: Html, share: float | None = None) -> Html:
     """A cell of a table with HTML. With a share in [0, 1] its background is that of a heat map, 1 the strongest."""
     made = _Cell(content)

@@ -1,10 +1,13 @@
-"""The page of a run: its curves, samples, scores, recipe, environment and messages, from what its folder holds."""
+"""The page of a run: its curves, samples, scores, recipe, environment and messages, from what its folder holds.
+
+That of a published model has samples, scores, recipe, environment, and how to load it.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,15 +30,16 @@ from ganframe.report.page import (
     link,
     notice,
     paragraph,
+    side_by_side,
     table,
     write_page,
 )
 from ganframe.report.page_of_recipe import Row, in_toml, rows_of
-from ganframe.report.page_of_samples import samples
+from ganframe.report.page_of_samples import published_samples, samples
 from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.log import Record, damaged_lines, read_log
 from ganframe.storage.messages import Message, read_messages
-from ganframe.storage.provenance import published_step, read_environment
+from ganframe.storage.provenance import read_environment
 from ganframe.storage.run_folder import RunFolder, is_locked
 from ganframe.storage.weights import generator_spec
 
@@ -53,7 +57,7 @@ FAILURE = "failure.txt"  # of a run of a study
 
 
 def write_run_page(folder: RunFolder, running: bool | None = None, above: str | None = None) -> Path:
-    """Writes report.html in a run's folder, from what is there, and returns it.
+    """Writes report.html in the folder of a run or of a published model, from what is there, and returns it.
 
     `running` says whether the run goes on, where the caller knows it: the page then loads itself again. `above` is the
     address of the page of its study, relative to this one. Raises RequestError where the folder has nothing of a run,
@@ -61,7 +65,8 @@ def write_run_page(folder: RunFolder, running: bool | None = None, above: str | 
     """
     document, problems = _recipe(folder)
     records, messages, scores = read_log(folder), read_messages(folder), read_evaluations(folder)
-    shown = samples(folder, _spec(folder))
+    published = folder.is_published
+    shown = published_samples(folder) if published else samples(folder, _spec(folder))
     if not (document or records or scores or shown):
         below = sorted(file.parent for file in folder.path.glob("**/recipe.toml"))
         if below:
@@ -70,22 +75,28 @@ def write_run_page(folder: RunFolder, running: bool | None = None, above: str | 
         raise RequestError(f"{folder.path}: not the folder of a run, and nothing of one is in it")
     going = is_locked(folder) if running is None else running
     problems += [line.removeprefix(f"{folder.path}/") for line in damaged_lines(folder)]
-    sections = [
-        _section(
-            "Samples", [shown] if shown else [], "There are no samples yet." if going else "There are no samples."
-        ),
-        _section("Curves", _curves(records, messages), "log.jsonl has no lines."),
-        *([Section("Scores", _scores(scores))] if scores else []),
+    none = "There are no samples yet." if going else "There are no samples."
+    sections = [_section("Samples", [shown] if shown else [], none)]
+    if records or not published:
+        sections.append(_section("Curves", _curves(records, messages), "log.jsonl has no lines."))
+    if scores:
+        sections.append(Section("Scores", _scores(scores)))
+    sections += [
         _section("Recipe", _options(folder, document), "There is no recipe.toml that can be read."),
         _section("Environment", _environment(folder), "There is no environment.json that can be read."),
-        _section("Messages", _messages(messages), "There were no warnings."),
-        Section("Go on", _commands(folder, document, records)),
     ]
+    if messages or not published:
+        sections.append(_section("Messages", _messages(messages), "There were no warnings."))
+    if published:
+        sections.append(Section("How to load", _loading(folder, document)))
+    else:
+        sections.append(Section("Go on", _commands(folder, document, records)))
     name = str(document.get("name") or folder.path.absolute().name)
-    summary = [*_summary(folder, document, records, messages, going), *map(notice, problems)]
+    stands = _published(folder) if published else _standing(folder, document, records, messages, going)
+    summary = [stands[0], *_told(document), *stands[1:], *map(notice, problems)]
     if above is not None:
         summary.append(Html(f"<p>{link('The study of this run', above)}</p>"))
-    write_page(folder.report, f"Run {name}", sections, summary, live=going)
+    write_page(folder.report, f"{'Model' if published else 'Run'} {name}", sections, summary, live=going)
     return folder.report
 
 
@@ -112,31 +123,33 @@ def _spec(folder: RunFolder) -> DataSpec | None:
 # ------------------------------------------------------------------------------------------------------------- summary
 
 
-def _summary(
+def _standing(
     folder: RunFolder, document: Mapping[str, Any], records: Sequence[Record], messages: Sequence[Message], going: bool
 ) -> list[Html]:
-    """Where the run stands, and what it is of."""
-    step, steps = records[-1]["step"] if records else published_step(folder) or 0, _get(document, "train", "steps")
+    """Where the run stands, and why it failed."""
+    step, steps = records[-1]["step"] if records else 0, _get(document, "train", "steps")
     at = f"step {step:,}" + (f" of {steps:,}" if isinstance(steps, int) else "")
     time = f", {_clock(records[-1]['seconds'])}" if records else ""
     failed = _failure(folder, messages)
     finished = isinstance(steps, int) and (step >= steps or folder.checkpoint(steps).is_dir())
-    state = (
-        "Running"
-        if going
-        else "Published"
-        if folder.is_published
-        else "Finished"
-        if finished
-        else "Failed"
-        if failed
-        else "Stopped"
-    )
+    state = "Running" if going else "Finished" if finished else "Failed" if failed else "Stopped"
+    found = [paragraph(f"{state}: {at}{time}.")]
+    return [*found, notice(failed, bad=True)] if failed and not going and not finished else found
+
+
+def _published(folder: RunFolder) -> list[Html]:
+    """What a published model is."""
+    step, licence = folder.published_step, folder.noted("licence")
+    found = [paragraph("A published model" + ("." if step is None else f", of step {step:,}."))]
+    return found if licence is None else [*found, paragraph(f"Licence: {licence}.")]
+
+
+def _told(document: Mapping[str, Any]) -> list[Html]:
+    """What the run is of."""
     what = [(name, _get(document, name, "use")) for name in ("dataset", "generator", "discriminator", "objective")]
     told = [f"{name} {str(use).removeprefix('builtin:')}" for name, use in what if use is not None]
     seed = [f"seed {document['seed']}"] if "seed" in document else []
-    found = [paragraph(f"{state}: {at}{time}."), *([paragraph(", ".join([*told, *seed]) + ".")] if told else [])]
-    return [*found, notice(failed, bad=True)] if failed and not going and not finished else found
+    return [paragraph(", ".join([*told, *seed]) + ".")] if told else []
 
 
 def _failure(folder: RunFolder, messages: Sequence[Message]) -> str | None:
@@ -180,17 +193,13 @@ def _curves(records: Sequence[Record], messages: Sequence[Message]) -> list[Html
     resumed = [f"{message.step:,}" for message in messages if message.kind == "resumed" and message.step is not None]
     told = [paragraph(f"The run was resumed at step {', '.join(resumed)}.")] if resumed else []
     zoom = paragraph("Drag over a chart to zoom in; a double click zooms out. A gap is a value that is not finite.")
-    return [*told, zoom, _side_by_side(charts)]
+    return [*told, zoom, side_by_side(charts)]
 
 
 def _logged(record: Record, name: str) -> float | None:
     if name not in record:
         return None
     return float("nan") if record[name] is None else record[name]
-
-
-def _side_by_side(charts: Iterable[Html]) -> Html:
-    return Html(f'<div class="charts">{"".join(charts)}</div>')
 
 
 # -------------------------------------------------------------------------------------------------------------- scores
@@ -218,7 +227,7 @@ def _scores(scores: Sequence[Score]) -> list[Html]:
         rows += [[title, max(values), values[max(values)], protocol] for protocol, values in found.items()]
     failed = [[s["metric"], s["judged"]["step"], f"failed: {s['error']}", _protocol(s)] for s in scores if "error" in s]
     newest = table("The newest scores", ["metric", "step", "value", "protocol"], [*rows, *failed])
-    return [*([_side_by_side(charts)] if charts else []), newest]
+    return [*([side_by_side(charts)] if charts else []), newest]
 
 
 def _protocol(score: Score) -> str:
@@ -282,19 +291,41 @@ def _commands(folder: RunFolder, document: Mapping[str, Any], records: Sequence[
     longer = f" --set train.steps={2 * steps}" if finished and isinstance(steps, int) else ""
     commands = {
         "Train longer" if finished else "Resume": f"ganframe run --resume {path}{longer}",
-        "Draw samples": f"ganframe sample {path} -n 64 --out samples.png",
-        "Judge by the recipe's metrics": f"ganframe evaluate {path}",
+        **_of_generator(folder, document),
         "Run the recipe anew": f"ganframe run {shlex.quote(str(folder.recipe))}",
     }
-    sampled = folder.generator.is_file()
-    if folder.is_published:  # there is no checkpoint to resume from
-        del commands["Train longer" if finished else "Resume"]
-    if not sampled:
-        del commands["Draw samples"]
-    if not (sampled and document.get("metrics")):
-        del commands["Judge by the recipe's metrics"]
+    return [*_to_copy(commands), *_python(folder)]
+
+
+def _loading(folder: RunFolder, document: Mapping[str, Any]) -> list[Html]:
+    """How to sample and judge a published model, and how to train from it."""
+    start = f"[train]\nfrom = {json.dumps(str(folder.path))}"
+    training = [paragraph("In a recipe, to start from its weights:"), code(start, "Start from its weights")]
+    return [*_to_copy(_of_generator(folder, document)), *_python(folder), *training]
+
+
+def _of_generator(folder: RunFolder, document: Mapping[str, Any]) -> dict[str, str]:
+    """The commands for a generator, where it is there."""
+    path = shlex.quote(str(folder.path))
+    if not folder.generator.is_file():
+        return {}
+    spec = _spec(folder)
+    rows = spec is not None and spec.columns is not None
+    found = {
+        "Draw samples": f"ganframe sample {path} {'-n 1000 --out rows.csv' if rows else '-n 64 --out samples.png'}"
+    }
+    if document.get("metrics"):
+        found["Judge by the recipe's metrics"] = f"ganframe evaluate {path}"
+    return found
+
+
+def _to_copy(commands: Mapping[str, str]) -> list[Html]:
+    return [part for told, command in commands.items() for part in (paragraph(f"{told}:"), code(command, told))]
+
+
+def _python(folder: RunFolder) -> list[Html]:
+    """How to sample from Python, where the generator is there."""
+    if not folder.generator.is_file():
+        return []
     python = f"import ganframe\n\nG = ganframe.load_generator({json.dumps(str(folder.path))})\nx = G.sample(64, seed=0)"
-    parts = [part for told, command in commands.items() for part in (paragraph(f"{told}:"), code(command, told))]
-    if not sampled:
-        return parts
-    return [*parts, paragraph("From Python:"), code(python, "Samples from Python")]
+    return [paragraph("From Python:"), code(python, "Samples from Python")]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ganframe.components import DataSpec
-from ganframe.report.page import ROWS, Html, data_uri, densities, scene, slides, table
+from ganframe.report.page import ROWS, Html, data_uri, densities, picture, scene, slides, table
 from ganframe.storage.points import Points, load_points
 from ganframe.storage.run_folder import RunFolder
 
@@ -35,6 +35,12 @@ def samples(folder: RunFolder, spec: DataSpec | None) -> Html | None:
         alike = [(step, points) for step, points in found if points.samples.shape[1] == d]
         return _line(alike, spec) if d == 1 else _plane(alike, spec)
     return _pictures(_by_step(folder, "png"), _caption(folder, spec))
+
+
+def published_samples(folder: RunFolder) -> Html | None:
+    """The picture of a published model; None where it has none that can be read."""
+    found = _encoded(folder.picture, BYTES)
+    return None if found is None else picture(found[0], "Samples", kind=found[1])
 
 
 def evenly(found: Sequence[Any], most: int) -> list[Any]:

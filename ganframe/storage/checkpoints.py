@@ -145,12 +145,20 @@ def of_step(folder: RunFolder, step: int) -> Path:
     path = folder.checkpoint(step)
     if path not in folder.checkpoints():
         there = ", ".join(str(step_of(found)) for found in folder.checkpoints())
-        known = f"there are those of {there} (log.keep says how many stay)" if there else "this run has none yet"
+        known = f"there are those of {there} (log.keep says how many stay)" if there else _without(folder)
         raise RequestError(f"{folder.path}: no checkpoint of step {step}; {known}")
     damage = _damage(path)
     if damage is not None:
         raise RequestError(f"{path}: {damage}")
     return path
+
+
+def _without(folder: RunFolder) -> str:
+    """Why a folder has no checkpoints."""
+    if not folder.is_published:
+        return "this run has none yet"
+    step = folder.published_step
+    return "a published model has none" + ("" if step is None else f"; its weights are those of step {step}")
 
 
 def _damage(path: Path) -> str | None:

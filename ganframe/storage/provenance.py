@@ -49,7 +49,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def changed_versions(folder: RunFolder, components: Iterable[tuple[str, Any]], registry: Registry) -> list[str]:
     """The differences from a run's environment.json, where it has one, for the plugins of some of its components."""
     then = read_environment(folder)
-    found = differences(then, versions(components, registry)) if then else []
+    found = differences(then, versions(components, registry)) if "torch" in then else []
     return [f"{folder.path}: {line}" for line in found]
 
 
@@ -78,12 +78,6 @@ def read_environment(folder: RunFolder) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def published_step(folder: RunFolder) -> int | None:
-    """The step of a published model's weights; None where environment.json does not say it."""
-    found = read_environment(folder).get("step")
-    return found if type(found) is int else None
 
 
 def threads_of(folder: RunFolder) -> int | None:

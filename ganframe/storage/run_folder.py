@@ -13,11 +13,13 @@ Weights are safetensors. The rest of a checkpoint is a torch file that is read w
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import attrs
 from filelock import FileLock, Timeout
@@ -25,6 +27,8 @@ from filelock import FileLock, Timeout
 from ganframe.errors import RequestError
 from ganframe.storage import hub
 from ganframe.storage.files import delete
+
+PUBLISHED = "published"  # the table of environment.json that a published model has
 
 
 class InUse(RequestError):
@@ -75,9 +79,27 @@ class RunFolder:
         return self.path / "discriminator.safetensors"
 
     @property
+    def picture(self) -> Path:
+        """Samples of a published model; those of a run are in samples/, by step."""
+        return self.path / "samples.png"
+
+    @property
     def is_published(self) -> bool:
         """Whether the folder is a published model: weights to load, without checkpoints to resume from."""
         return self.discriminator.is_file() and not self.checkpoints()
+
+    @property
+    def published_step(self) -> int | None:
+        """The step of the weights of a published model; None for a run, or where environment.json does not say it."""
+        step = self.noted("step")
+        return step if type(step) is int and self.is_published else None
+
+    def noted(self, name: str) -> Any:
+        """What publishing noted in environment.json, as "step" and "licence"; None where it noted nothing."""
+        try:
+            return json.loads(self.environment.read_text(encoding="utf-8-sig"))[PUBLISHED][name]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None
 
     @property
     def scheme(self) -> Path:

@@ -1,7 +1,10 @@
 """ganframe compare: scores that are alike in one row, reused where they are known, pictures of all runs."""
 
 import json
+import re
 import shutil
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from PIL import Image
 
 import ganframe
 from ganframe.analysis import compare as comparison
+from ganframe.analysis.differing import in_words
+from ganframe.report.page_of_run import write_run_page
 from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.run_folder import RunFolder
 from ganframe.storage.weights import save_generator
@@ -153,6 +158,111 @@ def test_other_data_judges_all_runs(pair, tmp_path):
     found = ganframe.compare(runs, data=few, samples=100, out=tmp_path / "out")
     assert all(line.values[0] <= 3 for line in found.lines if line.number == "modes")
     assert len({score["protocol"]["data"] for scores in found.scores for score in scores}) == 1
+
+
+def test_what_differs_is_said_with_seeds_and_links_to_the_pages_of_runs(tiny, tmp_path):
+    """Options by their places; what one recipe leaves out has its default, or is not there with another component."""
+    first = ["name='one'", "log.every=2", "train.ema=0.9", 'constraints=[{use="spectral_norm"}]']
+    second = ["seed=5", "generator.hidden=[8,8]", 'constraints=[{use="gradient_penalty",weight=3.0}]']
+    a, b = (
+        ganframe.run(ganframe.load_recipe(tiny(), given), tmp_path / "runs" / name).folder
+        for name, given in (("a #1", first), ("b", second))
+    )
+    write_run_page(RunFolder(a))
+    found = ganframe.compare([a, b], samples=50, out=tmp_path / "made" / "out")
+    assert found.seeds == (1, 5)
+    told = {option.place: in_words(option) for option in found.options}
+    assert told["generator.hidden"] == ["[8]", "[8, 8]"]
+    assert told["train.ema"] == ["0.9", "none"]
+    assert told["constraints[0].use"] == ['"builtin:spectral_norm"', '"builtin:gradient_penalty"']
+    assert told["constraints[0].weight"] == [None, "3.0"]
+    assert not {place for place in told if place.split(".")[0] in ("name", "log", "seed", "dataset", "discriminator")}
+    tables = [place.rpartition(".")[0] for place in told]
+    assert tables == sorted(tables, key=tables.index)  # options of one table are together
+    page = (found.folder / "report.html").read_text(encoding="utf-8")
+    assert '<th scope="row">generator.hidden</th><td>[8]</td><td>[8, 8]</td>' in page
+    assert '<th scope="row">seed</th><td>1</td><td>5</td>' in page
+    assert '<th scope="row">training time</th>' in page
+    assert '<td><a href="../../runs/a%20%231/report.html">page of a #1</a></td><td>–</td>' in page
+    one, other = json.loads((found.folder / "compare.json").read_text())
+    assert (one["seed"], other["seed"]) == (1, 5)
+    assert (one["options"]["train.ema"], other["options"]["generator.hidden"]) == (0.9, [8, 8])
+    assert "constraints[0].weight" not in one["options"]
+
+
+def test_page_has_charts_side_by_side_and_each_heading_once(pair, tmp_path):
+    page = (
+        ganframe.compare(pair("ring", "uniform"), samples=50, out=tmp_path / "out").folder / "report.html"
+    ).read_text(encoding="utf-8")
+    assert page.count('<div class="charts"><figure class="chart">') == 1
+    assert re.findall("<h2[^>]*>(.*?)</h2>", page) == ["Scores", "What differs", "Samples", "Curves"]
+    assert len(re.findall(">Scores<", page)) == 2  # the heading, and the link to it
+
+
+def test_page_works_in_a_browser(pair, tmp_path, open_page, accessibility):
+    runs = pair("ring", "plain")
+    write_run_page(RunFolder(runs[0]))
+    metric = {"use": "kernel", "features": "pixels", "subsets": 2}
+    page = ganframe.compare(runs, [metric], samples=50, out=tmp_path / "out").folder / "report.html"
+    browser = open_page(page, width=390)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert accessibility() == {}
+    browser.execute_script("document.querySelector('td a').click()")
+    assert browser.title.startswith("Run ")
+
+
+WARNED = {
+    ("ring", "plain"): "plain was trained on swiss_roll, and is judged by ring",
+    ("plain", "ring"): "ring was trained on ring, and is judged by swiss_roll",
+    ("ring", "made"): "3 was trained on ring with modes = 3, and is judged by ring with modes = 8",
+    ("ring", "uniform"): None,
+    ("ring", "plain", "uniform", "made"): "plain was trained on swiss_roll, 3 on ring with modes = 3: "
+    "all runs are judged by ring with modes = 8",
+}
+
+
+@pytest.mark.parametrize("names", WARNED, ids="-".join)
+def test_runs_on_other_data_than_judges_them_are_named(pair, train_on, tmp_path, capsys, names):
+    metric = {"use": "kernel", "features": "pixels", "subsets": 2}
+    warned = WARNED[names]
+    copies = pair(*(name for name in names if name != "made"))
+    made = [train_on('use = "ring"\nmodes = 3').rename(tmp_path / "3")] if "made" in names else []
+    names = [path.name for path in (*copies, *made)]
+    found = ganframe.compare([*copies, *made], [metric], samples=50, out=tmp_path / "out")
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert said == ([] if warned is None else [f"warning: {warned}"])
+    page = (found.folder / "report.html").read_text(encoding="utf-8")
+    assert (page.count("Warning: "), warned is None or warned in page) == (len(said), True)
+    written = json.loads((found.folder / "compare.json").read_text())
+    assert written[0]["own_data"]
+    assert all(one["own_data"] == (one["name"] == "uniform") for one in written[1:])
+
+
+def test_no_run_is_on_its_own_data_where_other_data_judges(pair, runs, tmp_path, capsys):
+    data = runs["single"] / "recipe.toml"
+    found = ganframe.compare(pair("ring", "uniform"), ["modes"], data=data, samples=50, out=tmp_path / "out")
+    assert found.own_data == (False, False)
+    warned = "ring and uniform were trained on ring with modes = 8, and are judged by ring with modes = 1"
+    assert f"warning: {warned}\n" in capsys.readouterr().err
+
+
+def test_the_fingerprint_tells_data_that_was_moved_from_data_that_has_changed(pair, tmp_path, capsys):
+    """The same images elsewhere are the same data; fewer in the same place are not."""
+    (run,) = pair("shades")
+    moved, other = (shutil.copytree(run, tmp_path / name) for name in ("moved", "other"))
+    text = (run / "recipe.toml").read_text(encoding="utf-8")
+    root = Path(tomllib.loads(text)["dataset"]["root"])
+    shutil.copytree(root, tmp_path / "images")
+    for folder in (moved, *(moved / "checkpoints").iterdir()):
+        (folder / "recipe.toml").write_text(text.replace(root.as_posix(), (tmp_path / "images").as_posix()))
+    (manifest,) = (other / "checkpoints").glob("*/checkpoint.json")
+    manifest.write_text(manifest.read_text().replace('"samples": 12', '"samples": 11'))
+    metric = {"use": "kernel", "features": "pixels", "subsets": 2}
+    found = ganframe.compare([run, moved, other], [metric], samples=12, n=4, out=tmp_path / "out")
+    assert found.own_data == (True, True, False)
+    said = capsys.readouterr().err
+    assert "warning: other was trained on other data than image_folder gives now, and is judged by image_folder" in said
+    assert [option.place for option in found.options] == ["dataset.root"]
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line_and_writes_nothing(pair, refused, tmp_path):

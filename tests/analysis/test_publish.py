@@ -15,6 +15,7 @@ from ganframe.analysis.publish import publish
 from ganframe.errors import RequestError
 from ganframe.report.page_of_run import write_run_page
 from ganframe.storage import hub
+from ganframe.storage.evaluations import read_evaluations
 from ganframe.storage.run_folder import RunFolder
 
 BEST = """
@@ -166,6 +167,54 @@ def test_published_folder_can_be_published_again(run, tmp_path):
     assert torch.equal(one, two)
 
 
+def test_step_and_licence_of_a_published_model_are_known_and_kept(run, tmp_path):
+    folder = run()
+    publish(folder, tmp_path / "model", "mit")
+    again = publish(tmp_path / "model", tmp_path / "again")
+    assert not [note for note in again.notes if "licence" in note]
+    for name in ("model", "again"):
+        assert RunFolder(tmp_path / name).published_step == 6
+        head, text = card(tmp_path / name)
+        assert head["license"] == "mit"
+        assert "Weights of step 6." in text
+    publish(tmp_path / "model", tmp_path / "other", "cc-by-4.0")
+    assert card(tmp_path / "other")[0]["license"] == "cc-by-4.0"
+    assert RunFolder(folder).published_step is None
+    before, after = (json.loads((place / "environment.json").read_text()) for place in (folder, tmp_path / "again"))
+    assert after == {**before, "published": {"step": 6, "licence": "mit"}}
+
+
+def test_a_model_without_environment_is_loaded_without_a_warning(run, tmp_path, recwarn):
+    folder = run()
+    (folder / "environment.json").unlink()
+    publish(folder, tmp_path / "model")
+    ganframe.load_generator(tmp_path / "model")
+    assert RunFolder(tmp_path / "model").published_step == 6
+    assert not [str(warned.message) for warned in recwarn if "it was made with" in str(warned.message)]
+
+
+@pytest.mark.parametrize("more", ["", BEST], ids=["last", "best"])
+def test_scores_of_a_published_model_are_of_its_step(run, tmp_path, more):
+    folder = run(more)
+    ganframe.evaluate(folder, ["modes"], samples=40)
+    model = publish(folder, tmp_path / "model").name
+    before = (tmp_path / "model" / "evaluations.jsonl").read_bytes()
+    found = ganframe.compare([folder, model], ["modes"], samples=40, out=tmp_path / "out")
+    step = RunFolder(tmp_path / "model").published_step
+    assert found.steps == (step, step)
+    assert found.scores[0] == found.scores[1]
+    assert (tmp_path / "model" / "evaluations.jsonl").read_bytes() == before  # its scores are there already
+    (score,) = ganframe.evaluate(model, ["modes"], samples=41)
+    assert score["judged"]["step"] == step
+    assert read_evaluations(RunFolder(tmp_path / "model"))[-1]["judged"]["step"] == step
+
+
+def test_a_checkpoint_of_a_published_model_is_refused_with_its_step(run, tmp_path):
+    publish(run(), tmp_path / "model")
+    with pytest.raises(RequestError, match="step 3; a published model has none; its weights are those of step 6"):
+        ganframe.load_generator(tmp_path / "model", step=3)
+
+
 def test_hub_round_trip(run, site, tiny, tmp_path):
     """Pushed, fetched by name, sampled from, and trained from; with the names of branches."""
     folder = run()
@@ -233,7 +282,7 @@ def test_published_weights_are_of_their_step_wherever_it_is_said(run, tmp_path):
     assert found.steps == (step, step)
     assert found.scores[0] == found.scores[1]
     text = write_run_page(RunFolder(tmp_path / "model")).read_text(encoding="utf-8")
-    assert f"Published: step {step} of" in text
+    assert f"A published model, of step {step}." in text
     assert "--resume" not in text
 
 

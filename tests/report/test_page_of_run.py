@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 import ganframe
+from ganframe.analysis.publish import publish
 from ganframe.components import DataSpec
 from ganframe.plugins.registry import load
-from ganframe.report.page import POINTS
+from ganframe.report.page import POINTS, data_uri
 from ganframe.report.page_of_recipe import rows_of
 from ganframe.report.page_of_run import write_run_page
 from ganframe.report.page_of_samples import BYTES, evenly, samples
@@ -222,6 +223,32 @@ def test_commands_quote_the_folder(runs, tmp_path):
     assert f"ganframe run --resume &#x27;{tmp_path}/a b&#x27; --set train.steps=80" in text
 
 
+def test_published_model_has_a_page_of_its_own(runs, tmp_path):
+    """With its step, picture and scores, and how to load it; without what only a run has."""
+    publish(runs["plane"].path, tmp_path / "model", "mit")
+    text = text_of(RunFolder(tmp_path / "model"))
+    assert "<title>Model recipe</title>" in text
+    assert "<p>A published model, of step 40.</p>" in text
+    assert "<p>Licence: mit.</p>" in text
+    assert "Stopped" not in text
+    headings = re.findall("<h2[^>]*>(.*?)</h2>", text)
+    assert headings == ["Samples", "Scores", "Recipe", "Environment", "How to load"]
+    assert data_uri((tmp_path / "model" / "samples.png").read_bytes()) in text
+    assert "--resume" not in text
+    assert f"ganframe sample {tmp_path / 'model'} -n 64" in text
+    assert "ganframe.load_generator(" in text
+
+
+def test_page_of_a_published_model_shows_what_is_there(runs, tmp_path):
+    publish(runs["plane"].path, tmp_path / "model")
+    for name in ("samples.png", "environment.json", "evaluations.jsonl", "generator.safetensors"):
+        (tmp_path / "model" / name).unlink()
+    text = text_of(RunFolder(tmp_path / "model"))
+    assert "<p>A published model.</p>" in text
+    assert "There are no samples." in text
+    assert "ganframe sample" not in text
+
+
 def test_recipe_marks_what_differs_from_the_defaults(runs):
     rows = {row.place: row for row in rows_of(tomllib.loads(runs["plane"].recipe.read_text()), load())}
     differ = {place for place, row in rows.items() if row.differs}
@@ -361,6 +388,13 @@ def test_page_works_in_a_browser(runs, open_page, accessibility, kind):
     check_layout(browser)
     assert accessibility() == {}
     browser = open_page(runs[kind].report, dark=True)
+    check_layout(browser)
+    assert accessibility() == {}
+
+
+def test_page_of_a_published_model_works_in_a_browser(runs, tmp_path, open_page, accessibility):
+    publish(runs["images"].path, tmp_path / "model", "mit")
+    browser = open_page(write_run_page(RunFolder(tmp_path / "model")), width=390)
     check_layout(browser)
     assert accessibility() == {}
 
