@@ -53,12 +53,12 @@ def _bare(use: str) -> str:
 
 
 def _task(G: TrainedGenerator) -> str | None:
-    """The hub's name of what the model does."""
+    """The hub's name of what the model does; None where it has none, as for images of a class that is asked for."""
     if not G.spec.is_image:
         return None
-    if G.spec.condition is None:
-        return "unconditional-image-generation"
-    return "image-to-image" if len(G.spec.condition) == 3 else None
+    if G.spec.condition is not None:
+        return "image-to-image" if len(G.spec.condition) == 3 else None
+    return None if G.spec.classes is not None and G.heeds_y else "unconditional-image-generation"
 
 
 def _sentence(recipe: Mapping[str, Any], G: TrainedGenerator, step: int | None) -> str:
@@ -72,15 +72,14 @@ def _sentence(recipe: Mapping[str, Any], G: TrainedGenerator, step: int | None) 
 
 def _loading(name: str, G: TrainedGenerator, environment: Mapping[str, Any]) -> list[str]:
     plugins = environment.get("plugins", {})
-    packages = {"ganframe", *(plugin["distribution"] for plugin in plugins.values())}
+    packages = {plugin["distribution"] for plugin in plugins.values()} - {"ganframe"}
+    called = shlex.quote(name)
+    own, drawn = "ganframe", f"ganframe sample {called} --out samples.png"
+    if G.spec.columns is not None:
+        own, drawn = "'ganframe[table]'", f"ganframe sample {called} -n 1000 --out rows.csv"
     shape = ", ".join(map(str, (16, *G.spec.shape)))
     made = f"ganframe {environment.get('ganframe', '')} and torch {environment.get('torch', '')}".replace("  ", " ")
-    lines = [
-        "```sh",
-        f"pip install {' '.join(sorted(packages))}",
-        f"ganframe sample {shlex.quote(name)} --out samples.png",
-        "```",
-    ]
+    lines = ["```sh", f"pip install {' '.join([own, *sorted(packages)])}", drawn, "```"]
     lines += ["", "```python", "import ganframe", "", f"G = ganframe.load_generator({name!r})"]
     lines += [f"x = G.sample(16, seed=0)  # ({shape})"]
     if G.spec.classes is not None and G.heeds_y:
@@ -90,7 +89,10 @@ def _loading(name: str, G: TrainedGenerator, environment: Mapping[str, Any]) -> 
 
 
 def _data(G: TrainedGenerator) -> str:
-    kind = "images" if G.spec.is_image else "samples"
+    if G.spec.columns is not None:
+        kind = f"rows of a table, coded as {len(G.spec.columns)} blocks of numbers,"
+    else:
+        kind = "images" if G.spec.is_image else "samples"
     text = f"The {kind} have shape {tuple(G.spec.shape)}"
     text += " and values in [-1, 1]" if G.spec.is_image else ""
     if G.spec.condition is not None:

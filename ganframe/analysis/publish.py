@@ -163,8 +163,17 @@ def _notes(folder: RunFolder, document: Mapping[str, Any], licence: str | None, 
     if folder.scheme.is_file():
         yield "scheme.json has the categories of the data, and the limits of its numbers"
     for place, text in _texts(document):
-        if Path(text).is_absolute() or text.startswith("~"):
+        if _is_path(place, text):
             yield f"recipe.toml says {place} = {text!r}, which others will see"
+
+
+def _is_path(place: str, text: str) -> bool:
+    """Whether a text looks like a path of this machine. The name of a file alone tells nobody anything of it."""
+    if hub.is_hub_name(text) or ("://" in text and not text.startswith("file:")):
+        return False
+    if place.endswith(".name") and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) and not Path(text).exists():
+        return False  # of a dataset on the hub, owner/name
+    return text in (".", "..") or text.startswith("~") or "/" in text or "\\" in text
 
 
 def _texts(table: Any, place: str = "") -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import ganframe
-from ganframe.analysis.publish import publish
+from ganframe.analysis.publish import _is_path, publish
 from ganframe.errors import RequestError
 from ganframe.report.page_of_run import write_run_page
 from ganframe.storage import hub
@@ -110,7 +110,7 @@ def test_model_card_says_data_training_licence_and_how_to_load(run, tmp_path):
     head, text = card(tmp_path / "model")
     assert head["license"] == "cc-by-4.0"
     assert head["library_name"] == "ganframe"
-    assert head["pipeline_tag"] == "unconditional-image-generation"
+    assert "pipeline_tag" not in head  # classes are asked for
     assert {"gan", "dcgan", "wgan", "gradient_penalty"} <= {*head["tags"]}
     assert "The images have shape (1, 16, 16) and values in [-1, 1]; 10 classes: 0, 1, 2" in text
     assert "Weights of step 3, a moving average of the generator's." in text
@@ -119,6 +119,66 @@ def test_model_card_says_data_training_licence_and_how_to_load(run, tmp_path):
     assert "None were measured." in text
     assert "pip install ganframe\n" in text
     assert str(tmp_path) not in text  # no path of this machine
+
+
+def test_images_of_a_generator_that_heeds_no_label_are_unconditional(run, tmp_path):
+    text = CONDITIONAL.replace(', condition = "batch_norm"', "").replace(', condition = "projection"', "")
+    publish(run(text=text), tmp_path / "model")
+    assert card(tmp_path / "model")[0]["pipeline_tag"] == "unconditional-image-generation"
+
+
+def test_card_of_a_table_says_how_to_write_rows(run, tiny, call, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="needs the extra ganframe[table]")
+    people = pandas.DataFrame({"age": [20.5, 30.5, 41.5, 55.5] * 8, "town": ["Bonn", "Köln", "Ulm", "Ulm"] * 8})
+    (tmp_path / "data").mkdir()
+    people.to_csv(tmp_path / "data" / "people.csv", index=False)
+    text = tiny().read_text().replace('use = "ring"', 'use = "table"\nfile = "../data/people.csv"')
+    (tmp_path / "work").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "work")
+        done = publish(run(text=text), tmp_path / "model", "mit")
+    assert "recipe.toml says dataset.file = '../data/people.csv', which others will see" in done.notes
+    _, told = card(tmp_path / "model")
+    assert "pip install 'ganframe[table]'\nganframe sample model -n 1000 --out rows.csv\n" in told
+    assert "--out samples.png" not in told
+    assert "The rows of a table, coded as 2 blocks of numbers, have shape (4,)" in told
+    call("sample", "model", "-n", 9, "--out", "rows.csv")
+    assert [*pandas.read_csv(tmp_path / "rows.csv").columns] == ["age", "town"]
+
+
+PATHS = {
+    "/home/someone/a": True,
+    "~/a.csv": True,
+    "../data/people.csv": True,
+    "data/people.csv": True,
+    "C:\\data\\people.csv": True,
+    "runs/demo/1": True,
+    "..": True,
+    "file:///home/someone/a": True,
+    "people.csv": False,
+    "builtin:ring": False,
+    "hf://me/ring": False,
+    "https://example.org/people.csv": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize("text", PATHS)
+def test_texts_that_look_like_paths_of_this_machine_are_noted(run, tmp_path, text):
+    folder = run()
+    recipe = folder / "recipe.toml"
+    lines = recipe.read_text(encoding="utf-8").replace("[train]", f"[train]\nfrom = {json.dumps(text)}", 1)
+    recipe.write_text(lines, encoding="utf-8")
+    notes = publish(folder, tmp_path / "model", "mit").notes
+    assert (f"recipe.toml says train.from = {text!r}, which others will see" in notes) == PATHS[text]
+
+
+def test_a_name_on_the_hub_is_no_path_unless_something_lies_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not _is_path("dataset.name", "ylecun/mnist")
+    assert _is_path("dataset.root", "ylecun/mnist")
+    (tmp_path / "ylecun" / "mnist").mkdir(parents=True)
+    assert _is_path("dataset.name", "ylecun/mnist")
 
 
 def test_points_have_no_image_task_and_no_licence_is_said(run, tmp_path):
