@@ -1,9 +1,9 @@
 """Critics and W1, a table and a picture: `python tests/measure/w1.py FOLDER [--published CSV] [--out PNG]`.
 
 FOLDER holds folders of `ganframe divergence` or the runs of a study as w1.toml, at any depth. For each pair and critic:
-the mean over seeds ± half the width of the 95 % t-interval of the gradient's cosine and of the share of W1. The CSV has
-published figures, with columns dim, funnels, method, cosine and w1, where the method "true" is W1 itself: they are
-drawn as hollow marks.
+means over seeds ± half the width of the 95 % t-interval of the gradient's cosine, of the share of W1, and of the
+squared distance of the gradients. The CSV has published figures, with columns dim, funnels, method, cosine, l2 and w1,
+where the method "true" is W1 itself: they are drawn as hollow marks.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ganframe.report.figures import drawing
 
 CRITICS = ("weight_clipping", "spectral_norm", "gradient_penalty", "lp", "orthogonal_layers", "sorted_branches")
 PUBLISHED = {"groupsort_orthonormal": "orthogonal_layers"}  # the name here of the same kind of critic
-Measured = dict[tuple[int, int], dict[str, list[tuple[float, float]]]]
+Measured = dict[tuple[int, int], dict[str, list[tuple[float, float, float]]]]
 
 
 def measured(folder: Path) -> Measured:
-    """(cosine, share of W1 in %) of each seed, by (dimension, funnels) and critic."""
+    """(cosine, share of W1 in %, squared distance) of each seed, by (dimension, funnels) and critic."""
     found: Measured = defaultdict(lambda: defaultdict(list))
     for file in sorted(folder.glob("**/divergence.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
@@ -35,7 +35,7 @@ def measured(folder: Path) -> Measured:
         data, constraints = recipe["dataset"], recipe.get("constraints") or [recipe["discriminator"]]
         critic = constraints[0]["use"].partition(":")[2]
         pair = data["dimension"], data["funnels"]
-        found[pair][critic].append((result["gradient_cosine"], 100 * result["share"]))
+        found[pair][critic].append((result["gradient_cosine"], 100 * result["share"], result["gradient_l2"]))
     return found
 
 
@@ -46,7 +46,7 @@ def published(file: Path) -> Measured:
     for row in rows:
         share = 100 * float(row["w1"]) / true[row["dim"], row["funnels"]]
         critic = PUBLISHED.get(row["method"], row["method"])
-        found[int(row["dim"]), int(row["funnels"])][critic].append((float(row["cosine"]), share))
+        found[int(row["dim"]), int(row["funnels"])][critic].append((float(row["cosine"]), share, float(row["l2"])))
     return found
 
 
@@ -66,12 +66,12 @@ def main() -> None:
     options = parser.parse_args()
     found = measured(options.folder)
     others = published(options.published) if options.published else {}
-    print("| d, funnels | critic | seeds | cosine | share of W1, % | published |\n|---|---|---|---|---|---|")
+    print("| d, funnels | critic | seeds | cosine | share of W1, % | distance | published |\n" + "|---" * 7 + "|")
     for pair, critics in sorted(found.items()):
         for critic in sorted(critics, key=lambda name: CRITICS.index(name) if name in CRITICS else len(CRITICS)):
-            cosine, share = (interval([values[i] for values in critics[critic]]) for i in (0, 1))
-            other = ", ".join(f"{c:.2f}, {s:.0f} %" for c, s in others.get(pair, {}).get(critic, ()))
-            print(f"| {pair[0]}, {pair[1]} | {critic} | {len(critics[critic])} | {cosine} | {share} | {other} |")
+            numbers = " | ".join(interval([values[i] for values in critics[critic]]) for i in (0, 1, 2))
+            other = ", ".join(f"{c:.2f}, {s:.0f}, {l2:.2f}" for c, s, l2 in others.get(pair, {}).get(critic, ()))
+            print(f"| {pair[0]}, {pair[1]} | {critic} | {len(critics[critic])} | {numbers} | {other} |")
     if options.out:
         draw(options.out, found, others)
 
