@@ -208,6 +208,9 @@ class _Stream(IterableDataset[tuple[Tensor, int]]):
             yield self.options.sample(row, self.label_of, self.deep, index) if wanted(index) else None
 
     def set_epoch(self, epoch: int) -> None:
+        # The library keeps the epoch in memory that all workers of a loader share, though some are ahead of others. A
+        # new dataset of the same rows has an epoch of its own.
+        self.rows = self.rows.with_format(None)
         self.rows.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:

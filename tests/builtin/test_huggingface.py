@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import sys
 
@@ -206,6 +207,32 @@ def test_resumed_run_equals_the_uninterrupted_one(saved, tmp_path, monkeypatch, 
     whole, parts = ((tmp_path / run / "generator.safetensors").read_bytes() for run in ("whole", "parts"))
     assert whole == parts
     assert "warning" not in capsys.readouterr().err
+
+
+def test_worker_that_is_an_epoch_ahead_does_not_move_the_others(saved):
+    """Workers are copies of one stream, whose epoch the library keeps in shared memory."""
+    first = HuggingFace(saved(made()), label="label", size=8, streaming=True).build()
+    second = copy.copy(first)
+    second.rows = copy.copy(first.rows)  # shares its tensor, as after a fork
+    for worker in (first, second):
+        worker.set_epoch(1)
+    rows = iter(first)
+    expected = [next(rows) for _ in range(9)][-1]
+    state = _after(second, 8)
+    second.set_epoch(1)
+    first.set_epoch(2)
+    second.load_state_dict(state)
+    x, y = next(iter(second))
+    assert torch.equal(x, expected[0])
+    assert y == expected[1]
+
+
+def _after(stream, n):
+    """The state of a stream after n samples."""
+    rows = iter(stream)
+    for _ in range(n):
+        next(rows)
+    return stream.state_dict()
 
 
 def test_shuffled_stream_says_where_it_cannot_be_resumed_exactly(saved, tmp_path, monkeypatch, capsys):
