@@ -247,8 +247,23 @@ def _source(value: Any, name: str) -> Any:
     if value is None or (value.get("bytes") is None and value.get("path") is None):
         raise RunError(f"{name}: this row has no image; filter such rows out")
     if value["bytes"] is None:
-        return Path(value["path"])
+        inside = value["path"].partition("::")[0]  # as zip://a.png::x.zip, or hf://…: a stream's files are not fetched
+        if "://" not in inside:
+            return Path(value["path"])
+        return _Encoded(_fetched(value["path"], name), os.path.basename(inside), name)
     return _Encoded(value["bytes"], os.path.basename(value.get("path") or ""), name)
+
+
+def _fetched(address: str, name: str) -> bytes:
+    """The content of a file of a stream. Raises RunError where it cannot be read."""
+    from datasets.utils.file_utils import xopen
+
+    try:
+        with xopen(address, "rb") as stream:
+            return bytes(stream.read())
+    except Exception as error:  # of any of the file systems that the library knows
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{name}: {address} cannot be read: {reason}") from error
 
 
 def _datasets() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -207,6 +208,18 @@ def test_resumed_run_equals_the_uninterrupted_one(saved, tmp_path, monkeypatch, 
     whole, parts = ((tmp_path / run / "generator.safetensors").read_bytes() for run in ("whole", "parts"))
     assert whole == parts
     assert "warning" not in capsys.readouterr().err
+
+
+def test_stream_of_images_in_an_archive_is_read(tmp_path):
+    (tmp_path / "data").mkdir()
+    with zipfile.ZipFile(tmp_path / "data" / "train.zip", "w") as archive:
+        for i, pixels in enumerate(PIXELS[:5]):
+            archive.writestr(f"{i}.png", png(pixels))
+    stream = HuggingFace(str(tmp_path / "data"), size=9, streaming=True, channels=3)
+    whole = HuggingFace(str(tmp_path / "data"), size=9, channels=3).build()
+    found = [x for x, _ in stream.build()]
+    assert len(found) == len(whole) == 5
+    assert all(any(torch.equal(x, whole[i][0]) for i in range(5)) for x in found)
 
 
 def test_worker_that_is_an_epoch_ahead_does_not_move_the_others(saved):
