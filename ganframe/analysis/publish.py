@@ -20,6 +20,7 @@ from typing import Any
 
 import attrs
 import tomli
+import torch
 
 from ganframe.analysis.model_card import model_card
 from ganframe.analysis.trained import TrainedGenerator, load_generator
@@ -32,8 +33,8 @@ from ganframe.storage.evaluations import append_evaluations, read_evaluations
 from ganframe.storage.files import removed_on_failure
 from ganframe.storage.run_folder import PUBLISHED, RunFolder, existing, step_of
 from ganframe.storage.weights import how_chosen
+from ganframe.training.callbacks import number_shown
 
-SHOWN = 64  # samples in the picture
 COPIED = ("generator", "recipe", "conditions", "scheme")
 
 
@@ -143,7 +144,9 @@ def _discriminator(folder: RunFolder) -> tuple[Path, int | None]:
 
 def _draw(G: TrainedGenerator, file: Path) -> None:
     G = G if G.conditions is not None or G.spec.condition is None else G.with_conditions(G.spec.blank(1))
-    z, y = G.latents(SHOWN if G.spec.is_image else 2000)
+    z, y = G.latents(number_shown(G.spec))
+    if G.heeds_y and G.spec.classes is not None:
+        y = torch.arange(len(z)) % G.spec.classes  # so that each column is of a class, as in the pictures of a run
     pictures.draw(file, G.spec, G.decode(z, y), conditions=y)
 
 

@@ -365,6 +365,16 @@ def test_this_folder_can_be_the_target(run, tmp_path, monkeypatch):
     assert "ganframe sample 'my model' --out" in card(tmp_path / "my model")[1]
 
 
+def test_picture_of_a_generator_that_heeds_labels_has_a_column_for_each(run, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("ganframe.report.pictures.draw", lambda *a, **options: drawn.append(options["conditions"]))
+    folder = run(text=CONDITIONAL)
+    drawn.clear()
+    publish(folder, tmp_path / "model")
+    (labels,) = drawn
+    assert torch.equal(labels, torch.arange(10).repeat(10))
+
+
 def test_half_written_folder_does_not_stay(run, tmp_path, monkeypatch):
     def full(*given):
         raise OSError(28, "No space left on device")
