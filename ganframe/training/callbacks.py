@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -192,11 +193,17 @@ def _nothing(state: State) -> None:
 
 def advance(schedules: Iterable[LRScheduler]) -> Callback:
     """Advances learning-rate schedules by one step per generator step."""
-    schedules = tuple(schedules)
+    schedules, begun = tuple(schedules), False
 
     def callback(state: State) -> None:
-        for schedule in schedules:
-            schedule.step()
+        nonlocal begun
+        # At the first call torch warns of a player that has made no step, as a D that no loss needs.
+        with nullcontext() if begun else warnings.catch_warnings():
+            if not begun:
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            for schedule in schedules:
+                schedule.step()
+        begun = True
 
     return callback
 

@@ -1,5 +1,7 @@
 """Callbacks between steps: when they are due, schedules, pictures."""
 
+import warnings
+
 import attrs
 import pytest
 import torch
@@ -30,6 +32,16 @@ def test_every_acts_at_the_same_steps_after_a_resume(state):
     state.step = 4
     train(state, 10, 1, [callbacks.every(3, 10, lambda state: acted.append(state.step))])
     assert acted == [6, 9, 10]
+
+
+def test_player_that_makes_no_step_has_a_schedule_without_a_warning():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    act = callbacks.advance([StepLR(optimizer, 1, gamma=0.5)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            act(None)
+    assert optimizer.param_groups[0]["lr"] == 0.25
 
 
 def test_schedules_advance_once_per_generator_step(state):
