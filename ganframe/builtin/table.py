@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ganframe import Dataset, DataSpec, option, warn
-from ganframe.builtin.table_columns import Array, Category, Column, Constant, Number, Scheme, fitted
+from ganframe.builtin.table_columns import Array, Category, Column, Constant, Number, fitted
+from ganframe.builtin.table_scheme import Scheme
 
 if TYPE_CHECKING:
     import pandas
