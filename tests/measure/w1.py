@@ -79,14 +79,20 @@ def main() -> None:
 def draw(file: Path, found: Measured, others: Measured) -> None:
     """The cosine and the share of W1 of each critic at each pair, the published ones as hollow marks."""
     pairs = sorted(found)
-    critics = [critic for critic in CRITICS if any(critic in found[pair] for pair in pairs)]
+    critics = [
+        critic
+        for critic in CRITICS
+        if any(critic in known.get(pair, {}) for known in (found, others) for pair in pairs)
+    ]
     with drawing(file, (10.5, 4.8), columns=2) as (figure, axes):
         for axis, number, title in ((axes[0], 0, "Cosine of the gradients"), (axes[1], 1, "Share of W1")):
             for place, critic in enumerate(critics):
                 shift = (place - (len(critics) - 1) / 2) * 0.8 / len(critics)
-                color, of_pairs = f"C{place}", [(i, found[pair][critic]) for i, pair in enumerate(pairs)]
+                color, of_pairs = f"C{place}", [(i, found[pair].get(critic, ())) for i, pair in enumerate(pairs)]
                 points = [(i + shift, values[number]) for i, seeds in of_pairs for values in seeds]
-                axis.plot(*zip(*points, strict=True), "o", color=color, markersize=4, label=critic)
+                axis.plot(
+                    *(zip(*points, strict=True) if points else ((), ())), "o", color=color, markersize=4, label=critic
+                )
                 known = [
                     (i + shift, values[number])
                     for i, pair in enumerate(pairs)
