@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 FLAGS = 2  # distinct integers up to which a column of them is a category: 0 and 1, no and yes
 MOST = 256  # categories of one column
+UNITS = r"[%€$£¥\s'’]"  # what stands beside numbers that are read as texts
 NEARLY = 0.9  # share of texts that are numbers from which the others are taken for mistakes
 KINDS = (
     *("string", "categorical", "boolean", "integer", "floating"),
@@ -184,19 +185,27 @@ def _refuse_numbers_as_texts(name: str, present: pandas.Series) -> None:
     """Raises ValueError for texts that are numbers with a decimal comma, or nearly all numbers."""
     import pandas
 
+    def all_numbers(texts: pandas.Series) -> bool:
+        return bool(pandas.to_numeric(texts, errors="coerce").notna().all())
+
     texts = present.astype(str).str.strip()
     numbers = pandas.to_numeric(texts, errors="coerce").notna()
     if numbers.all():
         return  # texts on purpose, as postal codes in a Parquet file
-    commas = pandas.to_numeric(texts.str.replace(".", "").str.replace(",", "."), errors="coerce").notna()
-    if commas.all() and texts.str.contains(",").any():
-        example = texts[~numbers].iloc[0]
-        raise ValueError(f"column '{name}' has numbers with a comma, as {example}; set decimal = \",\"")
+    example, other = texts[~numbers].iloc[0], "or name the column in categorical"
+    bare = texts.str.replace(UNITS, "", regex=True)
+    if all_numbers(bare):
+        raise ValueError(f"column '{name}' has numbers with units or spaces, as {example}; remove these, {other}")
+    decimal = bare.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+    if all_numbers(decimal) or all_numbers(bare.str.replace(",", "", regex=False)):
+        raise ValueError(
+            f"column '{name}' has numbers with commas, as {example}: set decimal = \",\" where they stand before "
+            f"decimals, remove them where they group thousands, {other}"
+        )
     if numbers.mean() >= NEARLY:
         row, cell = next(iter(present[~numbers].items()))
         raise ValueError(
-            f"column '{name}' has numbers, and {cell!r} in row {row + 1}; correct it, leave it empty, or name the "
-            "column in categorical"
+            f"column '{name}' has numbers, and {cell!r} in row {row + 1}; correct it, leave it empty, {other}"
         )
 
 

@@ -93,8 +93,12 @@ os.umask(_UMASK)
 
 
 def as_any_new_file(file: Path) -> None:
-    """Gives a file the permissions of any new one. safetensors makes files that nobody but their owner can read."""
-    file.chmod(0o666 & ~_UMASK)
+    """Gives a file the permissions of any new one. safetensors makes files that nobody but their owner can read.
+
+    Where the file system knows no permissions, as that of a network drive may, it does nothing.
+    """
+    with suppress(OSError):
+        file.chmod(0o666 & ~_UMASK)
 
 
 def checksum(file: Path) -> str:

@@ -221,7 +221,15 @@ def test_numbers_that_are_read_as_texts_are_refused_with_the_remedy(tmp_path):
     file, heights = tmp_path / "a.csv", [f"{170 + i},{i % 10}" for i in range(40)]
     file.write_text("height;n\n" + "".join(f"{height};{i}.5\n" for i, height in enumerate(heights)))
     comma = refused(Table(str(file), separator=";"))
-    assert 'numbers with a comma, as 170,0; set decimal = ","' in comma
+    assert 'numbers with commas, as 170,0: set decimal = "," where' in comma
+    for cells, said in (
+        (["1,234.5", "12,000", "7"], 'as 1,234.5: set decimal = "," where they stand before decimals, remove them'),
+        (["12 %", "7%", "3"], "numbers with units or spaces, as 12 %; remove these"),
+        (["1 234", "€ 5", "20"], "numbers with units or spaces, as 1 234"),
+    ):
+        file.write_text("a,b\n" + "".join(f'"{cells[i % 3]}",{i}.5\n' for i in range(30)))
+        assert said in refused(Table(str(file)))
+        assert Table(str(file), categorical=("a",)).spec.columns[0] == 3
     file.write_text("height;n\n" + "".join(f"{height};{i},5\n" for i, height in enumerate(heights)))
     found = _decoded(Table(str(file), separator=";", decimal=","))
     assert found["height"].tolist() == pytest.approx([float(height.replace(",", ".")) for height in heights])

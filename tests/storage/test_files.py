@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import pathlib
 import sys
 from contextlib import nullcontext
 
@@ -21,6 +22,15 @@ def test_weights_have_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "other").touch()
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == {"weights": modes["other"], "conditions": modes["other"], "other": modes["other"]}
+
+
+def test_file_system_without_permissions_is_no_fault(tmp_path, monkeypatch):
+    def refuses(self, mode):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(pathlib.Path, "chmod", refuses)
+    save_weights(torch.nn.Linear(1, 1), tmp_path / "weights")
+    assert (tmp_path / "weights").is_file()
 
 
 def test_text_that_fails_to_be_written_leaves_the_old_one(tmp_path):
