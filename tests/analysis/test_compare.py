@@ -74,6 +74,20 @@ def test_scores_of_these_weights_by_the_same_protocol_are_not_found_again(pair, 
     assert again("older")[1] == ["uniform"]
 
 
+def test_newest_score_of_the_weights_is_taken_and_none_of_weights_chosen_otherwise(pair, tmp_path):
+    runs = pair("ring", "uniform")
+    ganframe.compare(runs, samples=100, out=tmp_path / "first")
+    file = RunFolder(runs[0]).evaluations
+    last = json.loads(file.read_text().splitlines()[-1])
+    chosen = {**last, "modes": 77, "protocol": {**last["protocol"], "chosen_by": "modes"}}
+    with file.open("a") as lines:
+        lines.write(
+            "".join(json.dumps(score) + "\n" for score in ({**last, "modes": 55}, {**last, "modes": 66}, chosen))
+        )
+    found = ganframe.compare(runs, samples=100, out=tmp_path / "second")
+    assert [score["modes"] for score in found.scores[0]] == [66]
+
+
 def test_numbers_of_unlike_protocols_are_never_in_one_row(pair, tmp_path, monkeypatch):
     runs = pair("ring", "uniform")
     plain = comparison.scores_of_run
