@@ -68,7 +68,8 @@ def write_run_page(folder: RunFolder, running: bool | None = None, above: str | 
     published = folder.is_published
     shown = published_samples(folder) if published else samples(folder, _spec(folder))
     if not (document or records or scores or shown):
-        below = sorted(file.parent for file in folder.path.glob("**/recipe.toml"))
+        # runs/, or runs/NAME/; not deeper, as the folder may be anyone's home
+        below = sorted(f.parent for depth in ("*", "*/*") for f in folder.path.glob(f"{depth}/recipe.toml"))
         if below:
             named = ", ".join(map(str, below[:3])) + (", …" if len(below) > 3 else "")
             raise RequestError(f"{folder.path}: not the folder of a run; runs below it: {named}")
